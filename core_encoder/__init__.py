@@ -1,0 +1,45 @@
+"""A local encoder for jina-clip v2 and v1: text and images in, float32 vectors out.
+
+Importing the package loads no torch; the first use of `JinaClipEncoder` does.
+"""
+
+from typing import TYPE_CHECKING
+
+from core_encoder.errors import (
+    CheckpointError,
+    ConfigError,
+    EmbeddingDimError,
+    ImageDecodeError,
+    InputError,
+    JinaClipError,
+    MissingWeightsError,
+    TextTooLongError,
+    WeightShapeError,
+)
+from core_encoder.tiling import Tiling
+
+if TYPE_CHECKING:
+    from core_encoder.encoder import JinaClipEncoder
+
+__all__ = [
+    "CheckpointError",
+    "ConfigError",
+    "EmbeddingDimError",
+    "ImageDecodeError",
+    "InputError",
+    "JinaClipEncoder",
+    "JinaClipError",
+    "MissingWeightsError",
+    "TextTooLongError",
+    "Tiling",
+    "WeightShapeError",
+]
+
+
+def __getattr__(name: str) -> object:
+    """Import the encoder, and torch with it, on first use (PEP 562)."""
+    if name == "JinaClipEncoder":
+        from core_encoder.encoder import JinaClipEncoder
+
+        return JinaClipEncoder
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

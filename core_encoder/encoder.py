@@ -1,0 +1,448 @@
+"""JinaClipEncoder: the whole path from a text or an image to its vector, top to bottom."""
+
+import os
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+
+from core_encoder.attention import AttentionChoice, Backend, choose_backend
+from core_encoder.batching import length_batches
+from core_encoder.checkpoint import find_checkpoint, load_model
+from core_encoder.config import MAX_TOKENS, read_config, read_json
+from core_encoder.errors import CheckpointError, ConfigError, InputError, TextTooLongError
+from core_encoder.image_input import ImageInput, load_image
+from core_encoder.image_preprocess import PreprocessConfig, ResizeMode, preprocess_batch
+from core_encoder.matryoshka import check_dim, truncate
+from core_encoder.matryoshka import normalize as to_unit_length
+from core_encoder.model import JinaClip
+from core_encoder.models import known_model
+from core_encoder.tiling import Tiling, cut_tiles
+from core_encoder.tokenization import TextTokenizer, pack
+
+Precision = Literal["auto", "fp32", "bf16"]
+Progress = Callable[[int, int], None]  # (done, total) after every batch
+T = TypeVar("T")
+
+QUERY_TASK = "retrieval.query"
+_WINDOW_TEXTS = 4096  # tokenized and sorted by length at a time: bounds memory, and the time to the first batch
+_TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 65536}
+
+
+@dataclass(frozen=True)
+class TileEmbeddings:
+    """The overview of one image and its tiles.
+
+    Attributes:
+        vectors: (T, E) float32, the overview first.
+        boxes: (T, 4) float32, (left, top, right, bottom) of each in pixels of the original image.
+    """
+
+    vectors: NDArray[np.float32]
+    boxes: NDArray[np.float32]
+
+
+class JinaClipEncoder:
+    """Texts and images in, rows of one shared space out; `load` makes one.
+
+    An encoder holds no state that a call changes, so several threads may share it.
+    """
+
+    def __init__(
+        self, model: JinaClip, tokenizer: TextTokenizer, preprocessing: PreprocessConfig, *, name: str, backend: Backend
+    ) -> None:
+        """Put the parts together; `load` is the usual way.
+
+        Args:
+            model: both towers, on their device and in their precision.
+            tokenizer: of the same checkpoint.
+            preprocessing: of the same checkpoint.
+            name: the hub id, folder or name that it was loaded from.
+            backend: how the text tower computes attention.
+
+        Raises:
+            ConfigError: preprocessing makes images of another size than the model takes.
+        """
+        if preprocessing.size != model.config.vision.image_size:
+            raise ConfigError(
+                f"preprocessor_config.json makes images of {preprocessing.size} px, the model takes "
+                f"{model.config.vision.image_size} px"
+            )
+        model.text.backend = backend
+        self._model = model
+        self._tokenizer = tokenizer
+        self._preprocessing = preprocessing
+        self.name = name
+        self.device = model.logit_scale.device
+        self._dtype = model.logit_scale.dtype
+
+    @classmethod
+    def load(
+        cls,
+        source: str | Path,
+        *,
+        revision: str | None = None,
+        device: str | None = None,
+        precision: Precision = "auto",
+        attention: AttentionChoice = "auto",
+        local_files_only: bool = False,
+    ) -> "JinaClipEncoder":
+        """Load a checkpoint from the hub, from a folder, or the small one that comes with this package.
+
+        No code is executed from the checkpoint and no pickle is read.
+
+        Args:
+            source: "jinaai/jina-clip-v2", "jinaai/jina-clip-v1", another hub id, a folder, or "nano".
+            revision: commit, branch or tag on the hub; the two known models are pinned if `None`.
+            device: "cpu", "cuda", "cuda:1", ...; CUDA where there is one if `None`.
+            precision: "fp32" or "bf16"; "auto" is bf16 on CUDA and fp32 elsewhere.
+            attention: "sdpa", "varlen" or "xformers" for the text tower; "auto" takes the fastest that works here.
+            local_files_only: use the local cache and never the network.
+
+        Raises:
+            CheckpointError: files are absent or damaged; `MissingWeightsError` and `WeightShapeError` name tensors.
+            ConfigError: an option or a field of config.json is not supported.
+        """
+        place, dtype = _resolve_device(device, precision)
+        folder = find_checkpoint(source, revision=revision, local_files_only=local_files_only)
+        config = read_config(folder)
+        backend = choose_backend(attention, place, dtype, biased=config.text.position == "alibi")
+        return cls(
+            load_model(folder, config, device=place, dtype=dtype),
+            TextTokenizer.load(folder, vocab_size=config.text.vocab_size),
+            PreprocessConfig.from_json(read_json(folder / "preprocessor_config.json")),
+            name=str(source),
+            backend=backend,
+        )
+
+    @property
+    def embedding_dim(self) -> int:
+        """Length E of a full vector."""
+        return self._model.config.embedding_dim
+
+    @property
+    def image_size(self) -> int:
+        """Side of the square that the image tower sees, and of a tile, in pixels."""
+        return self._preprocessing.size
+
+    @property
+    def max_tokens(self) -> int:
+        """Tokens of the longest text that is not truncated, special tokens included."""
+        return MAX_TOKENS
+
+    @property
+    def matryoshka_dims(self) -> tuple[int, ...]:
+        """Lengths that the model was trained to be cut to; empty where it was not."""
+        return self._model.config.matryoshka_dims
+
+    @property
+    def query_task(self) -> str | None:
+        """The `task` for search queries, or `None` where the model has none."""
+        return QUERY_TASK if QUERY_TASK in self._model.config.text.task_instructions else None
+
+    @property
+    def license(self) -> str | None:
+        """SPDX identifier of the weights' licence, or `None` where the checkpoint is not a known one."""
+        model = known_model(self.name)
+        return None if model is None else model.license
+
+    @property
+    def attention_backend(self) -> Backend:
+        """How the text tower computes attention."""
+        return self._model.text.backend
+
+    @property
+    def precision(self) -> str:
+        """What the towers compute in: "fp32" or "bf16"."""
+        return {torch.float32: "fp32", torch.bfloat16: "bf16"}[self._dtype]
+
+    def __repr__(self) -> str:
+        """Name, place and precision."""
+        return (
+            f"JinaClipEncoder({self.name!r}, embedding_dim={self.embedding_dim}, device={str(self.device)!r}, "
+            f"precision={self.precision!r}, attention={self.attention_backend!r})"
+        )
+
+    def encode_text(
+        self,
+        texts: Iterable[str],
+        *,
+        task: str | None = None,
+        truncate_dim: int | None = None,
+        normalize: bool = True,
+        max_tokens: int | None = None,
+        overflow: Literal["truncate", "error"] = "truncate",
+        progress: Progress | None = None,
+    ) -> NDArray[np.float32]:
+        """Encode texts.
+
+        Args:
+            texts: B strings, in any order of length.
+            task: "retrieval.query" for search queries (v2); `None` for documents and captions.
+            truncate_dim: keep this many values of each vector; all of them if `None`.
+            normalize: scale every row to unit length, after truncation.
+            max_tokens: cut longer texts here, special tokens and the task's prefix included; 8192 if `None`.
+            overflow: "truncate" with one warning that counts the texts, or "error".
+            progress: called with (done, total) after every batch.
+
+        Returns:
+            (B, E) float32, or (B, truncate_dim); the same text gives the same row whatever shares its batch.
+
+        Raises:
+            InputError: an item is not a str; its position is named. `TextTooLongError` with `overflow="error"`.
+            ConfigError: an unknown task, or a `max_tokens` that the model does not allow.
+            EmbeddingDimError: `truncate_dim` is not in 1..E.
+        """
+        items = _as_list(texts, "texts")
+        self._check_dim(truncate_dim)
+        limit = self._check_max_tokens(max_tokens)
+        prefix = self._prefix(task)
+        if overflow not in {"truncate", "error"}:
+            raise ConfigError(f"`overflow` is {overflow!r}: choose 'truncate' or 'error'")
+        features = np.empty((len(items), self.embedding_dim), np.float32)
+        done, too_long = 0, 0
+        for start in range(0, len(items), _WINDOW_TEXTS):
+            window = items[start : start + _WINDOW_TEXTS]
+            tokenized = self._tokenizer.encode(window, max_tokens=limit, prefix=prefix, first_index=start)
+            long = [i for i, text in enumerate(tokenized, start=start) if text.num_tokens > limit]
+            if long and overflow == "error":
+                raise TextTooLongError(
+                    f"item {long[0]}: the text has {tokenized[long[0] - start].num_tokens} tokens, "
+                    f"{limit} are allowed; shorten it or use `overflow='truncate'`"
+                )
+            too_long += len(long)
+            lengths = [len(text.ids) for text in tokenized]
+            for batch in length_batches(lengths, max_tokens=self._tokens_per_batch):
+                features[[start + i for i in batch]] = self._text_features([tokenized[i].ids for i in batch])
+                done += len(batch)
+                if progress is not None:
+                    progress(done, len(items))
+        if too_long:
+            warnings.warn(
+                f"{too_long} of {len(items)} texts were cut to {limit} tokens", category=UserWarning, stacklevel=2
+            )
+        return self._finish(features, truncate_dim, normalize=normalize)
+
+    def encode_image(
+        self,
+        images: Iterable[ImageInput],
+        *,
+        truncate_dim: int | None = None,
+        normalize: bool = True,
+        resize_mode: ResizeMode | None = None,
+        exif_orientation: bool = False,
+        progress: Progress | None = None,
+    ) -> NDArray[np.float32]:
+        """Encode images.
+
+        Args:
+            images: B paths, bytes, data URIs, base64 strings, PIL images or uint8 arrays; never URLs.
+            truncate_dim: keep this many values of each vector; all of them if `None`.
+            normalize: scale every row to unit length, after truncation.
+            resize_mode: "shortest" (centre crop), "longest" (padding) or "squash"; the checkpoint's own if `None`.
+            exif_orientation: turn photographs upright; the reference does not.
+            progress: called with (done, total) after every batch.
+
+        Returns:
+            (B, E) float32, or (B, truncate_dim).
+
+        Raises:
+            ImageDecodeError: an image is unreadable or too large; its position is named.
+            EmbeddingDimError: `truncate_dim` is not in 1..E.
+        """
+        items = _as_list(images, "images")
+        self._check_dim(truncate_dim)
+
+        def pixels(index: int) -> NDArray[np.float32]:
+            image = load_image(items[index], index=index, exif_orientation=exif_orientation)
+            return preprocess_batch([image], self._preprocessing, resize_mode)  # (1, 3, S, S)
+
+        rows = list(self._image_features(len(items), pixels, progress))
+        features = np.concatenate([np.empty((0, self.embedding_dim), np.float32), *rows])
+        return self._finish(features, truncate_dim, normalize=normalize)
+
+    def encode_image_tiles(
+        self,
+        images: Iterable[ImageInput],
+        *,
+        tiling: Tiling | None = None,
+        truncate_dim: int | None = None,
+        normalize: bool = True,
+        resize_mode: ResizeMode | None = None,
+        exif_orientation: bool = False,
+        progress: Progress | None = None,
+    ) -> list[TileEmbeddings]:
+        """Encode each image as an overview and tiles, so that small things in large images are found.
+
+        Args:
+            images: as for `encode_image`.
+            tiling: how many tiles at most; `Tiling()` if `None`.
+            truncate_dim: as for `encode_image`.
+            normalize: as for `encode_image`.
+            resize_mode: of the overview; a tile is square already.
+            exif_orientation: as for `encode_image`; boxes are in pixels of the turned image.
+            progress: called with (done, total) images after every batch.
+
+        Returns:
+            One `TileEmbeddings` per image, the overview first.
+
+        Raises:
+            ImageDecodeError, EmbeddingDimError: as for `encode_image`.
+        """
+        items = _as_list(images, "images")
+        self._check_dim(truncate_dim)
+        layout = Tiling() if tiling is None else tiling
+        boxes: list[NDArray[np.float32] | None] = [None] * len(items)
+
+        def pixels(index: int) -> NDArray[np.float32]:
+            image = load_image(items[index], index=index, exif_orientation=exif_orientation)
+            tiles, boxes[index] = cut_tiles(image, size=self.image_size, tiling=layout)
+            return preprocess_batch(tiles, self._preprocessing, resize_mode)  # (T, 3, S, S)
+
+        return [
+            TileEmbeddings(self._finish(vectors, truncate_dim, normalize=normalize), np.asarray(box, np.float32))
+            for vectors, box in zip(self._image_features(len(items), pixels, progress), boxes, strict=True)
+        ]
+
+    def count_tokens(self, texts: Iterable[str]) -> list[int]:
+        """Tokens of each text, special tokens included, before any truncation.
+
+        Raises:
+            InputError: an item is not a str.
+        """
+        return [text.num_tokens for text in self._tokenizer.encode(_as_list(texts, "texts"), max_tokens=None)]
+
+    @property
+    def _tokens_per_batch(self) -> int:
+        return _TOKENS_PER_BATCH.get(self.device.type, _TOKENS_PER_BATCH["cpu"])
+
+    def _text_features(self, rows: list[list[int]]) -> NDArray[np.float32]:
+        """Token ids of B texts -> (B, E) raw features."""
+        packed = pack(rows, pad_token_id=self._model.config.text.pad_token_id)
+        with torch.inference_mode():
+            features = self._model.text(packed.input_ids.to(self.device), packed.lengths, packed.positions)
+            return np.asarray(features.cpu().numpy())
+
+    def _image_features(
+        self, count: int, pixels: Callable[[int], NDArray[np.float32]], progress: Progress | None
+    ) -> Iterator[NDArray[np.float32]]:
+        """Yield (T, E) raw features of each image; decoding runs ahead of the model, pictures share batches."""
+        tokens = 1 + self._model.config.vision.grid**2
+        pictures_per_batch = max(1, self._tokens_per_batch // tokens)
+        waiting: list[NDArray[np.float32]] = []
+        done = 0
+        for index, picture in enumerate(_read_ahead(count, pixels, ahead=pictures_per_batch)):
+            waiting.append(picture)  # (T, 3, S, S)
+            if sum(map(len, waiting)) >= pictures_per_batch or index == count - 1:
+                features = self._vision_features(np.concatenate(waiting), pictures_per_batch)
+                yield from np.split(features, np.cumsum([len(rows) for rows in waiting])[:-1])
+                done += len(waiting)
+                waiting = []
+                if progress is not None:
+                    progress(done, count)
+
+    def _vision_features(self, pixels: NDArray[np.float32], batch: int) -> NDArray[np.float32]:
+        """(B, 3, S, S) -> (B, E) raw features, `batch` pictures at a time."""
+        with torch.inference_mode():
+            parts = [
+                self._model.vision(torch.from_numpy(pixels[start : start + batch]).to(self.device, self._dtype)).cpu()
+                for start in range(0, len(pixels), batch)
+            ]
+            return np.asarray(torch.cat(parts).numpy())
+
+    def _prefix(self, task: str | None) -> str:
+        if task is None:
+            return ""
+        instructions = self._model.config.text.task_instructions
+        if not instructions:
+            warnings.warn(f"{self.name!r} has no tasks: `task` {task!r} is ignored", category=UserWarning, stacklevel=3)
+            return ""
+        if task not in instructions:
+            raise ConfigError(f"`task` is {task!r}: {self.name!r} has {sorted(instructions)}; documents take none")
+        return instructions[task]
+
+    def _check_max_tokens(self, max_tokens: int | None) -> int:
+        if max_tokens is None:
+            return self.max_tokens
+        given: object = max_tokens  # whatever the caller has
+        if not isinstance(given, int) or isinstance(given, bool) or not 0 < given <= self.max_tokens:
+            raise ConfigError(f"`max_tokens` is {max_tokens!r}: an int in 1..{self.max_tokens} is needed")
+        return max_tokens
+
+    def _check_dim(self, truncate_dim: int | None) -> None:
+        if truncate_dim is None:
+            return
+        check_dim(truncate_dim, self.embedding_dim)
+        if not self.matryoshka_dims:
+            warnings.warn(
+                f"{self.name!r} was not trained for shortened vectors: `truncate_dim` {truncate_dim} loses more than a "
+                "model that was",
+                category=UserWarning,
+                stacklevel=3,
+            )
+
+    def _finish(
+        self, features: NDArray[np.float32], truncate_dim: int | None, *, normalize: bool
+    ) -> NDArray[np.float32]:
+        """(B, E) raw features -> what the caller asked for: truncation first, then unit length."""
+        finite = np.isfinite(features).all(axis=1)
+        if not finite.all():
+            raise CheckpointError(
+                f"item {int(finite.argmin())}: the model gave NaN or infinite values; its weights are damaged, or too "
+                f"large for {self.precision}"
+            )
+        if truncate_dim is not None:
+            features = truncate(features, truncate_dim)
+        return to_unit_length(features) if normalize else features
+
+
+def _resolve_device(device: str | None, precision: Precision) -> tuple[torch.device, torch.dtype]:
+    try:
+        place = torch.device(device if device is not None else "cuda" if torch.cuda.is_available() else "cpu")
+    except RuntimeError as error:
+        raise ConfigError(f"`device` is {device!r}: torch does not know it") from error
+    if place.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"`device` is {device!r}, but torch finds no CUDA device here")
+    dtypes = {
+        "auto": torch.bfloat16 if place.type == "cuda" else torch.float32,
+        "fp32": torch.float32,
+        "bf16": torch.bfloat16,
+    }
+    if precision not in dtypes:
+        raise ConfigError(f"`precision` is {precision!r}: choose one of {sorted(dtypes)}")
+    return place, dtypes[precision]
+
+
+def _as_list(items: Iterable[T], name: str) -> list[T]:
+    """Make a list of the caller's items; one bare item is refused, because its parts are not items."""
+    single = isinstance(items, str | bytes | bytearray | memoryview | os.PathLike | Mapping | Image.Image)
+    if single or (isinstance(items, np.ndarray) and name == "images" and items.ndim < 4):
+        raise InputError(f"`{name}` is one {type(items).__name__}: pass a list, [{name[:-1]}] for a single one")
+    try:
+        return list(items)
+    except TypeError as error:
+        raise InputError(f"`{name}` is {type(items).__name__}: pass a list") from error
+
+
+def _read_ahead(count: int, read: Callable[[int], T], *, ahead: int) -> Iterator[T]:
+    """Yield read(0), read(1), ... in order, computed by threads at most `ahead` items before they are needed."""
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1), thread_name_prefix="jclip-image") as pool:
+        pending: deque[Future[T]] = deque()
+        try:
+            for index in range(count):
+                pending.append(pool.submit(read, index))
+                if len(pending) > ahead:
+                    yield pending.popleft().result()
+            while pending:
+                yield pending.popleft().result()
+        finally:
+            for future in pending:
+                future.cancel()

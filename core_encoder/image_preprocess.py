@@ -1,0 +1,227 @@
+"""RGB image -> pixel values, with exactly the reference's arithmetic: resize, crop or pad, scale, normalise.
+
+Resizing is Pillow's, antialiased and in uint8: torch's own resizing moves pixels by half a standard deviation. JPEG's
+`draft` and Pillow's `reducing_gap` are faster for huge photographs but move pixels too, so neither is used.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from core_encoder.errors import ConfigError
+
+ResizeMode = Literal["shortest", "longest", "squash"]
+Interpolation = Literal["bicubic", "bilinear"]
+
+_RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+_MAX_RESIZED_PIXELS = 2**24  # 64 MiB in Pillow; a longer strip is resized only where the crop needs it
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreprocessConfig:
+    """What `preprocessor_config.json` says.
+
+    Attributes:
+        size: side S of the square that the model sees, in pixels.
+        mean: of each channel, in units of 0..1.
+        std: of each channel, in units of 0..1.
+        resize_mode: "shortest" fills the square and crops the centre, "longest" fits inside and pads, "squash"
+            changes the aspect ratio.
+        interpolation: how Pillow resizes.
+        fill_color: value 0..255 of the padding of "longest", the same in each channel.
+    """
+
+    size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    resize_mode: ResizeMode = "shortest"
+    interpolation: Interpolation = "bicubic"
+    fill_color: int = 0
+
+    def __post_init__(self) -> None:
+        """Refuse what the arithmetic does not support.
+
+        Raises:
+            ConfigError: naming the field.
+        """
+        _check("size", self.size, _is_int(self.size) and self.size > 0, "a positive integer")
+        _check("mean", self.mean, _is_triple(self.mean), "three finite numbers")
+        _check("std", self.std, _is_triple(self.std) and min(self.std) > 0, "three positive numbers")
+        _check("resize_mode", self.resize_mode, self.resize_mode in get_args(ResizeMode), get_args(ResizeMode))
+        _check("interpolation", self.interpolation, self.interpolation in _RESAMPLING, get_args(Interpolation))
+        _check("fill_color", self.fill_color, _is_int(self.fill_color) and 0 <= self.fill_color <= 255, "0..255")
+
+    @classmethod
+    def from_json(cls, raw: Mapping[str, Any]) -> "PreprocessConfig":
+        """Read the content of a checkpoint's `preprocessor_config.json`; fields of other software are left alone.
+
+        Raises:
+            ConfigError: a field is absent or its value is not supported.
+        """
+        if missing := [field.name for field in fields(cls) if field.name not in raw]:
+            raise ConfigError(f"preprocessor_config.json lacks {missing}; use the file of the same checkpoint")
+        values = {field.name: raw[field.name] for field in fields(cls)}
+        if isinstance(raw["size"], list) and len(raw["size"]) == 2:
+            _check("size", raw["size"], raw["size"][0] == raw["size"][1], "one side, or two equal ones")
+            values["size"] = raw["size"][0]
+        for name in ("mean", "std"):
+            _check(name, raw[name], isinstance(raw[name], list), "a list of three numbers")
+            values[name] = tuple(raw[name])
+        return cls(**values)
+
+
+def preprocess(
+    image: Image.Image, config: PreprocessConfig, resize_mode: ResizeMode | None = None
+) -> NDArray[np.float32]:
+    """Make the model's input of one image.
+
+    Args:
+        image: mode RGB, any size.
+        config: of the checkpoint.
+        resize_mode: instead of the checkpoint's own, if not `None`.
+
+    Returns:
+        (3, S, S) float32, `(value / 255 - mean) / std`.
+
+    Raises:
+        ConfigError: an unknown `resize_mode`.
+
+    Source: the reference's preprocessing, which is torchvision's `Resize`, `CenterCrop`, `ToTensor`, `Normalize`.
+    """
+    pixel_values: NDArray[np.float32] = preprocess_batch([image], config, resize_mode)[0]
+    return pixel_values  # (3, S, S)
+
+
+def preprocess_batch(
+    images: Sequence[Image.Image], config: PreprocessConfig, resize_mode: ResizeMode | None = None
+) -> NDArray[np.float32]:
+    """Make the model's input of B images: `preprocess` of each, in one (B, 3, S, S) float32 array."""
+    mode = config.resize_mode if resize_mode is None else resize_mode
+    fit = _FIT.get(mode)
+    if fit is None:
+        raise ConfigError(f"`resize_mode` is {mode!r}: choose one of {get_args(ResizeMode)}")
+    batch = np.empty((len(images), 3, config.size, config.size), np.float32)
+    for pixel_values, image in zip(batch, images, strict=True):
+        square = np.asarray(fit(image, config))  # (S, S, 3) uint8
+        # Channel by channel in place: three passes in the cache, and the reference's rounding at every step.
+        for channel, mean, std in zip(range(3), config.mean, config.std, strict=True):
+            plane = pixel_values[channel]  # (S, S)
+            np.divide(square[:, :, channel], np.float32(255), out=plane)
+            np.subtract(plane, np.float32(mean), out=plane)
+            np.divide(plane, np.float32(std), out=plane)
+    return batch
+
+
+def _squash(image: Image.Image, config: PreprocessConfig) -> Image.Image:
+    return image.resize((config.size, config.size), _RESAMPLING[config.interpolation])
+
+
+def _longest(image: Image.Image, config: PreprocessConfig) -> Image.Image:
+    """Fit the long side and pad; a side that would round to nothing keeps one pixel (the reference fails there)."""
+    ratio = max(image.width / config.size, image.height / config.size)
+    width, height = max(1, round(image.width / ratio)), max(1, round(image.height / ratio))
+    square = Image.new("RGB", (config.size, config.size), (config.fill_color,) * 3)
+    resized = image.resize((width, height), _RESAMPLING[config.interpolation])
+    square.paste(resized, ((config.size - width) // 2, (config.size - height) // 2))
+    return square
+
+
+def _shortest(image: Image.Image, config: PreprocessConfig) -> Image.Image:
+    """Fit the short side and crop the centre of the long one."""
+    size, short = config.size, min(image.size)
+    width, height = (size if side == short else int(size * side / short) for side in image.size)
+    left, top = round((width - size) / 2), round((height - size) / 2)  # Python's banker's rounding, as the reference
+    if short < size and width * height > _MAX_RESIZED_PIXELS:  # shrinking never makes more pixels than there are
+        return _resize_centre(image, (width, height), (left, top), config)
+    resized = image.resize((width, height), _RESAMPLING[config.interpolation])
+    return resized.crop((left, top, left + size, top + size))
+
+
+_FIT: dict[str, Callable[[Image.Image, PreprocessConfig], Image.Image]] = {
+    "shortest": _shortest,
+    "longest": _longest,
+    "squash": _squash,
+}
+
+
+def _resize_centre(
+    image: Image.Image, resized: tuple[int, int], offset: tuple[int, int], config: PreprocessConfig
+) -> Image.Image:
+    """Enlarge a long strip and crop it, computing only what the crop keeps: the same pixels to the last bit.
+
+    A picture of 1 x 5000 pixels would be resized to 512 x 2,560,000 for the sake of one square. Pillow's own
+    `resize(box=...)` takes the box in float32, which moves pixels. So the long axis is resampled here, and the short
+    axis by Pillow, in Pillow's order: rows first, rounded to uint8, then columns. (Shrinking a tall picture, Pillow 13
+    turns the order round; enlarging, no version does.)
+    """
+    size, resampling = config.size, _RESAMPLING[config.interpolation]
+    tall = image.height > image.width
+    side, new_side, start = (axis[int(tall)] for axis in (image.size, resized, offset))
+    weights = [_weights(position, side, new_side, config.interpolation) for position in range(start, start + size)]
+    first, last = weights[0][0], weights[-1][0] + len(weights[-1][1])
+    if tall:
+        strip = image.crop((0, first, image.width, last)).resize((size, last - first), resampling)
+        return Image.fromarray(_resample_rows(np.asarray(strip), weights, first))
+    columns = np.asarray(image.crop((first, 0, last, image.height))).swapaxes(0, 1)  # (last - first, h, 3)
+    strip = Image.fromarray(_resample_rows(columns, weights, first).swapaxes(0, 1).copy())
+    return strip.resize((size, size), resampling)
+
+
+def _weights(position: int, side: int, new_side: int, interpolation: str) -> tuple[int, NDArray[np.int64]]:
+    """Give the first source pixel of one output pixel, and the weights in units of 2^-22, as Pillow rounds them.
+
+    Source: Pillow, src/libImaging/Resample.c, `precompute_coeffs` and `normalize_coeffs_8bpc`, without shrinking.
+    """
+    kernel, reach = _KERNELS[interpolation]
+    centre = (position + 0.5) * (side / new_side)
+    first, last = max(0, int(centre - reach + 0.5)), min(side, int(centre + reach + 0.5))
+    raw = [kernel(abs(source - centre + 0.5)) for source in range(first, last)]
+    total = sum(raw)
+    return first, np.array([math.trunc(w / total * 2**22 + math.copysign(0.5, w)) for w in raw], np.int64)
+
+
+def _resample_rows(
+    pixels: NDArray[np.uint8], weights: Sequence[tuple[int, NDArray[np.int64]]], origin: int
+) -> NDArray[np.uint8]:
+    """(n, m, 3) uint8 -> (S, m, 3): row i is the weighted sum of the source rows that `weights[i]` names."""
+    rows = [
+        np.tensordot(row, pixels[first - origin : first - origin + len(row)], axes=(0, 0)) for first, row in weights
+    ]
+    total: NDArray[np.int64] = np.stack(rows)  # (S, m, 3)
+    return ((total + 2**21) >> 22).clip(0, 255).astype(np.uint8)
+
+
+def _cubic(x: float) -> float:
+    """Keys' kernel with a = -0.5, for x >= 0."""
+    if x < 1.0:
+        return (1.5 * x - 2.5) * x * x + 1.0
+    return (((x - 5.0) * x + 8.0) * x - 4.0) * -0.5 if x < 2.0 else 0.0
+
+
+def _triangle(x: float) -> float:
+    return 1.0 - x if x < 1.0 else 0.0
+
+
+_KERNELS: dict[str, tuple[Callable[[float], float], float]] = {"bicubic": (_cubic, 2.0), "bilinear": (_triangle, 1.0)}
+
+
+def _is_int(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_triple(value: object) -> bool:
+    return (
+        isinstance(value, tuple)
+        and len(value) == 3
+        and all(isinstance(x, int | float) and not isinstance(x, bool) and math.isfinite(x) for x in value)
+    )
+
+
+def _check(name: str, value: object, ok: object, allowed: object) -> None:
+    if not ok:
+        raise ConfigError(f"`{name}` of the image preprocessing is {value!r}: supported is {allowed}")

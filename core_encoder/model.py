@@ -1,0 +1,26 @@
+"""The two towers side by side: tensors in, tensors out."""
+
+import torch
+from torch import Tensor, nn
+
+from core_encoder.config import ModelConfig
+from core_encoder.text_tower import TextTower
+from core_encoder.vision_tower import VisionTower
+
+
+class JinaClip(nn.Module):
+    """Both towers and the temperature that they were trained with."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        """Build the model with torch's default initial values."""
+        super().__init__()
+        self.config = config
+        self.text = TextTower(config.text)
+        self.vision = VisionTower(config.vision)
+        self.logit_scale = nn.Parameter(torch.zeros(()))  # natural logarithm of the inverse temperature
+
+    def similarity(self, image_features: Tensor, text_features: Tensor) -> Tensor:
+        """Scaled cosine of every image with every text: (I, D) and (T, D) raw features -> (I, T) logits."""
+        images = nn.functional.normalize(image_features, dim=-1)
+        texts = nn.functional.normalize(text_features, dim=-1)
+        return self.logit_scale.exp() * images @ texts.T

@@ -1,0 +1,70 @@
+"""The models that have a name here: where they come from, what they allow, what they can be checked against."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class KnownModel:
+    """What is known of a published model before anything is downloaded.
+
+    Attributes:
+        name: hub id, or the name of the bundled model.
+        revision: the commit that is loaded when none is asked for; `None` for the bundled model.
+        license: SPDX identifier of the weights' licence.
+        languages: for people.
+        embedding_dim: length of a full vector.
+        image_size: side of the square that the image tower sees, pixels.
+        check_text: a text whose vector has been published, or `None`.
+        check_values: the first values of that vector at unit length, four decimals.
+    """
+
+    name: str
+    revision: str | None
+    license: str
+    languages: str
+    embedding_dim: int
+    image_size: int
+    check_text: str | None = None
+    check_values: tuple[float, ...] = ()
+
+
+KNOWN_MODELS: tuple[KnownModel, ...] = (
+    KnownModel(
+        name="jinaai/jina-clip-v2",
+        revision="e10d47f5691d0454a0fb5d13f46f2199b74cb436",
+        license="CC-BY-NC-4.0",
+        languages="89 languages",
+        embedding_dim=1024,
+        image_size=512,
+    ),
+    KnownModel(
+        name="jinaai/jina-clip-v1",
+        revision="06150c7c382d7a4faedc7d5a0d8cdb59308968f4",
+        license="Apache-2.0",
+        languages="English",
+        embedding_dim=768,
+        image_size=224,
+        # Source: public test values of an ONNX export of the model (four decimals).
+        check_text="hello world",
+        check_values=(-0.0862, -0.0101, -0.0056, 0.0375, -0.0472),
+    ),
+    KnownModel(
+        name="nano",
+        revision=None,
+        license="Apache-2.0",
+        languages="English, German, French, Spanish, Chinese",
+        embedding_dim=128,
+        image_size=72,
+    ),
+)
+
+
+def known_model(name: str) -> KnownModel | None:
+    """Look a model up by hub id or name; `None` for any other hub id or folder."""
+    return next((model for model in KNOWN_MODELS if model.name == name), None)
+
+
+def default_revision(name: str) -> str | None:
+    """The commit that `name` is pinned to, or `None` where nothing is known of it."""
+    model = known_model(name)
+    return None if model is None else model.revision

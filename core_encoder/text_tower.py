@@ -1,0 +1,140 @@
+"""The text tower of both models: a post-norm encoder over packed texts, mean pooled.
+
+v2 rotates queries and keys and has a plain MLP; v1 adds the ALiBi bias and has a gated one.
+"""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from core_encoder.attention import AlibiBias, Backend, Packing, packed_attention
+from core_encoder.config import TextConfig
+
+
+def rotary_table(positions: Tensor, head_width: int, base: float) -> tuple[Tensor, Tensor]:
+    """Cosine and sine for `rotate_halves`: two (N, 1, 1, d / 2) float32 tensors.
+
+    Computed from the positions at every call: a table that is built with the model can be lost when weights are loaded.
+    Source: Su et al. 2021, "RoFormer", equation 15, with base^(-2i/d).
+    """
+    exponents = torch.arange(0, head_width, 2, device=positions.device, dtype=torch.float32) / head_width
+    angles = positions.float()[:, None] / base**exponents  # (N, d / 2)
+    return angles.cos()[:, None, None], angles.sin()[:, None, None]
+
+
+def rotate_halves(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate the pairs (i, i + d/2) of (N, 2, H, d); the image tower pairs neighbours instead."""
+    first, second = x.float().chunk(2, dim=-1)  # (N, 2, H, d / 2) each
+    rotated = torch.cat((first * cos - second * sin, second * cos + first * sin), dim=-1)
+    return rotated.to(x.dtype)
+
+
+class TextMlp(nn.Module):
+    """v2: GELU between two biased layers."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        """Two layers, width -> hidden -> width."""
+        super().__init__()
+        self.fc_in = nn.Linear(width, hidden)
+        self.fc_out = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, D) -> (N, D); the exact (erf) GELU."""
+        return self.fc_out(F.gelu(self.fc_in(x)))  # type: ignore[no-any-return]  # nn.Module.__call__ is untyped
+
+
+class GatedTextMlp(nn.Module):
+    """v1: the first half of the hidden values, through GELU, scales the second half."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        """Two layers, width -> 2 * hidden (no bias), hidden -> width."""
+        super().__init__()
+        self.fc_in = nn.Linear(width, 2 * hidden, bias=False)
+        self.fc_out = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, D) -> (N, D)."""
+        gate, value = self.fc_in(x).chunk(2, dim=-1)  # (N, hidden) each
+        return self.fc_out(F.gelu(gate) * value)  # type: ignore[no-any-return]  # nn.Module.__call__ is untyped
+
+
+class TextLayer(nn.Module):
+    """Attention, then the MLP, each added to its input and normalised after."""
+
+    def __init__(self, config: TextConfig) -> None:
+        """Build the layer with torch's default initial values."""
+        super().__init__()
+        width, eps = config.width, config.layer_norm_eps
+        self.num_heads = config.num_heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+        self.norm_1 = nn.LayerNorm(width, eps=eps)
+        self.mlp = (GatedTextMlp if config.gated_mlp else TextMlp)(width, config.mlp_width)
+        self.norm_2 = nn.LayerNorm(width, eps=eps)
+
+    def forward(
+        self,
+        x: Tensor,
+        packing: Packing,
+        rotary: tuple[Tensor, Tensor] | None,
+        bias: AlibiBias | None,
+        backend: Backend,
+    ) -> Tensor:
+        """(N, D) -> (N, D)."""
+        qkv: Tensor = self.qkv(x).view(x.shape[0], 3, self.num_heads, -1)  # (N, 3, H, d)
+        q, k, v = qkv.unbind(1)
+        if rotary is not None:
+            q, k = rotate_halves(qkv[:, :2], *rotary).unbind(1)
+        x = self.norm_1(x + self.out(packed_attention(q, k, v, packing, backend, bias)))
+        out: Tensor = self.norm_2(x + self.mlp(x))
+        return out
+
+
+class TextTower(nn.Module):
+    """Token ids of packed texts in, one raw feature row per text out."""
+
+    def __init__(self, config: TextConfig) -> None:
+        """Build the tower with torch's default initial values."""
+        super().__init__()
+        self.config = config
+        self.backend: Backend = "sdpa"
+        self.word_embedding = nn.Parameter(torch.empty(config.vocab_size, config.width))
+        if not self.word_embedding.is_meta:  # there it would only import half of torch's compiler
+            nn.init.normal_(self.word_embedding)
+        self.token_type = nn.Parameter(torch.zeros(config.type_vocab_size, config.width))  # only row 0 is ever used
+        self.embedding_norm = nn.LayerNorm(config.width, eps=config.layer_norm_eps)
+        self.layers = nn.ModuleList(TextLayer(config) for _ in range(config.num_layers))
+
+    def forward(self, input_ids: Tensor, lengths: Sequence[int], positions: Tensor | None = None) -> Tensor:
+        """Encode packed texts.
+
+        Args:
+            input_ids: (N,) int64 on the tower's device, the texts one behind the other, pad tokens taken out.
+            lengths: tokens of each of the B texts, each at least 1; their sum is N.
+            positions: (N,) int64 on the CPU, each token's place in its text; counted from 0 without gaps if `None`.
+
+        Returns:
+            (B, D) float32 raw features: the mean over each text's tokens, not normalised.
+        """
+        packing = Packing.of(lengths, positions, input_ids.device)
+        hidden = self.hidden_states(input_ids, packing)  # (N, D)
+        parts = [
+            hidden[rows].view(count, length, -1).float().mean(dim=1)  # (n, D)
+            for rows, count, length in packing.runs()
+        ]
+        return torch.cat(parts)  # (B, D)
+
+    def hidden_states(self, input_ids: Tensor, packing: Packing) -> Tensor:
+        """The last layer's output for every token, (N, D)."""
+        config = self.config
+        x: Tensor = self.embedding_norm(F.embedding(input_ids, self.word_embedding) + self.token_type[0])  # (N, D)
+        rotary, bias = None, None
+        if config.rotary_base is None:
+            bias = AlibiBias(packing, config.num_heads, x.dtype)
+        else:
+            rotary = rotary_table(packing.device_positions, config.width // config.num_heads, config.rotary_base)
+        for layer in self.layers:
+            x = layer(x, packing, rotary, bias, self.backend)
+        return x

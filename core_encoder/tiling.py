@@ -1,0 +1,127 @@
+"""Large image -> an overview and tiles, each with its box in original pixels; tile and token counts.
+
+A tile is a square window of the image. Its side is the model's image side, or as little more as keeps the number of
+tiles within the limit: a larger window, shrunk to the model's side by the preprocessing, is what scaling the image
+down first gives, and boxes stay in original pixels throughout.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from core_encoder.errors import ConfigError
+
+Box = tuple[int, int, int, int]
+"""(left, top, right, bottom) in pixels of the original image; right and bottom are exclusive."""
+
+TOKENS_PER_TILE: Mapping[int, int] = MappingProxyType({512: 4000, 224: 1000})
+"""Image side -> published cost of a tile; Source: the hosted API's billing of jina-clip-v2 and jina-clip-v1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tiling:
+    """How an image is cut into tiles.
+
+    Attributes:
+        max_tiles: at most this many tiles an image; the overview comes on top.
+
+    Raises:
+        ConfigError: `max_tiles` is not a positive integer.
+    """
+
+    max_tiles: int = 9
+
+    def __post_init__(self) -> None:
+        """Refuse what is no number of tiles."""
+        max_tiles: object = self.max_tiles  # whatever a configuration file holds
+        if not isinstance(max_tiles, int) or isinstance(max_tiles, bool) or max_tiles < 1:
+            raise ConfigError(f"`max_tiles` must be an integer from 1 up, not {max_tiles!r}")
+
+
+def count_tiles(width: int, height: int, *, size: int) -> int:
+    """Count the windows of side `size` that an image needs, without a limit and without the overview."""
+    return -(-width // size) * -(-height // size)  # both rounded up
+
+
+def image_tokens(width: int, height: int, *, size: int) -> int:
+    """Give what an image costs at the hosted API, in tokens.
+
+    Raises:
+        ConfigError: no price is published for models of this image side; `TOKENS_PER_TILE` has those that are.
+    """
+    if size not in TOKENS_PER_TILE:
+        raise ConfigError(f"no price is published for an image side of {size}; there is one for {set(TOKENS_PER_TILE)}")
+    return TOKENS_PER_TILE[size] * count_tiles(width, height, size=size)
+
+
+def tile_side(width: int, height: int, *, size: int, tiling: Tiling) -> int:
+    """Find the smallest side, from `size` up, of which `max_tiles` windows cover the image."""
+    low, high = size, max(size, width, height)  # one window of side `high` always does
+    while low < high:
+        middle = (low + high) // 2
+        if count_tiles(width, height, size=middle) <= tiling.max_tiles:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+def tile_boxes(width: int, height: int, *, size: int, tiling: Tiling) -> list[Box]:
+    """Lay out the tiles of an image, row by row, without the overview.
+
+    The windows of a row are spread evenly: they overlap where the side does not divide the width, every box has the
+    full side, lies inside the image, and every pixel is in a box. Where the image is narrower (or lower) than a
+    window, the boxes are as narrow (or low) as the image.
+
+    Args:
+        width: of the image, in pixels.
+        height: of the image, in pixels.
+        size: the model's image side.
+        tiling: how many tiles at most.
+    """
+    side = tile_side(width, height, size=size, tiling=tiling)
+    return [
+        (left, top, min(left + side, width), min(top + side, height))
+        for top in _starts(height, side)
+        for left in _starts(width, side)
+    ]
+
+
+def cut_tiles(image: Image.Image, *, size: int, tiling: Tiling) -> tuple[list[Image.Image], NDArray[np.float32]]:
+    """Cut an image into an overview and tiles, to be preprocessed like any other images.
+
+    The overview is the image itself, so its vector is the one that the image has without tiling. A square image of one
+    tile has the overview only: the tile would be the same picture. Every tile is square, so that no resize mode crops
+    it; where its box is not, the rest is black, half on each side.
+
+    Args:
+        image: mode RGB.
+        size: the model's image side.
+        tiling: how many tiles at most.
+
+    Returns:
+        T images, the overview first, and their boxes (T, 4) float32 in pixels of `image`, whole numbers.
+    """
+    boxes = tile_boxes(image.width, image.height, size=size, tiling=tiling)
+    if len(boxes) == 1 and image.width == image.height:
+        boxes = []
+    pictures = [image, *(_cut_square(image, box) for box in boxes)]
+    return pictures, np.array([(0, 0, image.width, image.height), *boxes], np.float32)  # (T, 4)
+
+
+def _starts(length: int, side: int) -> list[int]:
+    """Place windows on one axis: the first at its start, the last at its end, the others evenly between."""
+    gaps = -(-length // side) - 1
+    return [0] if gaps == 0 else [round(i * (length - side) / gaps) for i in range(gaps + 1)]
+
+
+def _cut_square(image: Image.Image, box: Box) -> Image.Image:
+    left, top, right, bottom = box
+    side = max(right - left, bottom - top)
+    # A crop may reach over the edge of the image; Pillow fills the rest with black.
+    left, top = left - (side - (right - left)) // 2, top - (side - (bottom - top)) // 2
+    return image.crop((left, top, left + side, top + side))

@@ -1,0 +1,127 @@
+"""Texts become token ids, and token ids become one packed batch."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from tokenizers import Tokenizer as _Tokenizer
+from torch import Tensor
+
+from core_encoder.errors import CheckpointError, ConfigError, InputError
+
+
+@dataclass(frozen=True)
+class PackedTexts:
+    """B texts one behind the other, without padding.
+
+    Attributes:
+        input_ids: (N,) int64.
+        positions: (N,) int64, each token's place in its own text.
+        lengths: tokens of each text; their sum is N.
+    """
+
+    input_ids: Tensor
+    positions: Tensor
+    lengths: tuple[int, ...]
+
+
+def pack(rows: Sequence[Sequence[int]], *, pad_token_id: int) -> PackedTexts:
+    """Pack rows of token ids.
+
+    A pad token is taken out wherever it stands, and the tokens behind it keep their positions: the models look at no
+    token whose id is the pad id, a literal "<pad>" in a text included.
+
+    Raises:
+        InputError: a row has nothing but pad tokens.
+    """
+    lengths = torch.tensor([len(row) for row in rows], dtype=torch.int64)
+    ids = torch.tensor([token for row in rows for token in row], dtype=torch.int64)  # (N,)
+    ends = lengths.cumsum(0)
+    positions = torch.arange(len(ids)) - (ends - lengths).repeat_interleave(lengths)  # (N,)
+    keep = ids != pad_token_id
+    if not bool(keep.all()):
+        lengths = lengths - torch.bincount(torch.repeat_interleave(lengths)[~keep], minlength=len(rows))
+        ids, positions = ids[keep], positions[keep]
+    if len(rows) and int(lengths.min()) == 0:
+        raise InputError(f"item {int(lengths.argmin())}: the text has no tokens other than padding")
+    return PackedTexts(ids, positions, tuple(lengths.tolist()))
+
+
+class TextTokenizer:
+    """The checkpoint's tokenizer.json, without its padding and truncation settings."""
+
+    def __init__(self, tokenizer: _Tokenizer, *, vocab_size: int) -> None:
+        """Take over `tokenizer`; every id it can give must have a row in the model's embedding.
+
+        Raises:
+            CheckpointError: the tokenizer has more tokens than the model.
+        """
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        largest = max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
+        if largest >= vocab_size:
+            raise CheckpointError(f"tokenizer.json has token id {largest}, but the model has {vocab_size} tokens")
+        self._tokenizer = tokenizer
+        self._num_special = tokenizer.num_special_tokens_to_add(is_pair=False)
+
+    @staticmethod
+    def load(folder: Path, *, vocab_size: int) -> "TextTokenizer":
+        """Read `tokenizer.json`.
+
+        Raises:
+            CheckpointError: the file is not a tokenizer, or does not fit the model.
+        """
+        path = folder / "tokenizer.json"
+        try:
+            tokenizer = _Tokenizer.from_file(str(path))
+        except Exception as error:  # the library raises bare Exception for every fault
+            raise CheckpointError(f"{str(path)!r} is not a tokenizer: {error}") from error
+        return TextTokenizer(tokenizer, vocab_size=vocab_size)
+
+    def encode(
+        self, texts: Sequence[str], *, max_tokens: int | None, prefix: str = "", first_index: int = 0
+    ) -> list["TokenizedText"]:
+        """Tokenize texts, special tokens included.
+
+        Args:
+            texts: any strings; the empty one has special tokens only.
+            max_tokens: longer texts lose their tail, the closing special token stays; `None` keeps everything.
+            prefix: put before every text; it counts towards `max_tokens`.
+            first_index: position of `texts[0]` in the caller's list, for messages.
+
+        Raises:
+            InputError: an item is not a str, or holds half of a surrogate pair.
+            ConfigError: `max_tokens` leaves no room for a token of text.
+        """
+        if max_tokens is not None and max_tokens <= self._num_special:
+            raise ConfigError(f"`max_tokens` is {max_tokens}: {self._num_special} are taken by special tokens")
+        for index, text in enumerate(texts, start=first_index):
+            _check_text(text, index)
+        encodings = self._tokenizer.encode_batch([prefix + text for text in texts], add_special_tokens=False)
+        result = []
+        for encoding in encodings:
+            num_tokens = len(encoding) + self._num_special
+            if max_tokens is not None and num_tokens > max_tokens:
+                encoding.truncate(max_tokens - self._num_special)
+            result.append(TokenizedText(self._tokenizer.post_process(encoding).ids, num_tokens))
+        return result
+
+
+@dataclass(frozen=True)
+class TokenizedText:
+    """Token ids of one text after truncation, and how many tokens it had before."""
+
+    ids: list[int]
+    num_tokens: int
+
+
+def _check_text(text: object, index: int) -> None:
+    if not isinstance(text, str):
+        raise InputError(f"item {index}: a text must be a str, found {type(text).__name__}")
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"item {index}: the text holds half of a surrogate pair at position {error.start}, which is not Unicode"
+        ) from error

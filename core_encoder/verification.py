@@ -1,0 +1,136 @@
+"""Verify a checkpoint: are the files whole, and does the model that they hold behave as it must?"""
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors import safe_open
+
+from core_encoder.checkpoint import FILES, WEIGHTS_FILE, find_checkpoint
+from core_encoder.config import read_config
+from core_encoder.encoder import JinaClipEncoder
+from core_encoder.errors import JinaClipError
+from core_encoder.models import KnownModel, known_model
+
+_TEXTS = ("a red circle", "two cats asleep on a blue sofa in the afternoon sun", "ein roter Kreis", "红色的圆形")
+_UNIT_TOLERANCE = 1e-5
+_BATCH_TOLERANCE = 1e-6  # what the encoder promises on CPU in float32
+_PUBLISHED_TOLERANCE = 1e-3  # the values are published with four decimals, computed elsewhere in other precisions
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """The outcome of one check.
+
+    Attributes:
+        name: what was checked.
+        passed: whether it is as it must be.
+        detail: what was found.
+    """
+
+    name: str
+    passed: bool
+    detail: str
+
+
+def verify(source: str | Path, *, revision: str | None = None, local_files_only: bool = False) -> Iterator[Check]:
+    """Check a checkpoint, one thing after the other, on CPU in float32; what cannot be loaded ends the checks.
+
+    Args:
+        source: hub id, folder, or "nano".
+        revision: commit of a hub id; the pinned one of a known model if `None`.
+        local_files_only: use the local cache and never the network.
+
+    Yields:
+        The checks as they are done: files, configuration, tensors, weights, vectors of texts and of a picture, the
+        same in a batch, shortened vectors, and published values where there are any.
+    """
+    name = "files"
+    try:
+        folder = find_checkpoint(source, revision=revision, local_files_only=local_files_only)
+        yield Check(name=name, passed=True, detail=f"{', '.join(FILES)} in {folder}")
+        name = "configuration"
+        config = read_config(folder)
+        size = config.vision.image_size
+        yield Check(name=name, passed=True, detail=f"vectors of {config.embedding_dim}, pictures of {size} px")
+        name = "tensors"
+        start = time.perf_counter()
+        encoder = JinaClipEncoder.load(
+            source, revision=revision, device="cpu", precision="fp32", local_files_only=local_files_only
+        )
+        seconds = time.perf_counter() - start
+        yield Check(
+            name=name, passed=True, detail=f"every one in its place, by name and shape; loaded in {seconds:.1f} s"
+        )
+        yield _check_weights(folder / WEIGHTS_FILE)
+        name = "vectors"
+        yield from _check_vectors(encoder, known_model(str(source)))
+    except JinaClipError as error:
+        yield Check(name=name, passed=False, detail=str(error))
+
+
+def _check_weights(path: Path) -> Check:
+    count, damaged = 0, []
+    with safe_open(path, framework="pt") as file:
+        for name in file.keys():  # noqa: SIM118 - not a mapping
+            tensor = file.get_tensor(name)
+            count += tensor.numel()
+            if not torch.isfinite(tensor).all():
+                damaged.append(name)
+    detail = (
+        f"NaN or infinite values in {damaged[:4]}, {len(damaged)} in all" if damaged else f"{count:,} finite numbers"
+    )
+    return Check(name="weights", passed=not damaged, detail=detail)
+
+
+def _check_vectors(encoder: JinaClipEncoder, known: KnownModel | None) -> Iterator[Check]:
+    texts = encoder.encode_text(_TEXTS)  # (4, E)
+    yield _check_rows("text vectors", texts, (len(_TEXTS), encoder.embedding_dim))
+    yield _check_rows("image vector", encoder.encode_image([_picture()]), (1, encoder.embedding_dim))
+
+    alone = np.concatenate([encoder.encode_text([text]) for text in _TEXTS])  # (4, E)
+    difference = float(np.abs(texts - alone).max())
+    yield Check(
+        name="alone and in a batch",
+        passed=difference <= _BATCH_TOLERANCE,
+        detail=f"texts differ by {difference:.1e}, {_BATCH_TOLERANCE:.0e} is allowed",
+    )
+    if encoder.matryoshka_dims:
+        yield _check_prefixes(encoder, texts)
+    if known is not None and known.check_text is not None:
+        found = encoder.encode_text([known.check_text])[0, : len(known.check_values)]
+        difference = float(np.abs(found - np.array(known.check_values)).max())
+        yield Check(
+            name="published values",
+            passed=difference <= _PUBLISHED_TOLERANCE,
+            detail=f"{known.check_text!r} differs by {difference:.1e}, {_PUBLISHED_TOLERANCE:.0e} is allowed",
+        )
+
+
+def _check_rows(name: str, rows: NDArray[np.float32], shape: tuple[int, int]) -> Check:
+    error = float(np.abs(np.linalg.norm(rows.astype(np.float64), axis=1) - 1).max()) if rows.shape == shape else np.nan
+    passed = error <= _UNIT_TOLERANCE  # not so for NaN
+    return Check(name=name, passed=passed, detail=f"{rows.shape}, lengths within {error:.1e} of 1")
+
+
+def _check_prefixes(encoder: JinaClipEncoder, full: NDArray[np.float32]) -> Check:
+    dims, error = encoder.matryoshka_dims, 0.0
+    for dim in dims:
+        prefix = full[:, :dim].astype(np.float64)  # (4, dim)
+        unit = prefix / np.linalg.norm(prefix, axis=1, keepdims=True)
+        error = max(error, float(np.abs(encoder.encode_text(_TEXTS, truncate_dim=dim) - unit).max()))
+    return Check(
+        name="shortened vectors",
+        passed=error <= _UNIT_TOLERANCE,
+        detail=f"{', '.join(map(str, dims))}: the unit prefix of the full one to {error:.1e}",
+    )
+
+
+def _picture() -> NDArray[np.uint8]:
+    """A picture that is not the same everywhere: (120, 160, 3) uint8."""
+    y, x = np.mgrid[0:120, 0:160]
+    return np.stack([x * 255 // 159, y * 255 // 119, (x + y) % 256], axis=-1).astype(np.uint8)

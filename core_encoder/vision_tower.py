@@ -1,0 +1,118 @@
+"""The image tower of both models: EVA02, a pre-norm ViT with rotary positions and a gated MLP.
+
+These are blocks of our own rather than timm's `Eva`: queries, keys and values come from one matrix product, as do the
+two halves of the MLP, and a command starts without importing timm and torchvision, which takes longer than torch does.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from core_encoder.config import VisionConfig
+
+_NORM_EPS = 1e-6  # every LayerNorm of the tower, the inner ones too
+_ROPE_BASE = 10000.0
+
+
+def rope_table(grid: int, span: float, head_width: int) -> tuple[Tensor, Tensor]:
+    """Cosine and sine for `rotate_interleaved` over a square of patches: two (grid * grid, d / 2) float32 tensors.
+
+    The first half of the d / 2 pairs turns with the row, the second with the column; positions run from 0 to `span`.
+    Source: Fang et al. 2023, "EVA-02", section 2.1, and Su et al. 2021, "RoFormer", equation 15.
+    """
+    exponents = torch.arange(0, head_width // 2, 2, dtype=torch.float32) / (head_width // 2)
+    steps = torch.arange(grid, dtype=torch.float32) / grid * span
+    angles = steps[:, None] * _ROPE_BASE**-exponents  # (G, d / 4)
+    rows = angles[:, None].expand(grid, grid, -1)
+    columns = angles[None].expand(grid, grid, -1)
+    angles = torch.cat((rows, columns), dim=-1).flatten(0, 1)  # (G * G, d / 2)
+    return angles.cos(), angles.sin()
+
+
+def rotate_interleaved(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate the pairs (2i, 2i + 1) of (..., P, d); the text tower pairs halves instead."""
+    even, odd = x[..., 0::2].float(), x[..., 1::2].float()  # (..., P, d / 2) each
+    rotated = torch.stack((even * cos - odd * sin, odd * cos + even * sin), dim=-1).flatten(-2)
+    return rotated.to(x.dtype)
+
+
+class VisionBlock(nn.Module):
+    """Attention, then the MLP, each on the normalised input and added to it."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        """Build the block with torch's default initial values."""
+        super().__init__()
+        width, hidden = config.width, config.mlp_width
+        self.num_heads = config.num_heads
+        self.norm_1 = nn.LayerNorm(width, eps=_NORM_EPS)
+        self.qkv = nn.Linear(width, 3 * width, bias=False)
+        self.q_bias = nn.Parameter(torch.zeros(width))
+        self.v_bias = nn.Parameter(torch.zeros(width))  # keys have no bias
+        self.attention_norm = nn.LayerNorm(width, eps=_NORM_EPS)
+        self.out = nn.Linear(width, width)
+        self.norm_2 = nn.LayerNorm(width, eps=_NORM_EPS)
+        self.mlp_in = nn.Linear(width, 2 * hidden)  # gate and value
+        self.mlp_norm = nn.LayerNorm(hidden, eps=_NORM_EPS)
+        self.mlp_out = nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        """(B, 1 + P, D) -> (B, 1 + P, D)."""
+        x = x + self._attention(self.norm_1(x), cos, sin)
+        gate, value = self.mlp_in(self.norm_2(x)).chunk(2, dim=-1)  # (B, 1 + P, hidden) each
+        out: Tensor = x + self.mlp_out(self.mlp_norm(F.silu(gate) * value))
+        return out
+
+    def _attention(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+        batch, length, width = x.shape
+        bias = torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias))
+        qkv = F.linear(x, self.qkv.weight, bias).view(batch, length, 3, self.num_heads, -1)
+        qk = qkv[:, :, :2].permute(2, 0, 3, 1, 4)  # (2, B, H, 1 + P, d)
+        v = qkv[:, :, 2].transpose(1, 2)  # (B, H, 1 + P, d)
+        patches = rotate_interleaved(qk[..., 1:, :], cos, sin)
+        q, k = torch.cat((qk[..., :1, :], patches), dim=-2)  # the class token is not turned
+        out = F.scaled_dot_product_attention(q, k, v)  # (B, H, 1 + P, d)
+        projected: Tensor = self.out(self.attention_norm(out.transpose(1, 2).reshape(batch, length, width)))
+        return projected
+
+
+class VisionTower(nn.Module):
+    """Pixel values in, one raw feature row per image out."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        """Build the tower with torch's default initial values."""
+        super().__init__()
+        self.config = config
+        width = config.width
+        self.patch_embedding = nn.Conv2d(3, width, config.patch_size, stride=config.patch_size)
+        self.class_token = nn.Parameter(torch.zeros(1, 1, width))
+        self.position_embedding = nn.Parameter(torch.zeros(1, 1 + config.grid**2, width))
+        self.blocks = nn.ModuleList(VisionBlock(config) for _ in range(config.num_layers))
+        self.norm = nn.LayerNorm(width, eps=_NORM_EPS)
+
+    def forward(self, pixel_values: Tensor) -> Tensor:
+        """Encode images.
+
+        Args:
+            pixel_values: (B, 3, S, S) normalised, on the tower's device and in its dtype.
+
+        Returns:
+            (B, D) float32 raw features: the class token, not normalised.
+        """
+        features: Tensor = self.norm(self.hidden_states(pixel_values)[:, 0]).float()
+        return features
+
+    def tokens(self, pixel_values: Tensor) -> Tensor:
+        """The class token and every patch after the final norm, (B, 1 + P, D)."""
+        tokens: Tensor = self.norm(self.hidden_states(pixel_values))
+        return tokens
+
+    def hidden_states(self, pixel_values: Tensor) -> Tensor:
+        """The last block's output before the final norm, (B, 1 + P, D)."""
+        config = self.config
+        patches = self.patch_embedding(pixel_values).flatten(2).transpose(1, 2)  # (B, P, D)
+        x = torch.cat((self.class_token.expand(patches.shape[0], -1, -1), patches), dim=1) + self.position_embedding
+        cos, sin = rope_table(config.grid, config.rope_span, config.width // config.num_heads)
+        cos, sin = cos.to(x.device), sin.to(x.device)  # (P, d / 2)
+        for block in self.blocks:
+            x = block(x, cos, sin)
+        return x
