@@ -1,0 +1,1 @@
+"""The parts of `train_nano.py` and `evaluate_nano.py`."""
