@@ -1,0 +1,272 @@
+"""The one configuration that embedders, stores and front doors share, and the fingerprint of what shapes vectors."""
+
+import dataclasses
+import functools
+import hashlib
+import os
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal, get_args
+
+from core_encoder.errors import ConfigError
+from core_encoder.models import default_revision, known_model
+from core_encoder.tiling import Tiling
+
+ResizeMode = Literal["shortest", "longest", "squash"]
+Precision = Literal["auto", "fp32", "bf16"]
+
+_HUB_ID = re.compile(r"\w[\w.-]*(/[\w.-]+)?")
+_WEIGHTS = "model.safetensors"
+_FOLDER_REVISION = "sha256:"  # begins the revision of a model that is known by the content of its folder
+# Variables of other parts of this distribution; any other JCLIP_* name is taken for a misspelt option.
+_FOREIGN_PREFIXES = ("JCLIP_SERVER_", "JCLIP_TEST_")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EmbeddingConfig:
+    """Which model makes the vectors, and how.
+
+    Attributes:
+        model: hub id, folder with a checkpoint, or "nano", the model that comes with the package.
+        revision: commit of a hub id; `None` is the pinned one of a known model.
+        dimensions: length of the vectors: a prefix of the model's; `None` is all of it.
+        normalize: whether vectors have unit length.
+        max_tokens: where texts are cut; `None` is the model's limit.
+        resize_mode: how an image becomes square; `None` is the model's own way.
+        exif_orientation: whether images are turned upright by their EXIF tag first.
+        precision: number format of the model's arithmetic; "auto" lets the encoder choose for the device.
+        tiling: how images are cut into tiles; `None` keeps one vector an image.
+
+    Raises:
+        ConfigError: a value of the wrong type, or out of range.
+    """
+
+    model: str = "jinaai/jina-clip-v2"
+    revision: str | None = None
+    dimensions: int | None = None
+    normalize: bool = True
+    max_tokens: int | None = None
+    resize_mode: ResizeMode | None = None
+    exif_orientation: bool = False
+    precision: Precision = "auto"
+    tiling: Tiling | None = None
+
+    def __post_init__(self) -> None:
+        """Check every field."""
+        _check("model", self.model, _is_text, "a hub id, a folder, or 'nano'")
+        for name in ("dimensions", "max_tokens"):
+            _check(name, getattr(self, name), _is_count, "an int of at least 1, or None")
+        for name in ("normalize", "exif_orientation"):
+            _check(name, getattr(self, name), lambda value: isinstance(value, bool), "True or False")
+        _check("revision", self.revision, lambda value: value is None or _is_text(value), "a commit, or None")
+        modes, precisions = (None, *get_args(ResizeMode)), get_args(Precision)
+        _check("resize_mode", self.resize_mode, lambda value: value in modes, f"one of {modes}")
+        _check("precision", self.precision, lambda value: value in precisions, f"one of {precisions}")
+        _check("tiling", self.tiling, lambda value: value is None or isinstance(value, Tiling), "a `Tiling`, or None")
+        known = known_model(self.model)
+        if known is not None and self.dimensions is not None and self.dimensions > known.embedding_dim:
+            raise ConfigError(f"`dimensions` is {self.dimensions}, but {self.model} has only {known.embedding_dim}")
+
+    @property
+    def embedding_dim(self) -> int | None:
+        """Length of the vectors where it is known before the model is loaded, else `None`."""
+        known = known_model(self.model)
+        return self.dimensions if self.dimensions is not None or known is None else known.embedding_dim
+
+    @classmethod
+    def from_toml(cls, path: str | Path, table: str = "jclip") -> "EmbeddingConfig":
+        """Read a table of a TOML file: the fields by their names, `tiling` as a table of its own.
+
+        Args:
+            path: the file.
+            table: name of the table; dots lead into nested tables, like "tool.jclip".
+
+        Raises:
+            ConfigError: no such file or table, not TOML, an unknown key or a bad value.
+        """
+        try:
+            values: Any = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+            raise ConfigError(f"cannot read {str(path)!r} as TOML: {error}") from error
+        for name in table.split("."):
+            values = values.get(name) if isinstance(values, dict) else None
+        if not isinstance(values, dict):
+            raise ConfigError(f"{str(path)!r} has no table [{table}]")
+        return _from_mapping(values, source=f"[{table}] of {str(path)!r}")
+
+    @classmethod
+    def from_env(cls, environ: Mapping[str, str] | None = None) -> "EmbeddingConfig":
+        """Read the JCLIP_* variables, now: JCLIP_MODEL, JCLIP_DIMENSIONS, ..., and JCLIP_TILES, the `max_tiles`.
+
+        Args:
+            environ: the variables; `None` is those of this process.
+
+        Raises:
+            ConfigError: an unknown JCLIP_* variable or a bad value.
+        """
+        environ = os.environ if environ is None else environ
+        values: dict[str, object] = {}
+        for name, text in environ.items():
+            if not name.startswith("JCLIP_") or name.startswith(_FOREIGN_PREFIXES):
+                continue
+            if name not in _VARIABLES:
+                raise ConfigError(f"unknown variable {name}; known are {', '.join(_VARIABLES)}")
+            field, read = _VARIABLES[name]
+            try:
+                values[field] = read(text)
+            except ValueError as error:
+                raise ConfigError(f"{name} is {text!r}: {error}") from error
+        return _from_mapping(values, source="the environment")
+
+    @classmethod
+    def from_fingerprint(
+        cls, fingerprint: Mapping[str, str | int | bool | None], *, model: str | None = None
+    ) -> "EmbeddingConfig":
+        """The configuration of a collection: the one that has its fingerprint.
+
+        Args:
+            fingerprint: of the collection.
+            model: the folder with the model, where it was one: of a folder the fingerprint has no more than the name.
+
+        Raises:
+            ConfigError: the folder is needed, `model` is another one, or a later version made the fingerprint.
+        """
+        values: dict[str, Any] = dict(fingerprint)
+        stored, revision = values.get("model"), values.get("revision")
+        in_folder = isinstance(revision, str) and revision.startswith(_FOLDER_REVISION)
+        if in_folder and model is None:
+            raise ConfigError(f"the vectors were made with the model in a folder {stored!r}: give it as `model`")
+        if not in_folder and model not in (None, stored):
+            raise ConfigError(f"the vectors were made with the model {stored!r}, not {model!r}: leave out `model`")
+        values["model"] = stored if model is None else model
+        values["revision"] = None if in_folder or stored == "nano" else revision
+        if isinstance(values.get("tiling"), str):
+            values["tiling"] = _read_options(values["tiling"])
+        return _from_mapping(values, source="the fingerprint")
+
+    def fingerprint(self) -> dict[str, str | int | bool | None]:
+        """What shapes the vectors: two configurations make comparable vectors if these are equal.
+
+        Weights are known by content: a hub id by its commit, a folder by the hash of its weights.
+
+        Raises:
+            ConfigError: `model` is neither a hub id nor a folder with weights.
+        """
+        model, revision = _identity(self.model, self.revision)
+        return {
+            "model": model,
+            "revision": revision,
+            "dimensions": self.embedding_dim,
+            "normalize": self.normalize,
+            "max_tokens": self.max_tokens,
+            "resize_mode": self.resize_mode,
+            "exif_orientation": self.exif_orientation,
+            "precision": self.precision,
+            "tiling": None if self.tiling is None else _options(self.tiling),
+        }
+
+
+def _check(name: str, value: object, accepts: Callable[[object], bool], allowed: str) -> None:
+    if not accepts(value):
+        raise ConfigError(f"`{name}` is {value!r}; use {allowed}")
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and bool(value)
+
+
+def _is_count(value: object) -> bool:
+    return value is None or (isinstance(value, int) and not isinstance(value, bool) and value >= 1)
+
+
+def _from_mapping(values: Mapping[str, object], *, source: str) -> EmbeddingConfig:
+    arguments: dict[str, Any] = dict(values)
+    _refuse_unknown(arguments, EmbeddingConfig, source=source)
+    tiling = arguments.get("tiling")
+    if isinstance(tiling, dict):
+        _refuse_unknown(tiling, Tiling, source=f"`tiling` in {source}")
+        arguments["tiling"] = Tiling(**tiling)
+    try:
+        return EmbeddingConfig(**arguments)
+    except ConfigError as error:
+        raise ConfigError(f"{source}: {error}") from error
+
+
+def _refuse_unknown(values: Mapping[str, object], options: type[EmbeddingConfig | Tiling], *, source: str) -> None:
+    known = [field.name for field in dataclasses.fields(options)]
+    for name in values:
+        if name not in known:
+            raise ConfigError(f"{source}: unknown key {name!r}; known are {', '.join(known)}")
+
+
+def _read_bool(text: str) -> bool:
+    answers = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
+    if text.lower() not in answers:
+        raise ValueError("write true or false")
+    return answers[text.lower()]
+
+
+def _read_int(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError("write a whole number") from None
+
+
+def _read_tiles(text: str) -> Tiling:
+    return Tiling(max_tiles=_read_int(text))
+
+
+_VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = MappingProxyType(
+    {
+        "JCLIP_MODEL": ("model", str),
+        "JCLIP_REVISION": ("revision", str),
+        "JCLIP_DIMENSIONS": ("dimensions", _read_int),
+        "JCLIP_NORMALIZE": ("normalize", _read_bool),
+        "JCLIP_MAX_TOKENS": ("max_tokens", _read_int),
+        "JCLIP_RESIZE_MODE": ("resize_mode", str),
+        "JCLIP_EXIF_ORIENTATION": ("exif_orientation", _read_bool),
+        "JCLIP_PRECISION": ("precision", str),
+        "JCLIP_TILES": ("tiling", _read_tiles),
+    }
+)
+
+
+def _identity(model: str, revision: str | None) -> tuple[str, str | None]:
+    if model == "nano":
+        from core_encoder.nano import REVISION  # here, as only this model needs it
+
+        return model, REVISION
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        weights = folder / _WEIGHTS
+        if not weights.is_file():
+            raise ConfigError(f"`model` is the folder {model!r}, which has no {_WEIGHTS}")
+        stat = weights.stat()
+        digest = _hash_weights(weights.resolve(), stat.st_mtime_ns, stat.st_size)
+        return folder.resolve().name, f"{_FOLDER_REVISION}{digest[:16]}"
+    if _HUB_ID.fullmatch(model) is None:
+        raise ConfigError(f"`model` is {model!r}: there is no such folder, and it is not a hub id like 'owner/name'")
+    return model, revision if revision is not None else default_revision(model)
+
+
+@functools.lru_cache(maxsize=16)
+def _hash_weights(path: Path, mtime_ns: int, size_bytes: int) -> str:  # noqa: ARG001 (they are part of the cache's key)
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _options(tiling: Tiling) -> str:
+    return ", ".join(f"{field.name}={getattr(tiling, field.name)!r}" for field in dataclasses.fields(tiling))
+
+
+def _read_options(text: str) -> dict[str, object]:
+    """What `_options` has written, as keyword arguments."""
+    try:
+        return {name: int(value) for name, value in (option.split("=") for option in text.split(", "))}
+    except ValueError as error:
+        raise ConfigError(f"`tiling` {text!r} is not understood: another version wrote it; use that version") from error

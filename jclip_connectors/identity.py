@@ -1,0 +1,78 @@
+"""What an item is, before it has a vector: its content hash, and an id made of it."""
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from jclip_connectors.port import EmbedInputError, ImageSource, Modality
+
+
+def describe_text(text: str) -> dict[str, Any]:
+    """The fields of a text's record that follow from the text.
+
+    Raises:
+        EmbedInputError: it is not Unicode text.
+    """
+    try:
+        digest = hashlib.sha256(text.encode()).hexdigest()
+    except UnicodeEncodeError as error:
+        raise EmbedInputError(f"the text has a lone surrogate at position {error.start}: it is not Unicode") from error
+    return {**_identity("text", digest), "content": text, "uri": None}
+
+
+def describe_image(image: ImageSource) -> dict[str, Any]:
+    """The fields of an image's record that follow from the image; a path is its `uri`.
+
+    Raises:
+        EmbedInputError: it cannot be read.
+    """
+    uri = str(image) if isinstance(image, str | Path) and not _is_data_uri(image) else None
+    return {**_identity("image", _hash_image(image)), "content": None, "uri": uri}
+
+
+def _identity(modality: Modality, digest: str) -> dict[str, Any]:
+    return {"record_id": f"{modality}-{digest[:32]}", "modality": modality, "content_hash": f"sha256:{digest}"}
+
+
+def _hash_image(image: ImageSource) -> str:
+    """Hash an encoded image's bytes, or the pixels of one that is decoded already."""
+    if isinstance(image, bytes):
+        return hashlib.sha256(image).hexdigest()
+    if isinstance(image, np.ndarray):
+        return hashlib.sha256(repr((image.shape, image.dtype.str)).encode() + image.tobytes()).hexdigest()
+    if isinstance(image, Image.Image):
+        return _hash_pixels(image)
+    if _is_data_uri(image):
+        return hashlib.sha256(str(image).encode()).hexdigest()
+    return _hash_file(image)
+
+
+def _hash_pixels(image: Image.Image) -> str:
+    try:
+        pixels = image.convert("RGB").tobytes()
+    except Exception as error:  # a lazy image runs its decoder here, which raises whatever it runs into
+        raise EmbedInputError(f"the image cannot be read: {error}") from error
+    return hashlib.sha256(repr(image.size).encode() + pixels).hexdigest()
+
+
+def _hash_file(path: str | Path) -> str:
+    if isinstance(path, str) and "://" in path:
+        # The rest of a URL may hold a password: it is not repeated.
+        raise EmbedInputError("the image is a URL, and nothing is downloaded here: fetch it and pass its bytes")
+    try:
+        path = Path(path)
+        if not path.is_file():
+            raise EmbedInputError(f"the image cannot be read: there is no file {str(path)[:200]!r}")
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise EmbedInputError(f"the image cannot be read: {error.strerror}: {str(path)[:200]!r}") from error
+    except (TypeError, UnicodeEncodeError) as error:
+        raise EmbedInputError(f"the image cannot be read: {error}") from error
+
+
+def _is_data_uri(image: str | Path) -> bool:
+    return isinstance(image, str) and image[:5].lower() == "data:"

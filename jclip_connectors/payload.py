@@ -1,0 +1,76 @@
+"""A record beside its vectors: the JSON payload of stores that keep one, and the way back.
+
+The metadata travels as text, exact whatever a database's own numbers can hold; filters ask `terms` and `numbers`.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+
+from jclip_connectors.filters import numbers, terms
+from jclip_connectors.port import Box, FloatArray, Record, SearchHit
+
+
+def to_payload(record: Record) -> dict[str, Any]:
+    """Everything of a checked record but its vectors."""
+    return {
+        "record_id": record.record_id,
+        "modality": record.modality,
+        "content": record.content,
+        "uri": record.uri,
+        "content_hash": record.content_hash,
+        "metadata": json.dumps(record.metadata),
+        "terms": terms(record.metadata),
+        "numbers": {_number_key(field): values for field, values in numbers(record.metadata).items()},
+        "tile_boxes": None if record.tile_boxes is None else record.tile_boxes.tolist(),
+    }
+
+
+def number_path(field: str) -> str:
+    """The JSON path, in Qdrant's notation, of the numbers of a metadata field."""
+    return f'numbers."{_number_key(field)}"'
+
+
+def to_record(payload: Mapping[str, Any], *, embedding: Any, tile_embeddings: Any) -> Record:  # noqa: ANN401 (nested lists or arrays)
+    """The record of a payload and its vectors; a record without boxes has no tiles."""
+    boxes = payload["tile_boxes"]
+    return Record(
+        record_id=payload["record_id"],
+        modality=payload["modality"],
+        embedding=np.asarray(embedding, dtype=np.float32),
+        tile_embeddings=None if boxes is None else np.asarray(tile_embeddings, dtype=np.float32),
+        tile_boxes=None if boxes is None else np.asarray(boxes, dtype=np.int64),
+        content=payload["content"],
+        uri=payload["uri"],
+        content_hash=payload["content_hash"],
+        metadata=json.loads(payload["metadata"]),
+    )
+
+
+def to_hit(payload: Mapping[str, Any], *, score: float, box: Box | None) -> SearchHit:
+    """The search result of a payload."""
+    return SearchHit(
+        score=score,
+        record_id=payload["record_id"],
+        modality=payload["modality"],
+        metadata=json.loads(payload["metadata"]),
+        box=box,
+        content=payload["content"],
+        uri=payload["uri"],
+    )
+
+
+def nearest_box(payload: Mapping[str, Any], *, tile_embeddings: Any, query: FloatArray) -> Box | None:  # noqa: ANN401 (nested lists or arrays)
+    """The box of the tile that is nearest to `query`, or `None` for a record without tiles."""
+    boxes = payload["tile_boxes"]
+    if boxes is None:
+        return None
+    cosines = np.asarray(tile_embeddings, dtype=np.float32) @ query  # (T,)
+    return Box(*boxes[int(cosines.argmax())])
+
+
+def _number_key(field: str) -> str:
+    return quote(field, safe="", errors="surrogatepass")  # a quoted part of a path cannot hold a quote

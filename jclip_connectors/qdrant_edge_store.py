@@ -1,0 +1,397 @@
+"""The embedded default: Qdrant's own engine in this process, one folder a collection.
+
+    photos.jclip/
+        collection.json   what the vectors were made with: the engine keeps no metadata of its own
+        shard/            the engine's files
+
+The engine (qdrant-edge-py 0.9) stores NaN, keeps the head of a batch that fails in the middle, and raises bare
+`Exception`: so a batch is checked as a whole before the engine sees it, and one table translates what it says. It has a
+write-ahead log: what `upsert` has returned from survives a killed process. Every call holds the GIL. Search without
+optimised segments, which nothing makes here, is exact.
+"""
+
+import dataclasses
+import re
+import shutil
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, cast
+
+from jclip_connectors.config import EmbeddingConfig
+from jclip_connectors.filters import (
+    AnyOf,
+    Compare,
+    Exists,
+    Node,
+    Not,
+    Or,
+    compared_fields,
+    exists_term,
+    parse_filter,
+    term,
+)
+from jclip_connectors.payload import nearest_box, number_path, to_hit, to_payload, to_record
+from jclip_connectors.port import (
+    ConnectorError,
+    EmbedInputError,
+    Filter,
+    Fingerprint,
+    FloatArray,
+    MissingDependencyError,
+    Modality,
+    Record,
+    SearchHit,
+    StoreRequestError,
+    StoreUnavailableError,
+    check_fingerprint,
+    record_uuid,
+)
+from jclip_connectors.sidecar import SIDECAR_NAME, Sidecar, read_sidecar, write_sidecar
+from jclip_connectors.validation import (
+    check_delete,
+    check_embedding,
+    check_ids,
+    check_limit,
+    check_modality,
+    check_records,
+    check_tiles,
+)
+
+try:
+    import qdrant_edge as qdrant
+except ImportError as error:
+    raise MissingDependencyError("qdrant-edge-py", extra="edge") from error
+
+_SCROLL_SIZE = 256
+_ABANDONED_S = 3600  # after which nobody is still making a shard
+_CANDIDATES = 4096  # records to compare in full, at least, where a prefix chooses them
+_DAMAGED = "its files are damaged: restore them, or delete the folder and add again"
+
+# What the engine's text says -> what that means here, and what to do about it; the first match counts.
+_ERRORS: tuple[tuple[str, type[ConnectorError], str], ...] = (
+    ("WouldBlock", StoreUnavailableError, "it is open elsewhere, in this process or another one: close it there first"),
+    (
+        "already contains segment|os error 17",
+        StoreUnavailableError,
+        "another process is making it: open it again in a moment",
+    ),
+    ("(os error|Errno) 28", StoreUnavailableError, "the disk is full: make room and try again"),
+    (
+        "(os error|Errno) (13|30)",
+        StoreRequestError,
+        "it may not be written: check its permissions and those of the disk",
+    ),
+    ("Shard is not initialized", StoreRequestError, "the store is closed: open it again"),
+    ("deserialize|load", StoreRequestError, _DAMAGED),
+)
+
+
+class QdrantEdgeStore:
+    """A `VectorStore` in a folder, through Qdrant's engine; `open` makes one.
+
+    A collection with tiling keeps each record's tiles as a multivector (MaxSim) too. Search is exact, unless the
+    collection was made with `coarse_dimensions` and is large: then a short prefix of the vectors chooses the records
+    that are compared in full, and those the records whose tiles are.
+    """
+
+    def __init__(self, folder: Path, shard: qdrant.EdgeShard, sidecar: Sidecar, *, tiled: bool) -> None:
+        """Take over an open shard; call `open` instead."""
+        self._folder = folder
+        self._shard = shard
+        self._sidecar = sidecar
+        self._tiled = tiled
+        self._indexed: set[str] = set()
+        self._lock = threading.Lock()  # two first batches must agree on the length of the vectors
+
+    @classmethod
+    def open(cls, path: str | Path, config: EmbeddingConfig, *, coarse_dimensions: int | None = None) -> Self:
+        """Open the collection in the folder `path`, or make one there.
+
+        Args:
+            path: the folder of a collection, an empty folder, or none yet.
+            config: what the vectors are made with.
+            coarse_dimensions: length of the prefix of the vectors that is searched first in a large collection: faster,
+                and right only for models trained so that a prefix means something. `None` is what the collection was
+                made with, and no prefix for a new one.
+
+        Raises:
+            CollectionMismatchError: the collection was made with another configuration.
+            StoreUnavailableError: it is open elsewhere.
+            StoreRequestError: the folder holds something else, or damaged files.
+            EmbedInputError: the collection was made with other `coarse_dimensions`.
+        """
+        folder = Path(path)
+        fingerprint = config.fingerprint()
+        _check_folder(folder)
+        with ExitStack() as undo, _engine_errors(folder):
+            shard = _open_shard(folder)
+            undo.callback(shard.close)
+            # From here on the engine's lock is ours: nobody else makes or changes this collection.
+            sidecar = read_sidecar(folder)
+            if sidecar is None:
+                if shard.info().points_count:
+                    raise StoreRequestError(f"{str(folder)!r} has records but no {SIDECAR_NAME}: {_DAMAGED}")
+                sidecar = Sidecar(fingerprint=fingerprint, dimensions=None, coarse_dimensions=coarse_dimensions)
+            check_fingerprint(sidecar.fingerprint, fingerprint, collection=f"the collection in {str(folder)!r}")
+            if coarse_dimensions not in (None, sidecar.coarse_dimensions):
+                raise EmbedInputError(
+                    f"`coarse_dimensions` is {coarse_dimensions!r}, but {str(folder)!r} was made with "
+                    f"{sidecar.coarse_dimensions!r}: leave it out, or make a new collection"
+                )
+            store = cls(folder, shard, sidecar, tiled=config.tiling is not None)
+            store._prepare(sidecar.dimensions if sidecar.dimensions is not None else config.embedding_dim)
+            undo.pop_all()
+        return store
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """That of the configuration that the collection was made with."""
+        return self._sidecar.fingerprint
+
+    def upsert(self, records: Sequence[Record]) -> None:
+        """Write records, each in place of the one with its id; what this returns from survives a killed process."""
+        with self._lock:
+            checked = check_records(records, dimensions=self._sidecar.dimensions, tiled=self._tiled)
+            if not checked:
+                return
+            if self._sidecar.dimensions is None:
+                with _engine_errors(self._folder):
+                    self._prepare(checked[0].embedding.shape[0])
+        points = [self._point(record) for record in checked]
+        with _engine_errors(self._folder):
+            self._shard.update(qdrant.UpdateOperation.upsert_points(points))
+
+    def search(
+        self,
+        embedding: FloatArray,
+        *,
+        limit: int = 10,
+        where: Filter | None = None,
+        modality: Modality | None = None,
+        tiles: bool = False,
+    ) -> list[SearchHit]:
+        """Find the nearest records by cosine, or by their nearest tile; ties in the order of ids."""
+        query = check_embedding(embedding, dimensions=self._sidecar.dimensions)
+        check_limit(limit)
+        check_tiles(tiles, tiled=self._tiled)
+        with _engine_errors(self._folder):
+            condition = self._condition(where, modality)
+            size = self._shard.info().points_count
+            if not size:
+                return []
+            limit = min(limit, size)
+            found = self._shard.query(
+                qdrant.QueryRequest(
+                    query=_nearest(query, tiles=tiles),
+                    filter=condition,
+                    prefetches=self._prefetches(query, condition, tiles=tiles, limit=limit, size=size),
+                    limit=limit,
+                    with_payload=True,
+                    with_vector=["tiles"] if tiles else False,
+                )
+            )
+        hits = [_hit(point, query, tiles=tiles) for point in found]
+        return sorted(hits, key=lambda hit: (-hit.score, hit.record_id))
+
+    def get(self, ids: Sequence[str]) -> list[Record]:
+        """Fetch the records that exist, in the order of `ids`."""
+        wanted = check_ids(ids)
+        with _engine_errors(self._folder):
+            points = self._shard.retrieve([record_uuid(record_id) for record_id in wanted], True, True)  # noqa: FBT003 (the engine takes no keywords)
+        found = {record.record_id: record for record in map(_record, points)}
+        return [found[record_id] for record_id in wanted if record_id in found]
+
+    def delete(self, ids: Sequence[str] | None = None, *, where: Filter | None = None) -> None:
+        """Delete by ids or by filter."""
+        check_delete(ids, where)
+        with _engine_errors(self._folder):
+            if ids is None:
+                operation = qdrant.UpdateOperation.delete_points_by_filter(self._condition(where, None))
+            else:
+                points: list[Any] = [record_uuid(record_id) for record_id in check_ids(ids)]
+                operation = qdrant.UpdateOperation.delete_points(points)
+            self._shard.update(operation)
+
+    def count(self, *, where: Filter | None = None, modality: Modality | None = None) -> int:
+        """Count the records that match."""
+        with _engine_errors(self._folder):
+            return self._shard.count(qdrant.CountRequest(exact=True, filter=self._condition(where, modality)))
+
+    def scroll(self, *, where: Filter | None = None, modality: Modality | None = None) -> Iterator[Record]:
+        """Go through the records that match, 256 in memory at a time."""
+        with _engine_errors(self._folder):
+            return self._scroll(self._condition(where, modality))
+
+    def close(self) -> None:
+        """Write everything to disk and let go of the folder."""
+        with _engine_errors(self._folder):
+            self._shard.close()
+
+    def __enter__(self) -> Self:
+        """Use the store as a context manager."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close it."""
+        self.close()
+
+    def _prepare(self, dimensions: int | None) -> None:
+        """Settle the length of the vectors, in the sidecar and then in the engine; a second time changes nothing."""
+        coarse = self._sidecar.coarse_dimensions
+        if dimensions is not None and coarse is not None and not 0 < coarse < dimensions:
+            raise EmbedInputError(f"`coarse_dimensions` is {coarse!r}; use an int from 1 to {dimensions - 1}")
+        self._sidecar = dataclasses.replace(self._sidecar, dimensions=dimensions)
+        write_sidecar(self._folder, self._sidecar)
+        if dimensions is None:
+            return  # the first record will tell
+        self._create_vectors("full", dimensions)
+        if coarse is not None:
+            self._create_vectors("coarse", coarse)
+        if self._tiled:
+            self._create_vectors("tiles", dimensions, qdrant.MultiVectorConfig(qdrant.MultiVectorComparator.MaxSim))
+        for field in ("modality", "terms"):
+            self._create_index(field, qdrant.PayloadSchemaType.Keyword)
+
+    def _create_vectors(self, name: str, size: int, multivector: qdrant.MultiVectorConfig | None = None) -> None:
+        # With this distance the engine brings every vector, and so a prefix too, to unit length.
+        cosine = qdrant.Distance.Cosine
+        self._shard.update(qdrant.UpdateOperation.create_dense_vector(name, size, cosine, multivector))
+
+    def _create_index(self, field: str, kind: qdrant.PayloadSchemaType) -> None:
+        if field not in self._indexed:
+            self._shard.update(qdrant.UpdateOperation.create_field_index(field, kind))
+            self._indexed.add(field)
+
+    def _condition(self, where: Filter | None, modality: Modality | None) -> qdrant.Filter:
+        check_modality(modality)
+        tree = parse_filter(where)
+        for field in compared_fields(tree):
+            # The first comparison of a field makes its index: without one each comparison reads every payload.
+            self._create_index(number_path(field), qdrant.PayloadSchemaType.Float)
+        conditions: list[Any] = [_translate(node) for node in tree.nodes]
+        if modality is not None:
+            conditions.append(qdrant.FieldCondition(key="modality", match=qdrant.MatchValue(modality)))
+        return qdrant.Filter(must=conditions)
+
+    def _prefetches(
+        self, query: FloatArray, condition: qdrant.Filter, *, tiles: bool, limit: int, size: int
+    ) -> list[qdrant.Prefetch]:
+        """The stages before the last one: none where the search is exact."""
+        candidates = max(_CANDIDATES, 50 * limit)
+        coarse = self._sidecar.coarse_dimensions
+        if coarse is None or candidates >= size:
+            return []
+        prefix: Any = query[:coarse]
+        nearest = qdrant.Query.Nearest(prefix, using="coarse")
+        stage = qdrant.Prefetch(query=nearest, filter=condition, limit=candidates)
+        if tiles:
+            stage = qdrant.Prefetch(query=_nearest(query, tiles=False), prefetches=[stage], limit=candidates)
+        return [stage]
+
+    def _point(self, record: Record) -> qdrant.Point:
+        vectors: dict[str, Any] = {"full": record.embedding}
+        if self._sidecar.coarse_dimensions is not None:
+            vectors["coarse"] = record.embedding[: self._sidecar.coarse_dimensions]
+        if self._tiled:
+            # A record without tiles is found by its embedding when tiles are searched.
+            tiles = record.tile_embeddings
+            vectors["tiles"] = record.embedding[None] if tiles is None else tiles
+        return qdrant.Point(id=record_uuid(record.record_id), vector=vectors, payload=to_payload(record))
+
+    def _scroll(self, condition: qdrant.Filter) -> Iterator[Record]:
+        request: dict[str, Any] = {
+            "limit": _SCROLL_SIZE,
+            "filter": condition,
+            "with_payload": True,
+            "with_vector": True,
+        }
+        offset: Any = None
+        while True:
+            with _engine_errors(self._folder):
+                points, offset = self._shard.scroll(qdrant.ScrollRequest(offset=offset, **request))
+            yield from map(_record, points)
+            if offset is None:
+                return
+
+
+@contextmanager
+def _engine_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except ConnectorError:
+        raise
+    except Exception as error:
+        for pattern, kind, advice in _ERRORS:
+            if re.search(pattern, str(error)):
+                raise kind(f"{str(folder)!r}: {advice} ({error})") from error
+        raise StoreRequestError(f"{str(folder)!r}: the engine refuses this: {error}") from error
+
+
+def _check_folder(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise StoreRequestError(f"{str(folder)!r} is a file: name a folder")
+    if folder.is_dir():
+        names = {entry.name for entry in folder.iterdir()}
+        if names and not any(name == SIDECAR_NAME or name.split(".")[0] == "shard" for name in names):
+            raise StoreRequestError(f"{str(folder)!r} is a folder with other files in it: name an empty or a new one")
+
+
+def _open_shard(folder: Path) -> qdrant.EdgeShard:
+    path = folder / "shard"
+    if not path.exists():
+        # Made beside its place and moved there: what a process leaves that is stopped meanwhile is no shard yet.
+        made = folder / f"shard.{uuid.uuid4().hex}"
+        folder.mkdir(parents=True, exist_ok=True)
+        # The engine wants one kind of vector at least; the real ones follow when their length is known.
+        placeholder = {"none": qdrant.EdgeSparseVectorParams()}
+        qdrant.EdgeShard.create(str(made), qdrant.EdgeConfig(sparse_vectors=placeholder)).close()
+        try:
+            made.rename(path)
+        except OSError:
+            if not path.exists():
+                raise
+            shutil.rmtree(made)  # another process was faster: its shard is as good
+    shard = qdrant.EdgeShard.load(str(path))
+    for left_over in folder.glob("shard.*"):
+        if time.time() - left_over.stat().st_mtime > _ABANDONED_S:
+            shutil.rmtree(left_over, ignore_errors=True)
+    return shard
+
+
+def _translate(node: Node) -> qdrant.FieldCondition | qdrant.Filter:
+    match node:
+        case AnyOf():
+            values = qdrant.MatchAny([term(node.field, value) for value in node.values])
+            return qdrant.FieldCondition(key="terms", match=values)
+        case Exists():
+            return qdrant.FieldCondition(key="terms", match=qdrant.MatchValue(exists_term(node.field)))
+        case Compare():
+            return qdrant.FieldCondition(key=number_path(node.field), range=qdrant.RangeFloat(**{node.op: node.bound}))
+        case Not():
+            return qdrant.Filter(must_not=[_translate(node.node)])
+        case Or():
+            return qdrant.Filter(should=[_translate(child) for child in node.nodes])
+        case _:
+            return qdrant.Filter(must=[_translate(child) for child in node.nodes])
+
+
+def _nearest(query: Any, *, tiles: bool) -> qdrant.Query:  # noqa: ANN401 (an array; the engine's stubs know lists only)
+    return qdrant.Query.Nearest(query[None], using="tiles") if tiles else qdrant.Query.Nearest(query, using="full")
+
+
+def _record(point: qdrant.Record) -> Record:
+    vectors = cast("dict[str, Any]", point.vector)
+    return to_record(point.payload or {}, embedding=vectors["full"], tile_embeddings=vectors.get("tiles"))
+
+
+def _hit(point: qdrant.ScoredPoint, query: FloatArray, *, tiles: bool) -> SearchHit:
+    payload, vectors = point.payload or {}, cast("dict[str, Any]", point.vector)
+    box = nearest_box(payload, tile_embeddings=vectors["tiles"], query=query) if tiles else None
+    return to_hit(payload, score=point.score, box=box)

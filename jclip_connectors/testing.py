@@ -1,0 +1,230 @@
+"""Fakes for tests: a store that every other store must agree with, and an embedder that needs no model."""
+
+import copy
+import dataclasses
+import hashlib
+import io
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+from PIL import Image
+
+from jclip_connectors.config import EmbeddingConfig
+from jclip_connectors.filters import And, matches, parse_filter
+from jclip_connectors.port import (
+    Box,
+    EmbedInputError,
+    Filter,
+    Fingerprint,
+    FloatArray,
+    ImageSource,
+    Modality,
+    PartialFailureError,
+    Record,
+    SearchHit,
+    TileEmbeddings,
+)
+from jclip_connectors.validation import (
+    check_delete,
+    check_embedding,
+    check_ids,
+    check_limit,
+    check_modality,
+    check_records,
+    check_tiles,
+)
+
+_Result = TypeVar("_Result")
+
+
+class InMemoryStore:
+    """The reference `VectorStore`: a dict, and exact search with numpy."""
+
+    def __init__(self, config: EmbeddingConfig) -> None:
+        """Make an empty collection for vectors of `config`."""
+        self._fingerprint = config.fingerprint()
+        self._dimensions = config.embedding_dim
+        self._tiled = config.tiling is not None
+        self._records: dict[str, Record] = {}
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """That of the configuration that the collection was made with."""
+        return self._fingerprint
+
+    def upsert(self, records: Sequence[Record]) -> None:
+        """Write records, each in place of the one with its id."""
+        checked = check_records(records, dimensions=self._dimensions, tiled=self._tiled)
+        for record in checked:
+            self._dimensions = record.embedding.shape[0]
+            self._records[record.record_id] = record
+
+    def search(
+        self,
+        embedding: FloatArray,
+        *,
+        limit: int = 10,
+        where: Filter | None = None,
+        modality: Modality | None = None,
+        tiles: bool = False,
+    ) -> list[SearchHit]:
+        """Find the nearest records by cosine, or by their nearest tile; ties in the order of ids."""
+        query = check_embedding(embedding, dimensions=self._dimensions)
+        check_limit(limit)
+        check_tiles(tiles, tiled=self._tiled)
+        hits = [_hit(record, query, tiles=tiles) for record in self._matching(where, modality)]
+        return sorted(hits, key=lambda hit: (-hit.score, hit.record_id))[:limit]
+
+    def get(self, ids: Sequence[str]) -> list[Record]:
+        """Fetch the records that exist, in the order of `ids`."""
+        return [_copy(self._records[record_id]) for record_id in check_ids(ids) if record_id in self._records]
+
+    def delete(self, ids: Sequence[str] | None = None, *, where: Filter | None = None) -> None:
+        """Delete by ids or by filter."""
+        check_delete(ids, where)
+        doomed = [record.record_id for record in self._matching(where, None)] if ids is None else check_ids(ids)
+        for record_id in doomed:
+            self._records.pop(record_id, None)
+
+    def count(self, *, where: Filter | None = None, modality: Modality | None = None) -> int:
+        """Count the records that match."""
+        return len(self._matching(where, modality))
+
+    def scroll(self, *, where: Filter | None = None, modality: Modality | None = None) -> Iterator[Record]:
+        """Go through the records that match."""
+        return map(_copy, self._matching(where, modality))
+
+    def close(self) -> None:
+        """Do nothing: the records live as long as the store."""
+
+    def _matching(self, where: Filter | None, modality: Modality | None) -> list[Record]:
+        check_modality(modality)
+        node: And = parse_filter(where)
+        return [
+            record
+            for record in self._records.values()
+            if modality in (None, record.modality) and matches(node, record.metadata)
+        ]
+
+
+class HashEmbedder:
+    """An `Embedder` whose vectors come from hashes: the same in every process, without a model.
+
+    A text is the sum of its words' vectors, so texts that share words are near; an image is the hash of its pixels.
+    With tiling an image of more than one column has the tiles: all of it, its left half, its right half.
+    """
+
+    def __init__(self, config: EmbeddingConfig | None = None) -> None:
+        """Make an embedder for `config`, which must give `dimensions`; `None` is 32 of them.
+
+        Raises:
+            EmbedInputError: the configuration does not say how long the vectors are.
+        """
+        self._config = EmbeddingConfig(model="hash", revision="1", dimensions=32) if config is None else config
+        if self._config.embedding_dim is None:
+            raise EmbedInputError("HashEmbedder needs a configuration with `dimensions`")
+        self._dimensions = self._config.embedding_dim
+
+    @property
+    def config(self) -> EmbeddingConfig:
+        """What the vectors are said to be made with."""
+        return self._config
+
+    @property
+    def dimensions(self) -> int:
+        """E."""
+        return self._dimensions
+
+    def embed_texts(self, texts: Sequence[str]) -> FloatArray:
+        """Embed texts: (B, E)."""
+        if isinstance(texts, str):
+            raise EmbedInputError(f"`texts` is the string {texts!r}; write [{texts!r}]")
+        rows = [self._embed_text(text, position) for position, text in enumerate(texts)]
+        return np.array(rows, dtype=np.float32).reshape(-1, self._dimensions)
+
+    def embed_query(self, text: str) -> FloatArray:
+        """Embed a query: (E,), equal to the same text's vector."""
+        return self._embed_text(text, 0)
+
+    def embed_images(self, images: Sequence[ImageSource]) -> FloatArray:
+        """Embed images: (B, E)."""
+        rows = _each(images, self._embed_image)
+        return np.array(rows, dtype=np.float32).reshape(-1, self._dimensions)
+
+    def embed_image_tiles(self, images: Sequence[ImageSource]) -> list[TileEmbeddings]:
+        """Embed images as wholes and halves."""
+        if self._config.tiling is None:
+            raise EmbedInputError("`embed_image_tiles` needs a configuration with `tiling`")
+        return _each(images, self._embed_tiles)
+
+    def _embed_text(self, text: str, position: int) -> FloatArray:
+        if not isinstance(text, str):
+            raise EmbedInputError(f"text {position} is {type(text).__name__}, not a string")
+        words = text.lower().split() or [""]
+        return _unit(np.sum([self._hash(word.encode("utf-8", "surrogatepass")) for word in words], axis=0))
+
+    def _embed_image(self, image: Image.Image) -> FloatArray:
+        return _unit(self._hash(repr(image.size).encode() + image.tobytes()))
+
+    def _embed_tiles(self, image: Image.Image) -> TileEmbeddings:
+        width, height = image.size
+        boxes = [(0, 0, width, height)]
+        if width > 1:
+            boxes += [(0, 0, width // 2, height), (width // 2, 0, width, height)]
+        vectors = np.stack([self._embed_image(image.crop(box)) for box in boxes])  # (T, E)
+        return TileEmbeddings(vectors, np.array(boxes, dtype=np.int64))
+
+    def _hash(self, data: bytes) -> FloatArray:
+        digest = hashlib.shake_256(data).digest(4 * self._dimensions)
+        return (np.frombuffer(digest, dtype="<u4") / 2.0**31 - 1.0).astype(np.float32)  # -1..1
+
+
+def _hit(record: Record, query: FloatArray, *, tiles: bool) -> SearchHit:
+    score, box = float(record.embedding @ query), None
+    if tiles and record.tile_embeddings is not None and record.tile_boxes is not None:
+        cosines = record.tile_embeddings @ query  # (T,)
+        nearest = int(cosines.argmax())
+        score, box = float(cosines[nearest]), Box(*record.tile_boxes[nearest].tolist())
+    return SearchHit(
+        score=score,
+        record_id=record.record_id,
+        modality=record.modality,
+        metadata=copy.deepcopy(record.metadata),
+        box=box,
+        content=record.content,
+        uri=record.uri,
+    )
+
+
+def _copy(record: Record) -> Record:
+    return dataclasses.replace(record, metadata=copy.deepcopy(record.metadata))
+
+
+def _each(images: Sequence[ImageSource], embed: Callable[[Image.Image], _Result]) -> list[_Result]:
+    if isinstance(images, str | bytes | Path):
+        raise EmbedInputError("`images` is one image; write [image]")
+    kept: dict[int, _Result] = {}
+    failed: dict[int, Exception] = {}
+    for position, source in enumerate(images):
+        try:
+            kept[position] = embed(_open(source))
+        except (OSError, ValueError, TypeError) as error:
+            failed[position] = EmbedInputError(f"the image cannot be read: {error}")
+    if failed:
+        raise PartialFailureError("images", failed=failed, kept=kept)
+    return list(kept.values())
+
+
+def _open(source: ImageSource) -> Image.Image:
+    if isinstance(source, Image.Image):
+        return source.convert("RGB")
+    if isinstance(source, np.ndarray):
+        return Image.fromarray(source).convert("RGB")
+    with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
+        return image.convert("RGB")
+
+
+def _unit(vector: FloatArray) -> FloatArray:
+    return (vector / np.linalg.norm(vector)).astype(np.float32)

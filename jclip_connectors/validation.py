@@ -1,0 +1,216 @@
+"""What every store checks before it writes or asks anything; a whole batch passes or nothing of it is written."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from jclip_connectors.port import MODALITIES, EmbedInputError, FloatArray, IntArray, Record
+
+
+def check_records(records: Sequence[Record], *, dimensions: int | None, tiled: bool) -> list[Record]:
+    """Check a batch for `upsert` and bring it to the form that stores keep.
+
+    Args:
+        records: the batch.
+        dimensions: E of the collection; `None` while it is empty: then the first record decides.
+        tiled: whether the collection keeps tiles.
+
+    Returns:
+        One record per id, the last one given: arrays are float32 of unit length, metadata is a copy.
+
+    Raises:
+        EmbedInputError: naming the first record that cannot be kept, and why.
+    """
+    checked: dict[str, Record] = {}
+    for position, record in enumerate(records):
+        if not isinstance(record, Record):
+            raise EmbedInputError(f"record {position} is {type(record).__name__}, not a `Record`")
+        check_id(record.record_id, name=f"the id of record {position}")
+        name = f"record {position} ({record.record_id!r})"
+        _check_fields(record, name=name)
+        embedding = check_embedding(record.embedding, dimensions=dimensions, name=f"`embedding` of {name}")
+        dimensions = embedding.shape[0]
+        tile_embeddings, tile_boxes = _check_tiles(record, dimensions=dimensions, tiled=tiled, name=name)
+        checked[record.record_id] = dataclasses.replace(
+            record,
+            embedding=embedding,
+            tile_embeddings=tile_embeddings,
+            tile_boxes=tile_boxes,
+            metadata=check_metadata(record.metadata, name=f"`metadata` of {name}"),
+        )
+    return list(checked.values())
+
+
+def check_embedding(embedding: object, *, dimensions: int | None, name: str = "`embedding`") -> FloatArray:
+    """Check one vector.
+
+    Returns:
+        (E,) float32 of unit length.
+
+    Raises:
+        EmbedInputError: not (E,), not finite, or of length zero.
+    """
+    rows = _unit_rows(embedding, name=name)
+    if rows.ndim != 1 or dimensions not in (None, rows.shape[0]):
+        wanted = "one vector" if dimensions is None else f"({dimensions},)"
+        raise EmbedInputError(f"{name} has the shape {rows.shape}, not {wanted}")
+    return rows
+
+
+def check_metadata(metadata: object, *, name: str) -> dict[str, object]:
+    """Check that metadata is a JSON object, that is: the same after a trip through JSON.
+
+    Returns:
+        A deep copy.
+
+    Raises:
+        EmbedInputError: naming the key whose value JSON does not have.
+    """
+    if not isinstance(metadata, Mapping):
+        raise EmbedInputError(f"{name} is {type(metadata).__name__}, not a JSON object (a dict with string keys)")
+    copy: dict[str, object] = {}
+    for key, value in metadata.items():
+        if not isinstance(key, str):
+            raise EmbedInputError(f"{name} has the key {key!r}: keys are strings")
+        copy[key] = _json_copy(value, name=f"{name}[{key!r}]")
+    return copy
+
+
+def check_id(record_id: object, *, name: str) -> None:
+    """Check one id.
+
+    Raises:
+        EmbedInputError: not a string, empty, or not expressible in UTF-8.
+    """
+    if not isinstance(record_id, str) or not record_id:
+        raise EmbedInputError(f"{name} is {record_id!r}: an id is a non-empty string")
+    _check_utf8(record_id, name=name)
+
+
+def check_ids(ids: Sequence[str]) -> list[str]:
+    """Check the ids of a `get` or `delete`.
+
+    Raises:
+        EmbedInputError: a bare string, or an id that no record can have.
+    """
+    if isinstance(ids, str):
+        raise EmbedInputError(f"`ids` is the string {ids!r}; write [{ids!r}]")
+    for position, record_id in enumerate(ids):
+        check_id(record_id, name=f"`ids`[{position}]")
+    return list(ids)
+
+
+def check_modality(modality: object) -> None:
+    """Check a `modality` argument; `None` stands for all.
+
+    Raises:
+        EmbedInputError: another value.
+    """
+    if modality is not None and modality not in MODALITIES:
+        raise EmbedInputError(f"`modality` is {modality!r}; use 'text', 'image' or None for both")
+
+
+def check_limit(limit: object) -> None:
+    """Check a `limit` argument.
+
+    Raises:
+        EmbedInputError: not an int of at least 1.
+    """
+    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
+        raise EmbedInputError(f"`limit` is {limit!r}; use an int of at least 1")
+
+
+def check_tiles(tiles: object, *, tiled: bool) -> None:
+    """Check the `tiles` argument of a search.
+
+    Raises:
+        EmbedInputError: tiles are asked for and the collection keeps none.
+    """
+    if tiles and not tiled:
+        raise EmbedInputError("`tiles` is True, but this collection keeps no tiles: its configuration has no `tiling`")
+
+
+def check_delete(ids: object, where: object) -> None:
+    """Check that `delete` was told what to delete in one way.
+
+    Raises:
+        EmbedInputError: neither or both of `ids` and `where`.
+    """
+    if (ids is None) == (where is None):
+        raise EmbedInputError("give one of `ids` and `where` to delete; `where={}` deletes everything")
+
+
+def _check_fields(record: Record, *, name: str) -> None:
+    if record.modality not in MODALITIES:
+        raise EmbedInputError(f"`modality` of {name} is {record.modality!r}; use 'text' or 'image'")
+    if record.modality == "text" and record.content is None:
+        raise EmbedInputError(f"{name} is a text without `content`: give the text")
+    for field, value in (("content", record.content), ("uri", record.uri), ("content_hash", record.content_hash)):
+        if value is None:
+            continue
+        if not isinstance(value, str):
+            raise EmbedInputError(f"`{field}` of {name} is {type(value).__name__}, not a string")
+        _check_utf8(value, name=f"`{field}` of {name}")
+    if record.uri is not None and record.uri[:5].lower() == "data:":
+        raise EmbedInputError(
+            f"`uri` of {name} holds the image itself: a collection keeps where an image is, not its bytes"
+        )
+
+
+def _check_tiles(
+    record: Record, *, dimensions: int, tiled: bool, name: str
+) -> tuple[FloatArray, IntArray] | tuple[None, None]:
+    if record.tile_embeddings is None and record.tile_boxes is None:
+        return None, None
+    if record.tile_embeddings is None or record.tile_boxes is None:
+        raise EmbedInputError(f"{name} has one of `tile_embeddings` and `tile_boxes`: give both or neither")
+    if not tiled:
+        raise EmbedInputError(f"{name} has tiles, but this collection keeps none: its configuration has no `tiling`")
+    vectors = _unit_rows(record.tile_embeddings, name=f"`tile_embeddings` of {name}")
+    if vectors.ndim != 2 or vectors.shape[1] != dimensions:
+        raise EmbedInputError(f"`tile_embeddings` of {name} has the shape {vectors.shape}, not (T, {dimensions})")
+    boxes = np.asarray(record.tile_boxes)
+    if boxes.shape != (len(vectors), 4) or boxes.dtype.kind not in "iu":
+        raise EmbedInputError(
+            f"`tile_boxes` of {name} is {boxes.dtype} of the shape {boxes.shape}, not integers of ({len(vectors)}, 4)"
+        )
+    return vectors, boxes.astype(np.int64)
+
+
+def _unit_rows(values: object, *, name: str) -> FloatArray:
+    """`values` as float32, scaled to unit length along the last axis."""
+    try:
+        rows = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise EmbedInputError(f"{name} is {type(values).__name__}, not an array of numbers") from error
+    if not np.isfinite(rows).all():
+        raise EmbedInputError(f"{name} has a NaN or an infinity")
+    if not rows.ndim or not rows.size:
+        raise EmbedInputError(f"{name} has the shape {rows.shape}: a vector has at least one number")
+    peaks = np.abs(rows).max(axis=-1, keepdims=True)
+    if (peaks == 0).any():
+        raise EmbedInputError(f"{name} is all zero: it points nowhere")
+    rows = rows / peaks  # or the square of a large number would overflow
+    unit: FloatArray = (rows / np.linalg.norm(rows, axis=-1, keepdims=True)).astype(np.float32)
+    return unit
+
+
+def _json_copy(value: object, *, name: str) -> object:
+    try:
+        copy: object = json.loads(json.dumps(value, allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
+        raise EmbedInputError(f"{name} is not JSON: {error}") from error
+    if copy != value:
+        raise EmbedInputError(f"{name} would come back as another value: keys are strings, and a tuple must be a list")
+    return copy
+
+
+def _check_utf8(text: str, *, name: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise EmbedInputError(
+            f"{name} has a lone surrogate at position {error.start}: it is not Unicode text"
+        ) from error

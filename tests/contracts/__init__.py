@@ -1,0 +1,1 @@
+"""What several parts promise: one suite for stores, one for embedders."""

@@ -1,0 +1,113 @@
+import dataclasses
+from typing import Any
+
+import numpy as np
+import pytest
+
+from core_encoder import JinaClipEncoder
+from core_encoder.errors import ConfigError
+from core_encoder.tiling import Tiling
+from jclip_connectors.config import EmbeddingConfig
+from jclip_connectors.local_embedder import LocalEmbedder
+from jclip_connectors.port import EmbedInputError
+from jclip_connectors.testing import HashEmbedder
+from tests.checkpoints import write_v1, write_v2
+from tests.contracts.embedder_contract import EmbedderContract, picture
+
+HASH = EmbeddingConfig(model="hash", revision="1", dimensions=24)
+
+
+class TestHashEmbedder(EmbedderContract):
+    @pytest.fixture
+    def embedder(self):
+        return HashEmbedder(HASH)
+
+    @pytest.fixture
+    def tiled_embedder(self):
+        return HashEmbedder(dataclasses.replace(HASH, tiling=Tiling()))
+
+
+@pytest.fixture(scope="module")
+def v2(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("v2")
+    write_v2(folder)
+    return JinaClipEncoder.load(str(folder), device="cpu")
+
+
+class TestLocalEmbedder(EmbedderContract):
+    @pytest.fixture
+    def embedder(self, v2):
+        return LocalEmbedder(EmbeddingConfig(model=v2.name), encoder=v2)
+
+    @pytest.fixture
+    def tiled_embedder(self, v2):
+        return LocalEmbedder(EmbeddingConfig(model=v2.name, tiling=Tiling(max_tiles=4)), encoder=v2)
+
+
+def test_hash_vectors_are_the_same_in_every_process():
+    values = HashEmbedder(HASH).embed_query("red bicycle")[:4]
+    np.testing.assert_allclose(values, [-0.173874, -0.165914, 0.198534, -0.11679], atol=1e-6)
+
+
+def test_hash_vectors_of_texts_that_share_words_are_near():
+    rows = HashEmbedder(dataclasses.replace(HASH, dimensions=256)).embed_texts(
+        ["a red bicycle", "red bicycle", "stock prices"]
+    )
+    assert rows[0] @ rows[1] > 0.7 > 0.3 > rows[0] @ rows[2]
+
+
+def test_hash_vectors_need_a_length():
+    with pytest.raises(EmbedInputError, match="`dimensions`"):
+        HashEmbedder(EmbeddingConfig(model="hash"))
+
+
+def test_a_folder_is_loaded_and_its_queries_get_the_prefix(tmp_path):
+    write_v2(tmp_path)
+    embedder = LocalEmbedder(EmbeddingConfig(model=str(tmp_path)), device="cpu", local_files_only=True)
+    encoder = JinaClipEncoder.load(str(tmp_path), device="cpu")
+    query = encoder.encode_text(["a"], task="retrieval.query")[0]
+    assert np.abs(query - encoder.encode_text(["a"])[0]).max() > 1e-3
+    np.testing.assert_allclose(embedder.embed_query("a"), query, atol=1e-6)
+    np.testing.assert_allclose(embedder.embed_texts(["a"]), encoder.encode_text(["a"]), atol=1e-6)
+
+
+def test_a_model_without_tasks_gets_no_prefix_and_no_warning(tmp_path):
+    write_v1(tmp_path)
+    embedder = LocalEmbedder(EmbeddingConfig(model=str(tmp_path)), device="cpu")
+    np.testing.assert_allclose(embedder.embed_query("a"), embedder.embed_texts(["a"])[0], atol=1e-6)
+    whole = dataclasses.replace(embedder.config, dimensions=embedder.dimensions)
+    assert LocalEmbedder(whole, device="cpu").embed_query("a").shape == (embedder.dimensions,)
+
+
+def test_every_option_of_the_configuration_reaches_the_encoder(v2):
+    options: dict[str, Any] = {"dimensions": 8, "normalize": False, "max_tokens": 4, "resize_mode": "squash"}
+    embedder = LocalEmbedder(EmbeddingConfig(model=v2.name, **options), encoder=v2)
+    text, wide = "a red circle", picture(0, (200, 100))
+    with pytest.warns(UserWarning, match="1 of 1 texts were cut to 4 tokens"):
+        row = embedder.embed_texts([text])
+    with pytest.warns(UserWarning, match="were cut"):
+        expected = v2.encode_text([text], truncate_dim=8, normalize=False, max_tokens=4)
+    np.testing.assert_allclose(row, expected, atol=1e-6)
+    expected = v2.encode_image([wide], truncate_dim=8, normalize=False, resize_mode="squash")
+    np.testing.assert_allclose(embedder.embed_images([wide]), expected, atol=1e-6)
+    assert embedder.dimensions == 8
+
+
+def test_photographs_are_turned_if_the_configuration_says_so(v2, tmp_path):
+    exif = picture(0).getexif()
+    exif[0x0112] = 6
+    picture(0).save(tmp_path / "turned.png", exif=exif)
+    for turn in (False, True):
+        embedder = LocalEmbedder(EmbeddingConfig(model=v2.name, exif_orientation=turn), encoder=v2)
+        expected = v2.encode_image([tmp_path / "turned.png"], exif_orientation=turn)
+        np.testing.assert_allclose(embedder.embed_images([tmp_path / "turned.png"]), expected, atol=1e-6)
+
+
+def test_an_encoder_of_another_model_is_refused(v2):
+    with pytest.raises(ConfigError, match=r"`config\.model` is 'nano'"):
+        LocalEmbedder(EmbeddingConfig(model="nano"), encoder=v2)
+
+
+def test_options_of_loading_are_refused_with_a_loaded_encoder(v2):
+    with pytest.raises(ConfigError, match="leave out `device`"):
+        LocalEmbedder(EmbeddingConfig(model=v2.name), encoder=v2, device="cpu")

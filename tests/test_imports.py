@@ -1,0 +1,63 @@
+"""What importing a part brings with it: a service that only stores vectors must not need torch."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = [
+    "torch",
+    "transformers",
+    "timm",
+    "qdrant_edge",
+    "qdrant_client",
+    "safetensors",
+    "tokenizers",
+    "huggingface_hub",
+]
+
+
+def run(code):
+    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout  # noqa: S603 (our own code)
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    """The heavy modules that each part loads, each in an interpreter that has loaded the parts before it."""
+    parts = ["", ".config", ".port", ".filters", ".collection", ".testing", ".local_embedder", ".qdrant_edge_store"]
+    code = (
+        "import importlib, json, sys\nfound = {}\n"
+        f"for part in {parts!r}:\n"
+        "    importlib.import_module('jclip_connectors' + part)\n"
+        f"    found[part] = [name for name in {HEAVY!r} if name in sys.modules]\n"
+        "print(json.dumps(found))"
+    )
+    return json.loads(run(code))
+
+
+@pytest.mark.parametrize("part", ["", ".config", ".port", ".filters", ".collection", ".testing", ".local_embedder"])
+def test_a_part_without_an_sdk_loads_none_and_no_torch(loaded, part):
+    assert loaded[part] == []
+
+
+def test_a_store_loads_its_own_sdk_and_no_torch(loaded):
+    assert loaded[".qdrant_edge_store"] == ["qdrant_edge"]
+
+
+def test_a_missing_package_is_an_import_error_that_names_the_extra():
+    code = (
+        "import sys\n"
+        "sys.modules['qdrant_edge'] = sys.modules['torch'] = None\n"
+        "from jclip_connectors import EmbeddingConfig\n"
+        "from jclip_connectors.local_embedder import LocalEmbedder\n"
+        "from jclip_connectors.port import MissingDependencyError\n"
+        "try:\n    import jclip_connectors.qdrant_edge_store\n"
+        "except MissingDependencyError as error:\n    print(error.extra, isinstance(error, ImportError), error)\n"
+        "try:\n    LocalEmbedder(EmbeddingConfig())\n"
+        "except MissingDependencyError as error:\n    print(error.extra, isinstance(error, ImportError), error)\n"
+    )
+    assert run(code).splitlines() == [
+        "edge True qdrant-edge-py is not installed: pip install 'jclip-connectors[edge]'",
+        "local True torch is not installed: pip install 'jclip-connectors[local]'",
+    ]
