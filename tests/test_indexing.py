@@ -1,0 +1,265 @@
+"""The walk over folders, and the way of files into a collection; without a model."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from core_encoder import image_input
+from jclip_connectors.collection import MultimodalCollection
+from jclip_connectors.indexing import (
+    IMAGE_SUFFIXES,
+    MAX_TEXT_BYTES,
+    find_files,
+    find_missing,
+    index_files,
+)
+from jclip_connectors.port import EmbedInputError, Record
+from jclip_connectors.testing import HashEmbedder, InMemoryStore
+
+
+def picture(path, seed=0):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (8, 8, 3), np.uint8)).save(path)
+    return path
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "photos").mkdir()
+    return tmp_path / "photos"
+
+
+class Shelf:
+    """A collection in memory, and the store behind it."""
+
+    def __init__(self):
+        embedder = HashEmbedder()
+        self.store = InMemoryStore(embedder.config)
+        self.collection = MultimodalCollection(embedder, self.store)
+
+    def index(self, *roots, **options):
+        self.found = find_files(roots)
+        self.report = index_files(self.collection, self.found.files, **options)
+        return self.report.indexed, self.report.unchanged, [bad.path for bad in self.report.failed]
+
+    def missing(self):
+        return find_missing(self.store, self.found, self.report)
+
+    def ids(self):
+        return sorted(record.record_id for record in self.store.scroll())
+
+
+@pytest.fixture
+def shelf():
+    return Shelf()
+
+
+def names(found, folder):
+    return [str(path.relative_to(folder)) for path in found.files]
+
+
+def test_a_walk_finds_pictures_and_texts_in_subfolders_in_a_stable_order(folder):
+    for name in ("b/2.PNG", "b/1.jpg", "a/c/note.md", "z.txt", "z.py", "README", "b/3.jpeg.bak"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).touch()
+    assert names(find_files([folder]), folder) == ["z.txt", "a/c/note.md", "b/1.jpg", "b/2.PNG"]
+
+
+def test_hidden_files_and_folders_are_left_out_unless_named(folder):
+    hidden = picture(folder / ".cache" / "a.png")
+    picture(folder / ".b.png")
+    assert find_files([folder]).files == ()
+    assert find_files([folder / ".cache"]).files == (hidden,)
+
+
+def test_a_folder_named_twice_and_one_inside_another_count_once(folder, monkeypatch):
+    picture(folder / "a" / "1.png")
+    picture(folder / "2.png")
+    (folder.parent / "link").symlink_to(folder)
+    monkeypatch.chdir(folder)
+    roots = [folder, folder, folder / "a", "a", "a/../a", folder.parent / "link", folder / "a" / "1.png"]
+    assert names(find_files(roots), folder) == ["2.png", "a/1.png"]
+
+
+def test_links_to_folders_are_not_followed_so_loops_end(folder):
+    picture(folder / "a" / "1.png")
+    (folder / "a" / "up").symlink_to(folder)
+    assert names(find_files([folder]), folder) == ["a/1.png"]
+
+
+def test_a_link_to_a_file_is_a_file_of_its_own(folder, shelf):
+    picture(folder / "1.png")
+    (folder / "2.png").symlink_to(folder / "1.png")
+    assert shelf.index(folder) == (2, 0, [])
+
+
+def test_a_missing_root_is_refused_before_anything_is_walked(folder):
+    with pytest.raises(EmbedInputError, match=r"no file or folder .*nowhere"):
+        find_files([folder, folder / "nowhere"])
+
+
+def test_a_named_file_of_another_kind_is_reported(folder):
+    (folder / "a.pdf").touch()
+    found = find_files([folder / "a.pdf"])
+    assert found.files == ()
+    assert [bad.path for bad in found.failed] == [str(folder / "a.pdf")]
+    assert ".png" in found.failed[0].error
+
+
+def test_an_unreadable_folder_is_reported_and_the_rest_found(folder, monkeypatch):
+    picture(folder / "a" / "1.png")
+    picture(folder / "b" / "2.png")
+    scan = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("a"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)  # the tests may run as root, who may read everything
+    found = find_files([folder])
+    assert names(found, folder) == ["b/2.png"]
+    assert [(bad.path, bad.error) for bad in found.failed] == [
+        (str(folder / "a"), "the folder cannot be read: Permission denied")
+    ]
+
+
+def test_every_format_that_can_be_decoded_has_a_suffix():
+    assert {str(plugin.format) for _, plugin in image_input._PLUGINS} == {
+        {"JPG": "JPEG", "TIF": "TIFF"}.get(suffix[1:].upper(), suffix[1:].upper()) for suffix in IMAGE_SUFFIXES
+    }
+
+
+def test_what_cannot_be_read_is_reported_and_everything_else_indexed(folder, shelf):
+    good = [str(picture(folder / f"{i}.png", seed=i)) for i in range(5)]
+    (folder / "a.jpg").write_bytes(b"not a picture")
+    (folder / "b.png").touch()
+    (folder / "c.png").symlink_to(folder / "nowhere")
+    os.mkfifo(folder / "d.png")
+    os.mkfifo(folder / "d.txt")
+    (folder / "e.txt").write_bytes(b"\xff\xfe\x00")
+    (folder / "f.txt").write_text(" \n")
+    (folder / "g.md").write_bytes(b"x" * (MAX_TEXT_BYTES + 1))
+    (folder / "h.txt").write_text("a text", encoding="utf-8-sig")
+    bad = [str(folder / name) for name in ("a.jpg", "b.png", "c.png", "d.png", "d.txt", "e.txt", "f.txt", "g.md")]
+    for _ in range(2):
+        assert sorted(shelf.index(folder, chunk_size=3)[2]) == bad
+        assert shelf.ids() == sorted([*good, str(folder / "h.txt")])
+    reasons = {Path(entry.path).name: entry.error for entry in shelf.report.failed}
+    assert "No such file" in reasons["c.png"]
+    assert "pipe" in reasons["d.png"]
+    assert "pipe" in reasons["d.txt"]
+    assert "byte 0 is 0xff" in reasons["e.txt"]
+    assert "empty" in reasons["f.txt"]
+    assert "split it" in reasons["g.md"]
+
+
+def test_a_name_that_is_not_unicode_is_reported(folder, shelf):
+    picture(folder / "1.png").rename(os.fsdecode(os.fsencode(folder) + b"/\xff.png"))
+    (failed,) = shelf.index(folder)[2]
+    assert failed.endswith("\udcff.png")
+    assert "rename" in shelf.report.failed[0].error
+
+
+@pytest.mark.parametrize("name", ["a b.png", "新.png", "line\nbreak.png", "'\"<b>.png", "data:x.png", "100%.png"])
+def test_odd_names_are_indexed_as_they_are(folder, shelf, name):
+    path = picture(folder / name)
+    assert shelf.index(folder) == (1, 0, [])
+    (record,) = shelf.store.get([str(path)])
+    assert record.uri == record.metadata["path"] == str(path)
+    assert record.metadata["name"] == name
+
+
+def test_a_record_says_what_can_be_asked_for(folder, shelf):
+    path = picture(folder / "a" / "1.PNG")
+    shelf.index(folder)
+    (record,) = shelf.store.get([str(path)])
+    assert record.metadata == {
+        "path": str(path),
+        "name": "1.PNG",
+        "folder": str(folder / "a"),
+        "suffix": ".png",
+        "size_bytes": path.stat().st_size,
+        "modified_s": int(path.stat().st_mtime),
+    }
+
+
+def test_a_second_run_changes_nothing_and_embeds_nothing(folder, shelf, monkeypatch):
+    for i in range(5):
+        picture(folder / f"{i}.png", seed=i)
+    (folder / "a.txt").write_text("a text")
+    assert shelf.index(folder) == (6, 0, [])
+    monkeypatch.setattr(HashEmbedder, "embed_images", None)
+    monkeypatch.setattr(HashEmbedder, "embed_texts", None)
+    monkeypatch.setattr(shelf.store, "upsert", lambda records: records and pytest.fail("something was written"))
+    assert shelf.index(folder) == (0, 6, [])
+
+
+def test_a_changed_file_takes_the_place_of_its_record(folder, shelf):
+    path = picture(folder / "1.png", seed=1)
+    shelf.index(folder)
+    (before,) = shelf.store.get([str(path)])
+    picture(path, seed=2)
+    assert shelf.index(folder) == (1, 0, [])
+    (after,) = shelf.store.get([str(path)])
+    assert after.content_hash != before.content_hash
+    assert not np.allclose(after.embedding, before.embedding)
+    assert shelf.store.count() == 1
+
+
+def test_a_touched_file_gets_its_new_metadata_without_being_embedded(folder, shelf):
+    path = picture(folder / "1.png")
+    shelf.index(folder)
+    os.utime(path, (1000, 1000))
+    assert shelf.index(folder) == (0, 1, [])
+    assert shelf.store.get([str(path)])[0].metadata["modified_s"] == 1000
+
+
+def test_files_with_equal_content_are_both_found(folder, shelf):
+    paths = [str(picture(folder / name, seed=1)) for name in ("1.png", "2.png")]
+    shelf.index(folder)
+    assert shelf.ids() == paths
+
+
+def test_progress_tells_the_start_and_every_chunk(folder, shelf):
+    for i in range(5):
+        picture(folder / f"{i}.png", seed=i)
+    told = []
+    shelf.index(folder, chunk_size=2, progress=lambda done, total: told.append((done, total)))
+    assert told == [(0, 5), (2, 5), (4, 5), (5, 5)]
+
+
+def test_records_without_a_file_are_missing_only_where_the_walk_has_been(folder, shelf):
+    paths = [picture(folder / name / "1.png", seed=i) for i, name in enumerate(("a", "ab", "c"))]
+    shelf.index(folder)
+    shelf.store.upsert([Record(record_id="mine", modality="image", embedding=np.ones(32, np.float32))])
+    for path in paths[:2]:
+        path.unlink()
+    assert shelf.index(folder / "a") == (0, 0, [])
+    assert shelf.missing() == [str(paths[0])]
+    shelf.index(folder)
+    assert sorted(shelf.missing()) == [str(path) for path in paths[:2]]
+
+
+def test_a_file_that_is_there_but_not_found_is_not_missing(folder, shelf, monkeypatch):
+    path = picture(folder / "a" / "1.png")
+    shelf.index(folder)
+    path.parent.rename(folder / ".a")
+    shelf.index(folder)
+    assert shelf.missing() == [str(path)]
+
+    def refuse(name):
+        raise PermissionError(13, "Permission denied", name)
+
+    monkeypatch.setattr(os, "lstat", refuse)
+    assert shelf.missing() == []
+
+
+def test_no_record_is_read_where_none_can_be_missing(folder, shelf, monkeypatch):
+    picture(folder / "1.png")
+    shelf.index(folder)
+    monkeypatch.setattr(shelf.store, "scroll", None)
+    assert shelf.missing() == []
