@@ -1,0 +1,64 @@
+"""The import rules hold, and each of them is able to fail."""
+
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+RULES = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+CONTRACTS = [rule["id"] for rule in RULES]
+VIOLATIONS = {
+    "encoder-knows-no-connector": ("core_encoder/tiling.py", "import jclip_connectors.port"),
+    "encoder-layers": ("core_encoder/vision_tower.py", "import core_encoder.text_tower"),
+    "connector-layers": ("jclip_connectors/testing.py", "import jclip_connectors.qdrant_edge_store"),
+    "only-the-local-embedder-runs-the-model": ("jclip_connectors/indexing.py", "import core_encoder.encoder"),
+    "thin-base": ("jclip_connectors/filters.py", "import torch"),
+}
+
+
+def lint(folder, contract):
+    command = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache", "--contract", contract]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)  # noqa: S603 - our own tool
+
+
+@pytest.fixture(scope="module")
+def copy(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("layers")
+    for package in ("core_encoder", "jclip_connectors"):
+        shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("*.safetensors", "__pycache__"))
+    shutil.copyfile(ROOT / "pyproject.toml", folder / "pyproject.toml")
+    return folder
+
+
+def test_every_contract_is_shown_to_fail():
+    assert sorted(VIOLATIONS) == sorted(CONTRACTS)
+
+
+@pytest.mark.parametrize("contract", CONTRACTS)
+def test_a_contract_is_kept_and_an_offending_import_breaks_it(copy, contract):
+    kept = lint(copy, contract)
+    assert kept.returncode == 0, kept.stdout
+    name, line = VIOLATIONS[contract]
+    path = copy / name
+    source = path.read_text()
+    path.write_text(f"{source}\n{line}\n")
+    try:
+        broken = lint(copy, contract)
+    finally:
+        path.write_text(source)
+    assert broken.returncode == 1, broken.stdout
+    assert re.search(r"Contracts: 0 kept, 1 broken", broken.stdout)
+
+
+def test_the_modules_of_both_packages_are_all_in_a_layer():
+    for contract in RULES:
+        if contract["type"] == "layers":
+            package = contract["containers"][0]
+            layered = {name for layer in contract["layers"] for name in re.split(r"\s*\|\s*", layer)}
+            found = {path.stem for path in (ROOT / package).glob("*.py")} - {"__init__"}
+            assert found - layered <= {"files"}, package  # `files` is a helper without imports of ours
