@@ -1,36 +1,33 @@
 """JinaClipEncoder: the whole path from a text or an image to its vector, top to bottom."""
 
-import os
 import warnings
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
 from core_encoder.attention import AttentionChoice, Backend, choose_backend
 from core_encoder.batching import length_batches
 from core_encoder.checkpoint import find_checkpoint, load_model
 from core_encoder.config import MAX_TOKENS, read_config, read_json
-from core_encoder.errors import CheckpointError, ConfigError, InputError, TextTooLongError
+from core_encoder.device import PRECISIONS, Precision, resolve_device
+from core_encoder.errors import CheckpointError, ConfigError, TextTooLongError
 from core_encoder.image_input import ImageInput, load_image
 from core_encoder.image_preprocess import PreprocessConfig, ResizeMode, preprocess_batch
+from core_encoder.item_list import as_list
 from core_encoder.matryoshka import check_dim, truncate
 from core_encoder.matryoshka import normalize as to_unit_length
 from core_encoder.model import JinaClip
 from core_encoder.models import known_model
+from core_encoder.read_ahead import read_ahead
 from core_encoder.tiling import Tiling, cut_tiles
 from core_encoder.tokenization import TextTokenizer, pack
 
-Precision = Literal["auto", "fp32", "bf16"]
 Progress = Callable[[int, int], None]  # (done, total) after every batch
-T = TypeVar("T")
 
 QUERY_TASK = "retrieval.query"
 _WINDOW_TEXTS = 4096  # tokenized and sorted by length at a time: bounds memory, and the time to the first batch
@@ -111,7 +108,7 @@ class JinaClipEncoder:
             CheckpointError: files are absent or damaged; `MissingWeightsError` and `WeightShapeError` name tensors.
             ConfigError: an option or a field of config.json is not supported.
         """
-        place, dtype = _resolve_device(device, precision)
+        place, dtype = resolve_device(device, precision)
         folder = find_checkpoint(source, revision=revision, local_files_only=local_files_only)
         config = read_config(folder)
         backend = choose_backend(attention, place, dtype, biased=config.text.position == "alibi")
@@ -162,7 +159,7 @@ class JinaClipEncoder:
     @property
     def precision(self) -> str:
         """What the towers compute in: "fp32" or "bf16"."""
-        return {torch.float32: "fp32", torch.bfloat16: "bf16"}[self._dtype]
+        return PRECISIONS[self._dtype]
 
     def __repr__(self) -> str:
         """Name, place and precision."""
@@ -201,7 +198,7 @@ class JinaClipEncoder:
             ConfigError: an unknown task, or a `max_tokens` that the model does not allow.
             EmbeddingDimError: `truncate_dim` is not in 1..E.
         """
-        items = _as_list(texts, "texts")
+        items = as_list(texts, "texts")
         self._check_dim(truncate_dim)
         limit = self._check_max_tokens(max_tokens)
         prefix = self._prefix(task)
@@ -258,7 +255,7 @@ class JinaClipEncoder:
             ImageDecodeError: an image is unreadable or too large; its position is named.
             EmbeddingDimError: `truncate_dim` is not in 1..E.
         """
-        items = _as_list(images, "images")
+        items = as_list(images, "images")
         self._check_dim(truncate_dim)
 
         def pixels(index: int) -> NDArray[np.float32]:
@@ -297,7 +294,7 @@ class JinaClipEncoder:
         Raises:
             ImageDecodeError, EmbeddingDimError: as for `encode_image`.
         """
-        items = _as_list(images, "images")
+        items = as_list(images, "images")
         self._check_dim(truncate_dim)
         layout = Tiling() if tiling is None else tiling
         boxes: list[NDArray[np.float32] | None] = [None] * len(items)
@@ -318,7 +315,7 @@ class JinaClipEncoder:
         Raises:
             InputError: an item is not a str.
         """
-        return [text.num_tokens for text in self._tokenizer.encode(_as_list(texts, "texts"), max_tokens=None)]
+        return [text.num_tokens for text in self._tokenizer.encode(as_list(texts, "texts"), max_tokens=None)]
 
     @property
     def _tokens_per_batch(self) -> int:
@@ -339,7 +336,7 @@ class JinaClipEncoder:
         pictures_per_batch = max(1, self._tokens_per_batch // tokens)
         waiting: list[NDArray[np.float32]] = []
         done = 0
-        for index, picture in enumerate(_read_ahead(count, pixels, ahead=pictures_per_batch)):
+        for index, picture in enumerate(read_ahead(count, pixels, ahead=pictures_per_batch)):
             waiting.append(picture)  # (T, 3, S, S)
             if sum(map(len, waiting)) >= pictures_per_batch or index == count - 1:
                 features = self._vision_features(np.concatenate(waiting), pictures_per_batch)
@@ -402,47 +399,3 @@ class JinaClipEncoder:
         if truncate_dim is not None:
             features = truncate(features, truncate_dim)
         return to_unit_length(features) if normalize else features
-
-
-def _resolve_device(device: str | None, precision: Precision) -> tuple[torch.device, torch.dtype]:
-    try:
-        place = torch.device(device if device is not None else "cuda" if torch.cuda.is_available() else "cpu")
-    except RuntimeError as error:
-        raise ConfigError(f"`device` is {device!r}: torch does not know it") from error
-    if place.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"`device` is {device!r}, but torch finds no CUDA device here")
-    dtypes = {
-        "auto": torch.bfloat16 if place.type == "cuda" else torch.float32,
-        "fp32": torch.float32,
-        "bf16": torch.bfloat16,
-    }
-    if precision not in dtypes:
-        raise ConfigError(f"`precision` is {precision!r}: choose one of {sorted(dtypes)}")
-    return place, dtypes[precision]
-
-
-def _as_list(items: Iterable[T], name: str) -> list[T]:
-    """Make a list of the caller's items; one bare item is refused, because its parts are not items."""
-    single = isinstance(items, str | bytes | bytearray | memoryview | os.PathLike | Mapping | Image.Image)
-    if single or (isinstance(items, np.ndarray) and name == "images" and items.ndim < 4):
-        raise InputError(f"`{name}` is one {type(items).__name__}: pass a list, [{name[:-1]}] for a single one")
-    try:
-        return list(items)
-    except TypeError as error:
-        raise InputError(f"`{name}` is {type(items).__name__}: pass a list") from error
-
-
-def _read_ahead(count: int, read: Callable[[int], T], *, ahead: int) -> Iterator[T]:
-    """Yield read(0), read(1), ... in order, computed by threads at most `ahead` items before they are needed."""
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1), thread_name_prefix="jclip-image") as pool:
-        pending: deque[Future[T]] = deque()
-        try:
-            for index in range(count):
-                pending.append(pool.submit(read, index))
-                if len(pending) > ahead:
-                    yield pending.popleft().result()
-            while pending:
-                yield pending.popleft().result()
-        finally:
-            for future in pending:
-                future.cancel()

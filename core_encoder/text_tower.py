@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from core_encoder.attention import AlibiBias, Backend, Packing, packed_attention
 from core_encoder.config import TextConfig
 
+_AS_COLUMNS = range(8, 49)  # tokens; fewer or more are as fast or faster as rows
+
 
 def rotary_table(positions: Tensor, head_width: int, base: float) -> tuple[Tensor, Tensor]:
     """Cosine and sine for `rotate_halves`: two (N, 1, 1, d / 2) float32 tensors.
@@ -31,6 +33,19 @@ def rotate_halves(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return rotated.to(x.dtype)
 
 
+def linear(layer: nn.Linear, x: Tensor) -> Tensor:
+    """`layer(x)` for (N, in) tokens: (N, out).
+
+    On a CPU the tokens of a query or two are faster as columns than as rows, by about a half at 16 tokens.
+    """
+    if x.device.type == "cpu" and x.dtype == torch.float32 and x.shape[0] in _AS_COLUMNS:
+        bias: Tensor | None = layer.bias
+        columns = layer.weight @ x.T if bias is None else torch.addmm(bias[:, None], layer.weight, x.T)  # (out, N)
+        return columns.T
+    rows: Tensor = layer(x)
+    return rows
+
+
 class TextMlp(nn.Module):
     """v2: GELU between two biased layers."""
 
@@ -42,7 +57,7 @@ class TextMlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, D) -> (N, D); the exact (erf) GELU."""
-        return self.fc_out(F.gelu(self.fc_in(x)))  # type: ignore[no-any-return]  # nn.Module.__call__ is untyped
+        return linear(self.fc_out, F.gelu(linear(self.fc_in, x)))
 
 
 class GatedTextMlp(nn.Module):
@@ -56,8 +71,8 @@ class GatedTextMlp(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, D) -> (N, D)."""
-        gate, value = self.fc_in(x).chunk(2, dim=-1)  # (N, hidden) each
-        return self.fc_out(F.gelu(gate) * value)  # type: ignore[no-any-return]  # nn.Module.__call__ is untyped
+        gate, value = linear(self.fc_in, x).chunk(2, dim=-1)  # (N, hidden) each
+        return linear(self.fc_out, F.gelu(gate) * value)
 
 
 class TextLayer(nn.Module):
@@ -83,11 +98,11 @@ class TextLayer(nn.Module):
         backend: Backend,
     ) -> Tensor:
         """(N, D) -> (N, D)."""
-        qkv: Tensor = self.qkv(x).view(x.shape[0], 3, self.num_heads, -1)  # (N, 3, H, d)
+        qkv = linear(self.qkv, x).reshape(x.shape[0], 3, self.num_heads, -1)  # (N, 3, H, d)
         q, k, v = qkv.unbind(1)
         if rotary is not None:
             q, k = rotate_halves(qkv[:, :2], *rotary).unbind(1)
-        x = self.norm_1(x + self.out(packed_attention(q, k, v, packing, backend, bias)))
+        x = self.norm_1(x + linear(self.out, packed_attention(q, k, v, packing, backend, bias)))
         out: Tensor = self.norm_2(x + self.mlp(x))
         return out
 

@@ -78,7 +78,11 @@ def figures(encoder: JinaClipEncoder) -> Iterator[Figure]:
     tiles = tile_search(encoder, SEED)
     reach, blind = Bar(kind="must", value=0.9), Bar(kind="must", value=0.25, at_most=True)
     yield _figure("16-tile canvases, recall@5, tiles", {x: tiles[x].tiles for x in LANGUAGES}, reach)
-    yield _figure("... pairs never trained", {x: tiles[x].tiles_never_trained for x in LANGUAGES}, reach)
+    yield _figure(
+        "16-tile canvases, recall@5, tiles, pairs never trained",
+        {x: tiles[x].tiles_never_trained for x in LANGUAGES},
+        reach,
+    )
     yield _figure("16-tile canvases, recall@5, overview alone", {x: tiles[x].overview for x in LANGUAGES}, blind)
 
     probes = {
@@ -98,7 +102,7 @@ def figures(encoder: JinaClipEncoder) -> Iterator[Figure]:
     pairs = pair_search(encoder, SEED)
     top = Bar(kind="hope", value=0.85)
     yield _figure('"a red circle", first hit of 500, all pairs', {x: pairs[x][0] for x in LANGUAGES}, top)
-    yield _figure("... pairs never trained", {x: pairs[x][1] for x in LANGUAGES}, top)
+    yield _figure('"a red circle", first hit of 500, pairs never trained', {x: pairs[x][1] for x in LANGUAGES}, top)
 
 
 def _gallery_figures(found: Gallery) -> Iterator[Figure]:
@@ -107,9 +111,11 @@ def _gallery_figures(found: Gallery) -> Iterator[Figure]:
         full = {language: found.recall(language, from_text=from_text) for language in LANGUAGES}
         short = {language: found.recall(language, from_text=from_text, dims=_SHORT) for language in LANGUAGES}
         yield _figure(f"gallery of 500, {direction}, recall@1", {x: full[x].at_1 for x in LANGUAGES}, english)
-        yield _figure("... recall@5", {x: full[x].at_5 for x in LANGUAGES}, Bar(kind="must", value=0.97))
         yield _figure(
-            f"... recall@1 kept by {_SHORT} values",
+            f"gallery of 500, {direction}, recall@5", {x: full[x].at_5 for x in LANGUAGES}, Bar(kind="must", value=0.97)
+        )
+        yield _figure(
+            f"gallery of 500, {direction}, recall@1 kept by {_SHORT} values",
             {x: short[x].at_1 / full[x].at_1 for x in LANGUAGES},
             Bar(kind="must", value=0.95),
         )

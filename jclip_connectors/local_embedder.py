@@ -2,8 +2,8 @@
 
 import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -11,6 +11,7 @@ from PIL import Image
 
 from core_encoder.errors import ConfigError, ImageDecodeError, InputError
 from core_encoder.image_input import load_image
+from core_encoder.read_ahead import read_ahead
 from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.port import (
     EmbedInputError,
@@ -155,33 +156,26 @@ def _embed_readable(
         raise EmbedInputError(f"`images` is one {type(images).__name__}; write [image]")
     kept: dict[int, _Result] = {}
     failed: dict[int, Exception] = {}
-    for loading in _load_ahead(images, load):
-        loaded: dict[int, Image.Image] = {}
-        for position, future in loading.items():
-            try:
-                loaded[position] = future.result()
-            except ImageDecodeError as error:
-                failed[position] = EmbedInputError("the image" + str(error).removeprefix("item 0"))
+
+    def read(position: int) -> Image.Image | ImageDecodeError:
+        try:
+            return load(images[position])
+        except ImageDecodeError as error:
+            return error
+
+    loading = enumerate(read_ahead(len(images), read, ahead=_IMAGES_AT_A_TIME))
+    while chunk := dict(islice(loading, _IMAGES_AT_A_TIME)):
+        loaded = {}
+        for position, image in chunk.items():
+            if isinstance(image, ImageDecodeError):
+                failed[position] = EmbedInputError("the image" + str(image).removeprefix("item 0"))
+            else:
+                loaded[position] = image
         if loaded:
             kept.update(zip(loaded, encode(list(loaded.values())), strict=True))
     if failed:
         raise PartialFailureError("images", failed=failed, kept=kept)
     return list(kept.values())
-
-
-def _load_ahead(
-    images: Sequence[ImageSource], load: Callable[[ImageSource], Image.Image]
-) -> Iterator[dict[int, Future[Image.Image]]]:
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1), thread_name_prefix="jclip-load") as pool:
-        ready: dict[int, Future[Image.Image]] = {}
-        for start in range(0, len(images), _IMAGES_AT_A_TIME):
-            chunk = range(start, min(start + _IMAGES_AT_A_TIME, len(images)))
-            submitted = {position: pool.submit(load, images[position]) for position in chunk}
-            if ready:
-                yield ready
-            ready = submitted
-        if ready:
-            yield ready
 
 
 @contextmanager

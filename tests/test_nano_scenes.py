@@ -53,12 +53,12 @@ def test_a_seed_draws_the_same_pixels_every_time_and_another_seed_others():
 
 
 @given(item=objects, seed=seeds)
-def test_an_object_lies_whole_inside_the_picture_and_at_its_place(item, seed):
+def test_an_object_lies_at_its_place_and_touches_the_edge_with_a_tip_at_most(item, seed):
     owner = draw_scene(Scene(objects=(item,)), seed=seed).owner
     rows, columns = np.nonzero(owner == 0)
     assert len(rows) > 30
-    assert min(rows.min(), columns.min()) > 0
-    assert max(rows.max(), columns.max()) < SIDE_PX - 1
+    edge = {0, SIDE_PX - 1}
+    assert sum(row in edge or column in edge for row, column in zip(rows.tolist(), columns.tolist(), strict=True)) <= 12
     # The middle of its extent, not of its mass: a moon's mass is off its middle.
     middle_row, middle_column = (rows.min() + rows.max()) / 2, (columns.min() + columns.max()) / 2
     assert 3 * int(middle_row * 3 // SIDE_PX) + int(middle_column * 3 // SIDE_PX) == PLACES.index(item.place)

@@ -1,0 +1,35 @@
+"""Where a model runs and in which precision, decided once when it is loaded."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Literal, get_args
+
+import torch
+
+from core_encoder.errors import ConfigError
+
+Precision = Literal["auto", "fp32", "bf16"]
+
+PRECISIONS: Mapping[torch.dtype, str] = MappingProxyType({torch.float32: "fp32", torch.bfloat16: "bf16"})
+
+
+def resolve_device(device: str | None, precision: Precision) -> tuple[torch.device, torch.dtype]:
+    """Turn the caller's wishes into torch's terms.
+
+    Args:
+        device: "cpu", "cuda", "cuda:1", ...; CUDA where there is one if `None`.
+        precision: "fp32", "bf16", or "auto": bf16 on CUDA, as the reference, and fp32 elsewhere.
+
+    Raises:
+        ConfigError: an unknown device or precision, or no CUDA here.
+    """
+    if precision not in get_args(Precision):
+        raise ConfigError(f"`precision` is {precision!r}: choose one of {get_args(Precision)}")
+    try:
+        place = torch.device(device if device is not None else "cuda" if torch.cuda.is_available() else "cpu")
+    except RuntimeError as error:
+        raise ConfigError(f"`device` is {device!r}: torch does not know it") from error
+    if place.type == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(f"`device` is {device!r}, but torch finds no CUDA device here")
+    rounded = precision == "bf16" or (precision == "auto" and place.type == "cuda")
+    return place, torch.bfloat16 if rounded else torch.float32
