@@ -41,7 +41,7 @@ def linear(layer: nn.Linear, x: Tensor) -> Tensor:
     if x.device.type == "cpu" and x.dtype == torch.float32 and x.shape[0] in _AS_COLUMNS:
         bias: Tensor | None = layer.bias
         columns = layer.weight @ x.T if bias is None else torch.addmm(bias[:, None], layer.weight, x.T)  # (out, N)
-        return columns.T
+        return columns.T.contiguous()  # the element-wise functions behind it round by where in memory a value lies
     rows: Tensor = layer(x)
     return rows
 
@@ -98,7 +98,7 @@ class TextLayer(nn.Module):
         backend: Backend,
     ) -> Tensor:
         """(N, D) -> (N, D)."""
-        qkv = linear(self.qkv, x).reshape(x.shape[0], 3, self.num_heads, -1)  # (N, 3, H, d)
+        qkv = linear(self.qkv, x).view(x.shape[0], 3, self.num_heads, -1)  # (N, 3, H, d)
         q, k, v = qkv.unbind(1)
         if rotary is not None:
             q, k = rotate_halves(qkv[:, :2], *rotary).unbind(1)

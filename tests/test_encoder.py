@@ -167,6 +167,13 @@ def test_a_text_of_8192_tokens_is_encoded_whole(v1, v2):
             encoder.encode_text([text + "the"])
 
 
+def test_a_short_text_is_the_same_among_others_although_it_is_computed_in_columns_alone(v2):
+    texts = [*[""] * 7, "0", "0", "000", "0000", "03013031lái"]  # elementwise functions once rounded this one otherwise
+    together = v2.encode_text(texts)
+    alone = np.concatenate([v2.encode_text([text]) for text in texts])
+    assert np.abs(alone - together).max() < 1e-6
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.text(max_size=80), min_size=1, max_size=12), st.randoms())
 def test_a_text_has_the_same_vector_whatever_shares_its_batch(texts, random):
