@@ -120,9 +120,9 @@ def test_a_text_that_fits_another_picture_is_no_negative_for_it():
     own = torch.eye(4, dtype=torch.bool)
     both = own.clone()
     both[1, 0] = True
-    strict = contrastive_loss(images, texts, own, scale, (4,))
-    assert contrastive_loss(images, texts, both, scale, (4,)) < strict
-    assert contrastive_loss(images, images, own, scale, (4,)) < strict
+    strict = contrastive_loss(images, texts, own, scale, {4: 1.0})
+    assert contrastive_loss(images, texts, both, scale, {4: 1.0}) < strict
+    assert contrastive_loss(images, images, own, scale, {4: 1.0}) < strict
 
 
 def test_a_few_steps_lower_the_loss_and_the_checkpoint_loads(tmp_path):

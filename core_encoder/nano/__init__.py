@@ -3,4 +3,4 @@
 `examples/train_nano.py` made the weights. `scenes` draws its world and `captions` describes it, without torch.
 """
 
-REVISION: str = "327b06596360"  # the first 12 hex digits of the SHA-256 of model.safetensors
+REVISION: str = "b87b0d462b06"  # the first 12 hex digits of the SHA-256 of model.safetensors

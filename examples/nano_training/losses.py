@@ -1,5 +1,7 @@
 """What the training minimises: contrast at every prefix, agreement between languages, and small heads."""
 
+from collections.abc import Mapping
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -9,7 +11,9 @@ from core_encoder.nano.scenes import COLOURS, PLACES, SHAPES, SIZES
 _BACKGROUND_WEIGHT = 0.1  # most patches show nothing
 
 
-def contrastive_loss(images: Tensor, texts: Tensor, fits: Tensor, scale: Tensor, prefixes: tuple[int, ...]) -> Tensor:
+def contrastive_loss(
+    images: Tensor, texts: Tensor, fits: Tensor, scale: Tensor, prefixes: Mapping[int, float]
+) -> Tensor:
     """InfoNCE in both directions, averaged over prefixes; a text that fits another picture is no negative for it.
 
     Args:
@@ -17,30 +21,32 @@ def contrastive_loss(images: Tensor, texts: Tensor, fits: Tensor, scale: Tensor,
         texts: (T, D) raw features; text t describes picture t mod B.
         fits: (T, B) bool, whether a text is true of a picture.
         scale: what cosines are multiplied with.
-        prefixes: lengths of the prefixes that must work by themselves.
+        prefixes: lengths of the prefixes that must work by themselves, and the weight of each.
     """
     rows = torch.arange(len(texts))
     columns = rows % len(images)
-    losses = []
-    for length in prefixes:
+    total = images.new_zeros(())
+    for length, weight in prefixes.items():
         logits = scale * F.normalize(texts[:, :length], dim=1) @ F.normalize(images[:, :length], dim=1).T  # (T, B)
         positive = logits[rows, columns]
         negative = logits.masked_fill(fits, -torch.inf)
         # -log(e^p / (e^p + sum e^n)) = softplus(logsumexp(n) - p)
-        losses.append(F.softplus(negative.logsumexp(dim=1) - positive).mean())
-        losses.append(F.softplus(negative.logsumexp(dim=0)[columns] - positive).mean())
-    return torch.stack(losses).mean()
+        of_picture = F.softplus(negative.logsumexp(dim=1) - positive).mean()
+        of_text = F.softplus(negative.logsumexp(dim=0)[columns] - positive).mean()
+        total = total + weight * (of_picture + of_text) / 2
+    return total / sum(prefixes.values())
 
 
-def language_loss(texts: Tensor, same: Tensor, scale: Tensor, prefixes: tuple[int, ...]) -> Tensor:
+def language_loss(texts: Tensor, same: Tensor, scale: Tensor, prefixes: Mapping[int, float]) -> Tensor:
     """InfoNCE between the first and the second half of `texts`: the same descriptions in other languages."""
     first, second = texts.chunk(2)
-    losses = []
-    for length in prefixes:
+    total = texts.new_zeros(())
+    for length, weight in prefixes.items():
         logits = scale * F.normalize(first[:, :length], dim=1) @ F.normalize(second[:, :length], dim=1).T
         negative = logits.masked_fill(same, -torch.inf)
-        losses += [F.softplus(negative.logsumexp(dim=dim) - logits.diagonal()).mean() for dim in (0, 1)]
-    return torch.stack(losses).mean()
+        sides = [F.softplus(negative.logsumexp(dim=dim) - logits.diagonal()).mean() for dim in (0, 1)]
+        total = total + weight * (sides[0] + sides[1]) / 2
+    return total / sum(prefixes.values())
 
 
 class Heads(nn.Module):
