@@ -39,7 +39,10 @@ __all__ = [
 def __getattr__(name: str) -> object:
     """Import the encoder, and torch with it, on first use (PEP 562)."""
     if name == "JinaClipEncoder":
-        from core_encoder.encoder import JinaClipEncoder
-
+        try:
+            from core_encoder.encoder import JinaClipEncoder
+        except ModuleNotFoundError as error:
+            message = f"{error.name} is not installed: pip install 'jclip-connectors[local]'"
+            raise ImportError(message, name=error.name) from error
         return JinaClipEncoder
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

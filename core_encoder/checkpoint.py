@@ -20,10 +20,9 @@ from torch import Tensor, nn
 from core_encoder.config import LoraConfig, ModelConfig, TextConfig
 from core_encoder.errors import CheckpointError, ConfigError, MissingWeightsError, WeightShapeError
 from core_encoder.model import JinaClip
-from core_encoder.models import default_revision
-
-WEIGHTS_FILE = "model.safetensors"
-FILES = ("config.json", "preprocessor_config.json", "tokenizer.json", WEIGHTS_FILE)
+from core_encoder.models import FILES as FILES  # of this module's interface too, like the next
+from core_encoder.models import WEIGHTS_FILE as WEIGHTS_FILE
+from core_encoder.models import default_revision, find_folder, is_hub_id
 
 # Older code saved the image tower's rotary tables with v1; they are computed here, so the saved ones are ignored.
 _LEFTOVERS = re.compile(r"vision_model\.(blocks\.\d+\.attn\.)?rope\.freqs_(cos|sin)")
@@ -74,14 +73,14 @@ def find_checkpoint(source: str | Path, *, revision: str | None, local_files_onl
         CheckpointError: a file is absent, the hub cannot be reached, or the id does not exist.
         ConfigError: `revision` was given for a folder.
     """
-    folder = Path(__file__).parent / "nano" if source == "nano" else Path(source)
-    if folder.is_dir():
+    folder = Path(__file__).parent / "nano" if source == "nano" else find_folder(source)
+    if folder is not None:
         if revision is not None:
             raise ConfigError(f"`revision` is {revision!r}, but {str(source)!r} is local and has no revisions")
         if absent := [name for name in FILES if not (folder / name).is_file()]:
             raise CheckpointError(f"the folder {str(folder)!r} lacks {absent}; a checkpoint has {list(FILES)}")
         return folder
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", str(source)):
+    if not is_hub_id(str(source)):
         raise CheckpointError(f"{str(source)!r} is neither a folder, nor a hub id of the form 'owner/name', nor 'nano'")
     if revision is None:
         revision = default_revision(str(source))

@@ -11,6 +11,9 @@ from core_encoder.errors import CheckpointError, ConfigError
 
 MAX_TOKENS = 8192  # both models were trained for this length
 
+# Far beyond any model; a larger number is damage, and would overflow or never end.
+_MOST, _MOST_LAYERS, _MOST_PIXELS, _MOST_MLP_RATIO, _MOST_NUMBER = 2**20, 1000, 2**14, 1000, 1e9
+
 # config.json only names the repository that holds the text tower's base configuration.
 # Source: the config.json of these two repositories; fields that do not change a vector are left out.
 _TEXT_BASES: Mapping[str, Mapping[str, object]] = {
@@ -179,8 +182,9 @@ def read_json(path: Path) -> Mapping[str, object]:
         value = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise CheckpointError(f"{path.name} cannot be read in {str(path.parent)!r}: {error.strerror}") from error
-    except ValueError as error:
-        raise CheckpointError(f"{path.name} in {str(path.parent)!r} is not JSON: {error}") from error
+    except (ValueError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else error
+        raise CheckpointError(f"{path.name} in {str(path.parent)!r} is not JSON: {reason}") from error
     if not isinstance(value, dict):
         raise CheckpointError(f"{path.name} in {str(path.parent)!r} holds {type(value).__name__}, not a JSON object")
     return value
@@ -230,7 +234,7 @@ def _parse_text(raw: Mapping[str, object]) -> TextConfig:
         base=base_name,
         vocab_size=vocab_size,
         width=width,
-        num_layers=_integer(merged, "num_hidden_layers", where),
+        num_layers=_integer(merged, "num_hidden_layers", where, most=_MOST_LAYERS),
         num_heads=num_heads,
         mlp_width=_integer(merged, "intermediate_size", where),
         layer_norm_eps=_number(merged, "layer_norm_eps", where),
@@ -269,7 +273,8 @@ def _parse_vision(raw: Mapping[str, object]) -> VisionConfig:
     width, head_width = _integer(raw, "width", where), _integer(raw, "head_width", where)
     if width % head_width or head_width % 4:
         raise ConfigError(f"`{where}head_width` is {head_width}: it must divide the width {width} and be 4 x n")
-    image_size, patch_size = _integer(raw, "image_size", where), _integer(raw, "patch_size", where)
+    image_size = _integer(raw, "image_size", where, most=_MOST_PIXELS)
+    patch_size = _integer(raw, "patch_size", where)
     if patch_size > image_size:
         raise ConfigError(f"`{where}patch_size` {patch_size} is larger than `image_size` {image_size}")
     grid, trained_grid = image_size // patch_size, _integer(raw, "pt_hw_seq_len", where)
@@ -280,9 +285,9 @@ def _parse_vision(raw: Mapping[str, object]) -> VisionConfig:
         image_size=image_size,
         patch_size=patch_size,
         width=width,
-        num_layers=_integer(raw, "layers", where),
+        num_layers=_integer(raw, "layers", where, most=_MOST_LAYERS),
         num_heads=width // head_width,
-        mlp_width=int(width * _number(raw, "mlp_ratio", where)),
+        mlp_width=int(width * _number(raw, "mlp_ratio", where, most=_MOST_MLP_RATIO)),
         rope_span=float(trained_grid),
     )
 
@@ -301,15 +306,15 @@ def _require(raw: Mapping[str, object], expected: Mapping[str, object], where: s
             raise ConfigError(f"`{where}{name}` is {raw[name]!r}: only {value!r} is supported")
 
 
-def _integer(raw: Mapping[str, object], name: str, where: str, *, least: int = 1) -> int:
+def _integer(raw: Mapping[str, object], name: str, where: str, *, least: int = 1, most: int = _MOST) -> int:
     value = raw.get(name)
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise ConfigError(f"`{where}{name}` is {value!r}: an int of at least {least} is needed")
+    if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+        raise ConfigError(f"`{where}{name}` is {value!r}: an int in {least}..{most} is needed")
     return value
 
 
-def _number(raw: Mapping[str, object], name: str, where: str) -> float:
+def _number(raw: Mapping[str, object], name: str, where: str, *, most: float = _MOST_NUMBER) -> float:
     value = raw.get(name)
-    if not isinstance(value, int | float) or isinstance(value, bool) or value <= 0:
-        raise ConfigError(f"`{where}{name}` is {value!r}: a positive number is needed")
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= most:  # NaN is not
+        raise ConfigError(f"`{where}{name}` is {value!r}: a positive number up to {most:g} is needed")
     return float(value)

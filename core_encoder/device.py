@@ -21,15 +21,19 @@ def resolve_device(device: str | None, precision: Precision) -> tuple[torch.devi
         precision: "fp32", "bf16", or "auto": bf16 on CUDA, as the reference, and fp32 elsewhere.
 
     Raises:
-        ConfigError: an unknown device or precision, or no CUDA here.
+        ConfigError: an unknown precision, or a device that is unknown or not here.
     """
     if precision not in get_args(Precision):
         raise ConfigError(f"`precision` is {precision!r}: choose one of {get_args(Precision)}")
     try:
         place = torch.device(device if device is not None else "cuda" if torch.cuda.is_available() else "cpu")
-    except RuntimeError as error:
-        raise ConfigError(f"`device` is {device!r}: torch does not know it") from error
-    if place.type == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(f"`device` is {device!r}, but torch finds no CUDA device here")
+    except (RuntimeError, TypeError) as error:
+        raise ConfigError(f"`device` is {device!r}: torch does not know it; use 'cpu' or 'cuda'") from error
+    if place.type == "meta":
+        raise ConfigError(f"`device` is {device!r}: nothing is computed there; use 'cpu' or 'cuda'")
+    try:
+        torch.empty(0, device=place)
+    except (RuntimeError, AssertionError, ImportError) as error:  # as the backend of the device has it
+        raise ConfigError(f"`device` is {device!r}, but torch finds no such device here; 'cpu' always works") from error
     rounded = precision == "bf16" or (precision == "auto" and place.type == "cuda")
     return place, torch.bfloat16 if rounded else torch.float32

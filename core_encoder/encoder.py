@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -11,20 +10,19 @@ import torch
 from numpy.typing import NDArray
 
 from core_encoder.attention import AttentionChoice, Backend, choose_backend
-from core_encoder.batching import length_batches
+from core_encoder.batching import length_batches, picture_batches
 from core_encoder.checkpoint import find_checkpoint, load_model
 from core_encoder.config import MAX_TOKENS, read_config, read_json
 from core_encoder.device import PRECISIONS, Precision, resolve_device
-from core_encoder.errors import CheckpointError, ConfigError, TextTooLongError
+from core_encoder.errors import CheckpointError, ConfigError, ImageDecodeError, TextTooLongError
 from core_encoder.image_input import ImageInput, load_image
-from core_encoder.image_preprocess import PreprocessConfig, ResizeMode, preprocess_batch
+from core_encoder.image_preprocess import PreprocessConfig, ResizeMode, check_resize_mode, preprocess_batch
 from core_encoder.item_list import as_list
 from core_encoder.matryoshka import check_dim, truncate
 from core_encoder.matryoshka import normalize as to_unit_length
 from core_encoder.model import JinaClip
 from core_encoder.models import known_model
-from core_encoder.read_ahead import read_ahead
-from core_encoder.tiling import Tiling, cut_tiles
+from core_encoder.tiling import TileEmbeddings, Tiling, cut_tiles
 from core_encoder.tokenization import TextTokenizer, pack
 
 Progress = Callable[[int, int], None]  # (done, total) after every batch
@@ -32,19 +30,6 @@ Progress = Callable[[int, int], None]  # (done, total) after every batch
 QUERY_TASK = "retrieval.query"
 _WINDOW_TEXTS = 4096  # tokenized and sorted by length at a time: bounds memory, and the time to the first batch
 _TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 65536}
-
-
-@dataclass(frozen=True)
-class TileEmbeddings:
-    """The overview of one image and its tiles.
-
-    Attributes:
-        vectors: (T, E) float32, the overview first.
-        boxes: (T, 4) float32, (left, top, right, bottom) of each in pixels of the original image.
-    """
-
-    vectors: NDArray[np.float32]
-    boxes: NDArray[np.float32]
 
 
 class JinaClipEncoder:
@@ -236,6 +221,7 @@ class JinaClipEncoder:
         normalize: bool = True,
         resize_mode: ResizeMode | None = None,
         exif_orientation: bool = False,
+        failed: dict[int, ImageDecodeError] | None = None,
         progress: Progress | None = None,
     ) -> NDArray[np.float32]:
         """Encode images.
@@ -246,23 +232,27 @@ class JinaClipEncoder:
             normalize: scale every row to unit length, after truncation.
             resize_mode: "shortest" (centre crop), "longest" (padding) or "squash"; the checkpoint's own if `None`.
             exif_orientation: turn photographs upright; the reference does not.
+            failed: a dict to put the errors of unreadable images into, by position, instead of raising the first one;
+                the result has no row for these images.
             progress: called with (done, total) after every batch.
 
         Returns:
             (B, E) float32, or (B, truncate_dim).
 
         Raises:
-            ImageDecodeError: an image is unreadable or too large; its position is named.
+            ImageDecodeError: an image is unreadable or too large; its position is named. Not with `failed`.
             EmbeddingDimError: `truncate_dim` is not in 1..E.
+            ConfigError: an unknown `resize_mode`.
         """
         items = as_list(images, "images")
         self._check_dim(truncate_dim)
+        check_resize_mode(resize_mode)
 
         def pixels(index: int) -> NDArray[np.float32]:
             image = load_image(items[index], index=index, exif_orientation=exif_orientation)
             return preprocess_batch([image], self._preprocessing, resize_mode)  # (1, 3, S, S)
 
-        rows = list(self._image_features(len(items), pixels, progress))
+        rows = [rows for _, rows in self._image_features(len(items), pixels, failed, progress)]
         features = np.concatenate([np.empty((0, self.embedding_dim), np.float32), *rows])
         return self._finish(features, truncate_dim, normalize=normalize)
 
@@ -275,6 +265,7 @@ class JinaClipEncoder:
         normalize: bool = True,
         resize_mode: ResizeMode | None = None,
         exif_orientation: bool = False,
+        failed: dict[int, ImageDecodeError] | None = None,
         progress: Progress | None = None,
     ) -> list[TileEmbeddings]:
         """Encode each image as an overview and tiles, so that small things in large images are found.
@@ -286,18 +277,22 @@ class JinaClipEncoder:
             normalize: as for `encode_image`.
             resize_mode: of the overview; a tile is square already.
             exif_orientation: as for `encode_image`; boxes are in pixels of the turned image.
+            failed: as for `encode_image`.
             progress: called with (done, total) images after every batch.
 
         Returns:
             One `TileEmbeddings` per image, the overview first.
 
         Raises:
-            ImageDecodeError, EmbeddingDimError: as for `encode_image`.
+            ImageDecodeError, EmbeddingDimError, ConfigError: as for `encode_image`.
         """
         items = as_list(images, "images")
         self._check_dim(truncate_dim)
-        layout = Tiling() if tiling is None else tiling
-        boxes: list[NDArray[np.float32] | None] = [None] * len(items)
+        check_resize_mode(resize_mode)
+        layout: object = Tiling() if tiling is None else tiling  # whatever the caller has
+        if not isinstance(layout, Tiling):
+            raise ConfigError(f"`tiling` is {tiling!r}: write Tiling(max_tiles=...), or None for the default")
+        boxes: dict[int, NDArray[np.float32]] = {}
 
         def pixels(index: int) -> NDArray[np.float32]:
             image = load_image(items[index], index=index, exif_orientation=exif_orientation)
@@ -305,8 +300,8 @@ class JinaClipEncoder:
             return preprocess_batch(tiles, self._preprocessing, resize_mode)  # (T, 3, S, S)
 
         return [
-            TileEmbeddings(self._finish(vectors, truncate_dim, normalize=normalize), np.asarray(box, np.float32))
-            for vectors, box in zip(self._image_features(len(items), pixels, progress), boxes, strict=True)
+            TileEmbeddings(self._finish(vectors, truncate_dim, normalize=normalize), boxes[index])
+            for index, vectors in self._image_features(len(items), pixels, failed, progress)
         ]
 
     def count_tokens(self, texts: Iterable[str]) -> list[int]:
@@ -329,22 +324,22 @@ class JinaClipEncoder:
             return np.asarray(features.cpu().numpy())
 
     def _image_features(
-        self, count: int, pixels: Callable[[int], NDArray[np.float32]], progress: Progress | None
-    ) -> Iterator[NDArray[np.float32]]:
-        """Yield (T, E) raw features of each image; decoding runs ahead of the model, pictures share batches."""
+        self,
+        count: int,
+        pixels: Callable[[int], NDArray[np.float32]],
+        failed: dict[int, ImageDecodeError] | None,
+        progress: Progress | None,
+    ) -> Iterator[tuple[int, NDArray[np.float32]]]:
+        """Yield position and (T, E) raw features of each image; pictures of several images share batches."""
         tokens = 1 + self._model.config.vision.grid**2
-        pictures_per_batch = max(1, self._tokens_per_batch // tokens)
-        waiting: list[NDArray[np.float32]] = []
-        done = 0
-        for index, picture in enumerate(read_ahead(count, pixels, ahead=pictures_per_batch)):
-            waiting.append(picture)  # (T, 3, S, S)
-            if sum(map(len, waiting)) >= pictures_per_batch or index == count - 1:
-                features = self._vision_features(np.concatenate(waiting), pictures_per_batch)
-                yield from np.split(features, np.cumsum([len(rows) for rows in waiting])[:-1])
-                done += len(waiting)
-                waiting = []
-                if progress is not None:
-                    progress(done, count)
+        size = max(1, self._tokens_per_batch // tokens)
+        for done, batch in picture_batches(count, pixels, size=size, failed=failed):
+            if batch:
+                features = self._vision_features(np.concatenate(list(batch.values())), size)
+                parts = np.split(features, np.cumsum([len(rows) for rows in batch.values()])[:-1])
+                yield from zip(batch, parts, strict=True)
+            if progress is not None:
+                progress(done, count)
 
     def _vision_features(self, pixels: NDArray[np.float32], batch: int) -> NDArray[np.float32]:
         """(B, 3, S, S) -> (B, E) raw features, `batch` pictures at a time."""
@@ -372,6 +367,7 @@ class JinaClipEncoder:
         given: object = max_tokens  # whatever the caller has
         if not isinstance(given, int) or isinstance(given, bool) or not 0 < given <= self.max_tokens:
             raise ConfigError(f"`max_tokens` is {max_tokens!r}: an int in 1..{self.max_tokens} is needed")
+        self._tokenizer.check_max_tokens(max_tokens)
         return max_tokens
 
     def _check_dim(self, truncate_dim: int | None) -> None:

@@ -139,7 +139,8 @@ def load_image(
         do not write to the result.
 
     Raises:
-        ImageDecodeError: missing, unreadable, damaged, over a limit, of another format, or no image at all.
+        ImageDecodeError: missing, unreadable, damaged, over a limit, of another format, no image at all, or more than
+            fits into memory.
 
     Source: the reference's preprocessing, `convert('RGB')` first.
     """
@@ -269,6 +270,8 @@ def _decode(data: bytes, where: str, limits: ImageLimits, *, exif_orientation: b
             image.load()
     except ImageDecodeError:
         raise
+    except MemoryError as error:
+        raise _too_little_memory(where) from error
     except Exception as error:  # a plugin raises whatever its parsing runs into
         raise ImageDecodeError(f"{where} cannot be decoded as {plugin.format}: {_reason(error)}") from error
     return _to_rgb(image, where, limits, exif_orientation=exif_orientation)
@@ -288,6 +291,8 @@ def _to_rgb(image: Image.Image, where: str, limits: ImageLimits, *, exif_orienta
             image = image.convert("RGB")
     except ImageDecodeError:
         raise
+    except MemoryError as error:
+        raise _too_little_memory(where) from error
     except Exception as error:  # a lazy image runs its plugin here
         raise ImageDecodeError(f"{where} cannot be converted to RGB: {_reason(error)}") from error
     return image.transpose(_TRANSPOSE_BY_EXIF[orientation]) if orientation in _TRANSPOSE_BY_EXIF else image
@@ -347,6 +352,10 @@ def _too_many_bytes(where: str, num_bytes: int, limits: ImageLimits) -> ImageDec
     return ImageDecodeError(
         f"{where} has {num_bytes} bytes, over `max_bytes` {limits.max_bytes}; scale it down or compress it first"
     )
+
+
+def _too_little_memory(where: str) -> ImageDecodeError:
+    return ImageDecodeError(f"{where}: there was not enough memory to decode it; free some, or scale it down first")
 
 
 def _reason(error: BaseException) -> str:

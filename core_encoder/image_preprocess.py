@@ -75,6 +75,16 @@ class PreprocessConfig:
         return cls(**values)
 
 
+def check_resize_mode(resize_mode: str | None) -> None:
+    """Refuse what is neither a resize mode nor `None`, the checkpoint's own.
+
+    Raises:
+        ConfigError: naming the modes.
+    """
+    if resize_mode is not None and resize_mode not in get_args(ResizeMode):
+        raise ConfigError(f"`resize_mode` is {resize_mode!r}: choose one of {get_args(ResizeMode)}")
+
+
 def preprocess(
     image: Image.Image, config: PreprocessConfig, resize_mode: ResizeMode | None = None
 ) -> NDArray[np.float32]:
@@ -101,10 +111,8 @@ def preprocess_batch(
     images: Sequence[Image.Image], config: PreprocessConfig, resize_mode: ResizeMode | None = None
 ) -> NDArray[np.float32]:
     """Make the model's input of B images: `preprocess` of each, in one (B, 3, S, S) float32 array."""
-    mode = config.resize_mode if resize_mode is None else resize_mode
-    fit = _FIT.get(mode)
-    if fit is None:
-        raise ConfigError(f"`resize_mode` is {mode!r}: choose one of {get_args(ResizeMode)}")
+    check_resize_mode(resize_mode)
+    fit = _FIT[config.resize_mode if resize_mode is None else resize_mode]
     batch = np.empty((len(images), 3, config.size, config.size), np.float32)
     for pixel_values, image in zip(batch, images, strict=True):
         square = np.asarray(fit(image, config))  # (S, S, 3) uint8
@@ -218,7 +226,8 @@ def _is_triple(value: object) -> bool:
     return (
         isinstance(value, tuple)
         and len(value) == 3
-        and all(isinstance(x, int | float) and not isinstance(x, bool) and math.isfinite(x) for x in value)
+        # A larger number is damage, and as an int could not even be made a float.
+        and all(isinstance(x, int | float) and not isinstance(x, bool) and -1e9 < x < 1e9 for x in value)
     )
 
 

@@ -20,7 +20,7 @@ def as_list(items: Iterable[T], name: str) -> list[T]:
     """
     single = isinstance(items, str | bytes | bytearray | memoryview | os.PathLike | Mapping | Image.Image)
     if single or (isinstance(items, np.ndarray) and name == "images" and items.ndim < 4):
-        raise InputError(f"`{name}` is one {type(items).__name__}: pass a list, [{name[:-1]}] for a single one")
+        raise InputError(f"`{name}` is one {type(items).__name__}: pass a list; for a single one write [{name[:-1]}]")
     try:
         return list(items)
     except TypeError as error:

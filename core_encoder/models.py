@@ -1,6 +1,13 @@
-"""The models that have a name here: where they come from, what they allow, what they can be checked against."""
+"""How models are named, and those that are known: their source, what they allow, what they can be checked against."""
 
+import re
 from dataclasses import dataclass
+from pathlib import Path
+
+WEIGHTS_FILE = "model.safetensors"
+FILES = ("config.json", "preprocessor_config.json", "tokenizer.json", WEIGHTS_FILE)  # all that shapes a vector
+
+_HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,6 +20,7 @@ class KnownModel:
         license: SPDX identifier of the weights' licence.
         languages: for people.
         embedding_dim: length of a full vector.
+        matryoshka: whether it was trained so that a prefix of a vector means almost what the vector does.
         image_size: side of the square that the image tower sees, pixels.
         check_text: a text whose vector has been published, or `None`.
         check_values: the first values of that vector at unit length, four decimals.
@@ -23,6 +31,7 @@ class KnownModel:
     license: str
     languages: str
     embedding_dim: int
+    matryoshka: bool
     image_size: int
     check_text: str | None = None
     check_values: tuple[float, ...] = ()
@@ -35,6 +44,7 @@ KNOWN_MODELS: tuple[KnownModel, ...] = (
         license="CC-BY-NC-4.0",
         languages="89 languages",
         embedding_dim=1024,
+        matryoshka=True,
         image_size=512,
     ),
     KnownModel(
@@ -43,6 +53,7 @@ KNOWN_MODELS: tuple[KnownModel, ...] = (
         license="Apache-2.0",
         languages="English",
         embedding_dim=768,
+        matryoshka=False,
         image_size=224,
         # Source: public test values of an ONNX export of the model (four decimals).
         check_text="hello world",
@@ -54,6 +65,7 @@ KNOWN_MODELS: tuple[KnownModel, ...] = (
         license="Apache-2.0",
         languages="English, German, French, Spanish, Chinese",
         embedding_dim=128,
+        matryoshka=True,
         image_size=72,
     ),
 )
@@ -68,3 +80,19 @@ def default_revision(name: str) -> str | None:
     """The commit that `name` is pinned to, or `None` where nothing is known of it."""
     model = known_model(name)
     return None if model is None else model.revision
+
+
+def find_folder(source: str | Path) -> Path | None:
+    """The folder that `source` names, "~" being the user's home; `None` where there is none."""
+    if source == "":  # as a path it would be the folder that the process is in
+        return None
+    try:
+        folder = Path(source).expanduser()
+        return folder if folder.is_dir() else None
+    except (OSError, RuntimeError):  # a name that is too long, or a user without a home
+        return None
+
+
+def is_hub_id(source: str) -> bool:
+    """Whether `source` has the form of a hub id, "owner/name"."""
+    return _HUB_ID.fullmatch(source) is not None

@@ -42,6 +42,19 @@ class Tiling:
             raise ConfigError(f"`max_tiles` must be an integer from 1 up, not {max_tiles!r}")
 
 
+@dataclass(frozen=True)
+class TileEmbeddings:
+    """The overview of one image and its tiles.
+
+    Attributes:
+        vectors: (T, E) float32, the overview first.
+        boxes: (T, 4) float32, (left, top, right, bottom) of each in pixels of the original image.
+    """
+
+    vectors: NDArray[np.float32]
+    boxes: NDArray[np.float32]
+
+
 def count_tiles(width: int, height: int, *, size: int) -> int:
     """Count the windows of side `size` that an image needs, without a limit and without the overview."""
     return -(-width // size) * -(-height // size)  # both rounded up

@@ -79,6 +79,15 @@ class TextTokenizer:
             raise CheckpointError(f"{str(path)!r} is not a tokenizer: {error}") from error
         return TextTokenizer(tokenizer, vocab_size=vocab_size)
 
+    def check_max_tokens(self, max_tokens: int) -> None:
+        """Refuse a length that special tokens fill.
+
+        Raises:
+            ConfigError: `max_tokens` leaves no room for a token of text.
+        """
+        if max_tokens <= self._num_special:
+            raise ConfigError(f"`max_tokens` is {max_tokens}: {self._num_special} are taken by special tokens")
+
     def encode(
         self, texts: Sequence[str], *, max_tokens: int | None, prefix: str = "", first_index: int = 0
     ) -> list["TokenizedText"]:
@@ -94,8 +103,8 @@ class TextTokenizer:
             InputError: an item is not a str, or holds half of a surrogate pair.
             ConfigError: `max_tokens` leaves no room for a token of text.
         """
-        if max_tokens is not None and max_tokens <= self._num_special:
-            raise ConfigError(f"`max_tokens` is {max_tokens}: {self._num_special} are taken by special tokens")
+        if max_tokens is not None:
+            self.check_max_tokens(max_tokens)
         for index, text in enumerate(texts, start=first_index):
             _check_text(text, index)
         encodings = self._tokenizer.encode_batch([prefix + text for text in texts], add_special_tokens=False)

@@ -13,14 +13,14 @@ from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 from core_encoder.errors import ConfigError
-from core_encoder.models import default_revision, known_model
+from core_encoder.models import FILES, WEIGHTS_FILE, default_revision, find_folder, is_hub_id, known_model
 from core_encoder.tiling import Tiling
 
 ResizeMode = Literal["shortest", "longest", "squash"]
 Precision = Literal["auto", "fp32", "bf16"]
 
-_HUB_ID = re.compile(r"\w[\w.-]*(/[\w.-]+)?")
-_WEIGHTS = "model.safetensors"
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+_NAME = re.compile(r"\w[\w.-]*")
 _FOLDER_REVISION = "sha256:"  # begins the revision of a model that is known by the content of its folder
 # Variables of other parts of this distribution; any other JCLIP_* name is taken for a misspelt option.
 _FOREIGN_PREFIXES = ("JCLIP_SERVER_", "JCLIP_TEST_")
@@ -32,7 +32,7 @@ class EmbeddingConfig:
 
     Attributes:
         model: hub id, folder with a checkpoint, or "nano", the model that comes with the package.
-        revision: commit of a hub id; `None` is the pinned one of a known model.
+        revision: commit of a hub id, 40 hex digits; `None` is the pinned one of a known model.
         dimensions: length of the vectors: a prefix of the model's; `None` is all of it.
         normalize: whether vectors have unit length.
         max_tokens: where texts are cut; `None` is the model's limit.
@@ -90,8 +90,9 @@ class EmbeddingConfig:
         """
         try:
             values: Any = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-            raise ConfigError(f"cannot read {str(path)!r} as TOML: {error}") from error
+        except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, RecursionError) as error:
+            reason = "nested too deeply" if isinstance(error, RecursionError) else error
+            raise ConfigError(f"cannot read {str(path)!r} as TOML: {reason}") from error
         for name in table.split("."):
             values = values.get(name) if isinstance(values, dict) else None
         if not isinstance(values, dict):
@@ -151,10 +152,11 @@ class EmbeddingConfig:
     def fingerprint(self) -> dict[str, str | int | bool | None]:
         """What shapes the vectors: two configurations make comparable vectors if these are equal.
 
-        Weights are known by content: a hub id by its commit, a folder by the hash of its weights.
+        A model is known by its content: a hub id by its commit, a folder by the hash of the files that shape vectors.
+        A name that is neither belongs to another embedder than `LocalEmbedder`, and its `revision` is taken as given.
 
         Raises:
-            ConfigError: `model` is neither a hub id nor a folder with weights.
+            ConfigError: `model` is neither a hub id nor a folder with a checkpoint, or `revision` is no commit.
         """
         model, revision = _identity(self.model, self.revision)
         return {
@@ -241,23 +243,51 @@ def _identity(model: str, revision: str | None) -> tuple[str, str | None]:
         from core_encoder.nano import REVISION  # here, as only this model needs it
 
         return model, REVISION
-    folder = Path(model).expanduser()
-    if folder.is_dir():
-        weights = folder / _WEIGHTS
-        if not weights.is_file():
-            raise ConfigError(f"`model` is the folder {model!r}, which has no {_WEIGHTS}")
-        stat = weights.stat()
-        digest = _hash_weights(weights.resolve(), stat.st_mtime_ns, stat.st_size)
-        return folder.resolve().name, f"{_FOLDER_REVISION}{digest[:16]}"
-    if _HUB_ID.fullmatch(model) is None:
+    folder = find_folder(model)
+    if folder is not None:
+        return folder.resolve().name, f"{_FOLDER_REVISION}{_hash_folder(folder, model)[:16]}"
+    if is_hub_id(model):
+        commit = revision if revision is not None else default_revision(model)
+        if commit is None or _COMMIT.fullmatch(commit) is None:
+            raise ConfigError(
+                f"`revision` is {commit!r}: only a commit says which vectors {model!r} makes; give its 40 hex digits"
+            )
+        return model, commit
+    if _NAME.fullmatch(model) is None:
         raise ConfigError(f"`model` is {model!r}: there is no such folder, and it is not a hub id like 'owner/name'")
-    return model, revision if revision is not None else default_revision(model)
+    return model, revision
+
+
+def _hash_folder(folder: Path, model: str) -> str:
+    """One hash of every file that shapes vectors; that of the weights, which are large, is kept."""
+    digest = hashlib.sha256()
+    for name in FILES:
+        path = folder / name
+        if not path.is_file():
+            raise ConfigError(
+                f"`model` is the folder {model!r}, which has no {name}; a checkpoint has {', '.join(FILES)}"
+            )
+        try:
+            if name == WEIGHTS_FILE:
+                stat = path.stat()
+                digest.update(_hash_weights(path.resolve(), stat.st_mtime_ns, stat.st_size))
+            else:
+                digest.update(_hash_file(path))
+        except OSError as error:
+            raise ConfigError(
+                f"`model` is the folder {model!r}, whose {name} cannot be read: {error.strerror}"
+            ) from error
+    return digest.hexdigest()
 
 
 @functools.lru_cache(maxsize=16)
-def _hash_weights(path: Path, mtime_ns: int, size_bytes: int) -> str:  # noqa: ARG001 (they are part of the cache's key)
+def _hash_weights(path: Path, mtime_ns: int, size_bytes: int) -> bytes:  # noqa: ARG001 (they are part of the cache's key)
+    return _hash_file(path)
+
+
+def _hash_file(path: Path) -> bytes:
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, "sha256").digest()
 
 
 def _options(tiling: Tiling) -> str:

@@ -1,17 +1,13 @@
 """An `Embedder` over the encoder in this process; the only file of this package that knows `core_encoder`'s model."""
 
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from itertools import islice
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from PIL import Image
 
 from core_encoder.errors import ConfigError, ImageDecodeError, InputError
-from core_encoder.image_input import load_image
-from core_encoder.read_ahead import read_ahead
+from core_encoder.models import default_revision
 from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.port import (
     EmbedInputError,
@@ -24,9 +20,6 @@ from jclip_connectors.port import (
 
 if TYPE_CHECKING:
     from core_encoder.encoder import JinaClipEncoder
-
-_Result = TypeVar("_Result")
-_IMAGES_AT_A_TIME = 16  # decoded, in memory; as many again are being decoded meanwhile
 
 
 class LocalEmbedder:
@@ -50,7 +43,7 @@ class LocalEmbedder:
 
         Raises:
             MissingDependencyError: torch or another package of the extra "local" is not installed.
-            ConfigError: `encoder` is of another model, or an option is not supported.
+            ConfigError: `encoder` is of another model, or an option is not one that the model has.
             CheckpointError: the weights are absent or damaged.
         """
         if encoder is None:
@@ -59,9 +52,30 @@ class LocalEmbedder:
             raise ConfigError("`encoder` is loaded already: leave out `device` and `local_files_only`")
         elif encoder.name != config.model:
             raise ConfigError(f"`encoder` is {encoder.name!r}, but `config.model` is {config.model!r}: use one of them")
+        _check_options(config, encoder)
         self._config = config
         self._encoder = encoder
         self._truncate_dim = None if config.dimensions == encoder.embedding_dim else config.dimensions
+
+    def with_config(self, config: EmbeddingConfig) -> "LocalEmbedder":
+        """Make an embedder of the same loaded model with other options.
+
+        Raises:
+            ConfigError: another model, revision or precision is asked for, or an option that the model does not have.
+        """
+        own = self._config
+        revisions = [default_revision(each.model) if each.revision is None else each.revision for each in (config, own)]
+        precision = own.precision if config.precision != self._encoder.precision else config.precision
+        for name, asked, loaded in (
+            ("model", config.model, own.model),
+            ("revision", *revisions),
+            ("precision", config.precision, precision),
+        ):
+            if asked != loaded:
+                raise ConfigError(
+                    f"`{name}` is {asked!r}, but {loaded!r} is loaded: make another `LocalEmbedder` for it"
+                )
+        return LocalEmbedder(config, encoder=self._encoder)
 
     @property
     def config(self) -> EmbeddingConfig:
@@ -87,11 +101,11 @@ class LocalEmbedder:
         Raises:
             PartialFailureError: some cannot be read; `kept` has the (E,) rows of the others.
         """
-
-        def encode(loaded: list[Image.Image]) -> list[FloatArray]:
-            return list(self._encoder.encode_image(loaded, **self._image_options()))
-
-        return np.array(_embed_readable(images, self._load_image, encode), np.float32).reshape(-1, self.dimensions)
+        failed: dict[int, ImageDecodeError] = {}
+        with _input_errors():
+            rows = self._encoder.encode_image(images, failed=failed, **self._image_options())
+        _raise_failed(failed, rows)
+        return rows
 
     def embed_image_tiles(self, images: Sequence[ImageSource]) -> list[TileEmbeddings]:
         """Embed each image as a whole and in tiles.
@@ -103,12 +117,12 @@ class LocalEmbedder:
         tiling = self._config.tiling
         if tiling is None:
             raise EmbedInputError("`embed_image_tiles` needs a configuration with `tiling`")
-
-        def encode(loaded: list[Image.Image]) -> list[TileEmbeddings]:
-            encoded = self._encoder.encode_image_tiles(loaded, tiling=tiling, **self._image_options())
-            return [TileEmbeddings(tiles.vectors, tiles.boxes.astype(np.int64)) for tiles in encoded]
-
-        return _embed_readable(images, self._load_image, encode)
+        failed: dict[int, ImageDecodeError] = {}
+        with _input_errors():
+            encoded = self._encoder.encode_image_tiles(images, tiling=tiling, failed=failed, **self._image_options())
+        embedded = [TileEmbeddings(tiles.vectors, tiles.boxes.astype(np.int64)) for tiles in encoded]
+        _raise_failed(failed, embedded)
+        return embedded
 
     def _encode_text(self, texts: Sequence[str], *, task: str | None) -> FloatArray:
         with _input_errors():
@@ -120,15 +134,12 @@ class LocalEmbedder:
                 max_tokens=self._config.max_tokens,
             )
 
-    def _load_image(self, image: ImageSource) -> Image.Image:
-        return load_image(image, index=0, exif_orientation=self._config.exif_orientation)
-
     def _image_options(self) -> dict[str, Any]:
-        # The images are loaded, and turned if they should be: no `exif_orientation` here.
         return {
             "truncate_dim": self._truncate_dim,
             "normalize": self._config.normalize,
             "resize_mode": self._config.resize_mode,
+            "exif_orientation": self._config.exif_orientation,
         }
 
 
@@ -146,36 +157,28 @@ def _load(config: EmbeddingConfig, *, device: str | None, local_files_only: bool
     )
 
 
-def _embed_readable(
-    images: Sequence[ImageSource],
-    load: Callable[[ImageSource], Image.Image],
-    encode: Callable[[list[Image.Image]], list[_Result]],
-) -> list[_Result]:
-    """Load images ahead in threads and encode those that can be read, a few at a time."""
-    if isinstance(images, str | bytes | os.PathLike | Image.Image):
-        raise EmbedInputError(f"`images` is one {type(images).__name__}; write [image]")
-    kept: dict[int, _Result] = {}
-    failed: dict[int, Exception] = {}
+def _check_options(config: EmbeddingConfig, encoder: "JinaClipEncoder") -> None:
+    """Refuse now what the model would refuse when the first item comes, and a store has been made for it."""
+    if config.dimensions is not None and config.dimensions > encoder.embedding_dim:
+        raise ConfigError(
+            f"`dimensions` is {config.dimensions}, but {config.model!r} has only {encoder.embedding_dim}: use 1..that"
+        )
+    if config.precision not in ("auto", encoder.precision):
+        raise ConfigError(f"`precision` is {config.precision!r}, but the `encoder` was loaded in {encoder.precision!r}")
+    encoder.encode_text([], max_tokens=config.max_tokens)
 
-    def read(position: int) -> Image.Image | ImageDecodeError:
-        try:
-            return load(images[position])
-        except ImageDecodeError as error:
-            return error
 
-    loading = enumerate(read_ahead(len(images), read, ahead=_IMAGES_AT_A_TIME))
-    while chunk := dict(islice(loading, _IMAGES_AT_A_TIME)):
-        loaded = {}
-        for position, image in chunk.items():
-            if isinstance(image, ImageDecodeError):
-                failed[position] = EmbedInputError("the image" + str(image).removeprefix("item 0"))
-            else:
-                loaded[position] = image
-        if loaded:
-            kept.update(zip(loaded, encode(list(loaded.values())), strict=True))
+def _raise_failed(failed: Mapping[int, ImageDecodeError], readable: Sequence[Any] | FloatArray) -> None:
+    """Raise the errors of the images that could not be read, if any, with the results of the others."""
     if failed:
-        raise PartialFailureError("images", failed=failed, kept=kept)
-    return list(kept.values())
+        positions = [position for position in range(len(failed) + len(readable)) if position not in failed]
+        raise PartialFailureError(
+            "images",
+            failed={
+                at: EmbedInputError("the image" + str(error).removeprefix(f"item {at}")) for at, error in failed.items()
+            },
+            kept=dict(zip(positions, readable, strict=True)),
+        )
 
 
 @contextmanager

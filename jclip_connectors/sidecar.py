@@ -38,8 +38,11 @@ def read_sidecar(folder: Path) -> Sidecar | None:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
-    except (OSError, ValueError) as error:
-        raise StoreRequestError(f"cannot read {str(path)!r}: {error}; restore it, or delete {str(folder)!r}") from error
+    except (OSError, ValueError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else error
+        raise StoreRequestError(
+            f"cannot read {str(path)!r}: {reason}; restore it, or delete {str(folder)!r}"
+        ) from error
     if not isinstance(values, dict) or values.pop("format", None) != _FORMAT:
         raise StoreRequestError(f"{str(path)!r} is not of format {_FORMAT}: another version made it; use that version")
     try:

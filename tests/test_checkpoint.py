@@ -219,3 +219,23 @@ except CheckpointError as error:
     result = in_a_new_process(code, HF_HUB_CACHE=str(tmp_path), HF_HUB_OFFLINE=offline)
     assert "config.json of 'jinaai/jina-clip-v1' at revision '06150c7c" in result.stdout, result.stderr
     assert reason in result.stdout
+
+
+@pytest.mark.parametrize("source", ["", " ", "owner/", "/name", "a/b/c", "a b/c", "owner/name/"])
+def test_what_names_no_model_is_refused(source):
+    with pytest.raises(CheckpointError, match="is neither a folder, nor a hub id"):
+        JinaClipEncoder.load(source, local_files_only=True)
+
+
+def test_the_empty_name_is_not_the_folder_that_one_is_in(monkeypatch):
+    monkeypatch.chdir(V2_TINY)
+    assert JinaClipEncoder.load(".", device="cpu").embedding_dim == 64
+    with pytest.raises(CheckpointError, match="'' is neither a folder"):
+        JinaClipEncoder.load("", device="cpu")
+
+
+def test_a_folder_in_the_users_home_may_begin_with_a_tilde(monkeypatch):
+    monkeypatch.setenv("HOME", str(V2_TINY.parent))
+    assert JinaClipEncoder.load(f"~/{V2_TINY.name}", device="cpu").embedding_dim == 64
+    with pytest.raises(CheckpointError, match="is neither a folder"):
+        JinaClipEncoder.load("~nobody-of-this-name/model", device="cpu")

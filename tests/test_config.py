@@ -1,5 +1,4 @@
 import dataclasses
-import hashlib
 import json
 import re
 
@@ -7,13 +6,15 @@ import pytest
 
 from core_encoder import nano
 from core_encoder.errors import ConfigError
+from core_encoder.models import FILES
 from core_encoder.tiling import Tiling
 from jclip_connectors import EmbeddingConfig
 from jclip_connectors.port import CollectionMismatchError, check_fingerprint
 
+COMMIT = "0123456789" * 4
 FULL = EmbeddingConfig(
     model="jinaai/jina-clip-v2",
-    revision="abc",
+    revision=COMMIT,
     dimensions=512,
     normalize=False,
     max_tokens=77,
@@ -25,7 +26,7 @@ FULL = EmbeddingConfig(
 TOML = """
 [jclip]
 model = "jinaai/jina-clip-v2"
-revision = "abc"
+revision = "{COMMIT}"
 dimensions = 512
 normalize = false
 max_tokens = 77
@@ -33,10 +34,10 @@ resize_mode = "squash"
 exif_orientation = true
 precision = "fp32"
 tiling = { max_tiles = 4 }
-"""
+""".replace("{COMMIT}", COMMIT)
 VARIABLES = {
     "JCLIP_MODEL": "jinaai/jina-clip-v2",
-    "JCLIP_REVISION": "abc",
+    "JCLIP_REVISION": COMMIT,
     "JCLIP_DIMENSIONS": "512",
     "JCLIP_NORMALIZE": "off",
     "JCLIP_MAX_TOKENS": "77",
@@ -148,7 +149,7 @@ def test_the_fingerprint_is_json_and_has_what_shapes_vectors():
     assert json.loads(json.dumps(fingerprint)) == fingerprint
     assert fingerprint == {
         "model": "jinaai/jina-clip-v2",
-        "revision": "abc",
+        "revision": COMMIT,
         "dimensions": 512,
         "normalize": False,
         "max_tokens": 77,
@@ -163,7 +164,7 @@ def test_the_fingerprint_is_json_and_has_what_shapes_vectors():
     ("field", "value"),
     [
         ("model", "jinaai/jina-clip-v1"),
-        ("revision", "def"),
+        ("revision", "d" * 40),
         ("dimensions", 256),
         ("normalize", True),
         ("max_tokens", None),
@@ -190,25 +191,79 @@ def test_the_bundled_model_is_known_by_its_revision():
     assert EmbeddingConfig(model="nano").fingerprint()["revision"] == nano.REVISION
 
 
-def test_a_folder_is_known_by_the_content_of_its_weights(tmp_path):
-    for place in ("here", "there"):
-        (tmp_path / place / "mine").mkdir(parents=True)
-        (tmp_path / place / "mine" / "model.safetensors").write_bytes(b"weights")
-    first = EmbeddingConfig(model=str(tmp_path / "here" / "mine"))
-    second = EmbeddingConfig(model=str(tmp_path / "there" / "mine"))
+def folder_of_files(place, name="mine"):
+    folder = place / name
+    folder.mkdir(parents=True)
+    for file in FILES:
+        (folder / file).write_bytes(b"content of " + file.encode())
+    return folder
+
+
+def test_a_folder_is_known_by_its_name_and_the_content_of_its_files(tmp_path):
+    first = EmbeddingConfig(model=str(folder_of_files(tmp_path / "here")))
+    second = EmbeddingConfig(model=str(folder_of_files(tmp_path / "there")))
     assert first.fingerprint() == second.fingerprint()
     assert first.fingerprint()["model"] == "mine"
-    assert first.fingerprint()["revision"] == "sha256:" + hashlib.sha256(b"weights").hexdigest()[:16]
-    (tmp_path / "here" / "mine" / "model.safetensors").write_bytes(b"retrained")
-    assert first.fingerprint()["revision"] != second.fingerprint()["revision"]
+    assert re.fullmatch("sha256:[0-9a-f]{16}", str(first.fingerprint()["revision"]))
 
 
-def test_a_folder_without_weights_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match=r"has no model\.safetensors"):
-        EmbeddingConfig(model=str(tmp_path)).fingerprint()
+@pytest.mark.parametrize("name", FILES)
+def test_a_folder_with_one_other_file_is_another_model(tmp_path, name):
+    folder = folder_of_files(tmp_path)
+    config = EmbeddingConfig(model=str(folder))
+    before = config.fingerprint()
+    (folder / name).write_bytes(b"changed")
+    assert config.fingerprint()["revision"] != before["revision"]
 
 
-@pytest.mark.parametrize("model", ["/no/such/folder", "./nope", "a/b/c"])
+def test_files_that_have_changed_places_are_another_model(tmp_path):
+    folder = folder_of_files(tmp_path)
+    config = EmbeddingConfig(model=str(folder))
+    before = config.fingerprint()
+    content = [(folder / name).read_bytes() for name in FILES[:2]]
+    for name, data in zip(FILES[:2], content[::-1], strict=True):
+        (folder / name).write_bytes(data)
+    assert config.fingerprint() != before
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_folder_that_lacks_a_file_is_refused(tmp_path, name):
+    folder = folder_of_files(tmp_path)
+    (folder / name).unlink()
+    with pytest.raises(ConfigError, match=rf"has no {re.escape(name)}"):
+        EmbeddingConfig(model=str(folder)).fingerprint()
+
+
+def test_a_tilde_is_the_users_home(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    folder = folder_of_files(tmp_path)
+    assert EmbeddingConfig(model="~/mine").fingerprint() == EmbeddingConfig(model=str(folder)).fingerprint()
+
+
+@pytest.mark.parametrize("model", ["/no/such/folder", "./nope", "a/b/c", "~nobody-of-this-name/a"])
 def test_what_is_neither_folder_nor_hub_id_is_refused(model):
     with pytest.raises(ConfigError, match="no such folder, and it is not a hub id"):
         EmbeddingConfig(model=model).fingerprint()
+
+
+@pytest.mark.parametrize("model", ["owner/finetune", "jinaai/jina-clip-v2", "jinaai/jina-clip-v1"])
+@pytest.mark.parametrize("revision", ["main", "v1.0", "0123456", "G" * 40])
+def test_a_branch_does_not_say_which_vectors_it_makes(model, revision):
+    with pytest.raises(ConfigError, match=f"`revision` is '{revision}': .* 40 hex digits"):
+        EmbeddingConfig(model=model, revision=revision).fingerprint()
+
+
+def test_a_hub_id_that_is_not_pinned_here_needs_a_commit():
+    with pytest.raises(ConfigError, match=r"`revision` is None: .* 40 hex digits"):
+        EmbeddingConfig(model="owner/finetune").fingerprint()
+    assert EmbeddingConfig(model="owner/finetune", revision=COMMIT).fingerprint()["revision"] == COMMIT
+
+
+def test_a_model_of_another_embedder_is_known_by_what_its_configuration_says():
+    assert EmbeddingConfig(model="hash", revision="1").fingerprint()["revision"] == "1"
+
+
+def test_toml_that_is_nested_too_deeply_is_refused(tmp_path):
+    (tmp_path / "a.toml").write_text("a = " + "[" * 100_000)
+    with pytest.raises(ConfigError, match="as TOML: nested too deeply"):
+        EmbeddingConfig.from_toml(tmp_path / "a.toml")

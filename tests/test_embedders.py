@@ -1,10 +1,13 @@
 import dataclasses
+import os
+import weakref
 from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from core_encoder import JinaClipEncoder
+from core_encoder import JinaClipEncoder, image_input
 from core_encoder.errors import ConfigError
 from core_encoder.tiling import Tiling
 from jclip_connectors.config import EmbeddingConfig
@@ -14,6 +17,7 @@ from jclip_connectors.testing import HashEmbedder
 from tests.checkpoints import write_v1, write_v2
 from tests.contracts.embedder_contract import EmbedderContract, picture
 
+DIMENSIONS = 16
 HASH = EmbeddingConfig(model="hash", revision="1", dimensions=24)
 
 
@@ -37,11 +41,12 @@ def v2(tmp_path_factory):
 class TestLocalEmbedder(EmbedderContract):
     @pytest.fixture
     def embedder(self, v2):
-        return LocalEmbedder(EmbeddingConfig(model=v2.name), encoder=v2)
+        return LocalEmbedder(EmbeddingConfig(model=v2.name, dimensions=DIMENSIONS), encoder=v2)
 
     @pytest.fixture
     def tiled_embedder(self, v2):
-        return LocalEmbedder(EmbeddingConfig(model=v2.name, tiling=Tiling(max_tiles=4)), encoder=v2)
+        tiling = Tiling(max_tiles=4)
+        return LocalEmbedder(EmbeddingConfig(model=v2.name, dimensions=DIMENSIONS, tiling=tiling), encoder=v2)
 
 
 def test_hash_vectors_are_the_same_in_every_process():
@@ -111,3 +116,55 @@ def test_an_encoder_of_another_model_is_refused(v2):
 def test_options_of_loading_are_refused_with_a_loaded_encoder(v2):
     with pytest.raises(ConfigError, match="leave out `device`"):
         LocalEmbedder(EmbeddingConfig(model=v2.name), encoder=v2, device="cpu")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dimensions": 49}, "`dimensions` is 49, but .* has only 48"),
+        ({"max_tokens": 8193}, "`max_tokens` is 8193"),
+        ({"max_tokens": 2}, "`max_tokens` is 2"),
+        ({"precision": "bf16"}, "`precision` is 'bf16', but .* 'fp32'"),
+    ],
+)
+def test_an_option_that_the_model_does_not_have_is_refused_before_anything_is_stored(v2, options, message):
+    with pytest.raises(ConfigError, match=message):
+        LocalEmbedder(EmbeddingConfig(model=v2.name, **options), encoder=v2)
+
+
+def test_one_loaded_model_serves_other_options(v2):
+    embedder = LocalEmbedder(EmbeddingConfig(model=v2.name), encoder=v2)
+    short = embedder.with_config(dataclasses.replace(embedder.config, dimensions=8, tiling=Tiling()))
+    assert (embedder.dimensions, short.dimensions) == (48, 8)
+    assert short.config.tiling == Tiling()
+    np.testing.assert_array_equal(short.embed_texts(["a"]), v2.encode_text(["a"], truncate_dim=8))
+    with pytest.raises(ConfigError, match="`dimensions` is 49"):
+        embedder.with_config(dataclasses.replace(embedder.config, dimensions=49))
+
+
+@pytest.mark.parametrize("changed", [{"model": "nano"}, {"revision": "0" * 40}, {"precision": "bf16"}])
+def test_other_options_are_not_another_model(v2, changed):
+    embedder = LocalEmbedder(EmbeddingConfig(model=v2.name), encoder=v2)
+    (name,) = changed
+    with pytest.raises(ConfigError, match=f"`{name}` is "):
+        embedder.with_config(dataclasses.replace(embedder.config, **changed))
+
+
+@pytest.mark.parametrize("tiled", [False, True])
+def test_large_images_do_not_wait_at_full_size(v2, tmp_path, monkeypatch, tiled):
+    """Each reader has one of them; what waits for the model is as small as the model takes it."""
+    Image.new("RGB", (3000, 2000), (200, 30, 30)).save(tmp_path / "large.png")
+    decode, alive, most = image_input._decode, set(), 0
+
+    def counted(*arguments, **options):
+        nonlocal most
+        image = decode(*arguments, **options)
+        alive.add(id(image))
+        weakref.finalize(image, alive.discard, id(image))
+        most = max(most, len(alive))
+        return image
+
+    monkeypatch.setattr(image_input, "_decode", counted)
+    embedder = LocalEmbedder(EmbeddingConfig(model=v2.name, tiling=Tiling(max_tiles=4)), encoder=v2)
+    (embedder.embed_image_tiles if tiled else embedder.embed_images)([tmp_path / "large.png"] * 24)
+    assert 1 <= most <= min(8, os.cpu_count() or 1)

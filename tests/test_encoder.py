@@ -174,6 +174,23 @@ def test_a_short_text_is_the_same_among_others_although_it_is_computed_in_column
     assert np.abs(alone - together).max() < 1e-6
 
 
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_with_two_threads_an_item_is_the_same_among_others_too(v1, v2):
+    images = [picture(30 + 7 * i, 60 - 4 * i, seed=i) for i in range(9)]
+    for encoder in (v1, v2):
+        for encode, items in ((encoder.encode_text, [*TEXTS, "0" * 50]), (encoder.encode_image, images)):
+            alone = np.concatenate([encode([item]) for item in items])
+            assert np.abs(alone - encode(items)).max() < 1e-6
+
+
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.text(max_size=80), min_size=1, max_size=12), st.randoms())
 def test_a_text_has_the_same_vector_whatever_shares_its_batch(texts, random):
@@ -269,6 +286,11 @@ def test_bf16_is_close_to_fp32_and_says_so(v2):
     ("options", "message"),
     [
         ({"device": "abacus"}, "`device` is 'abacus'"),
+        ({"device": "meta"}, "`device` is 'meta'"),
+        ({"device": "mps"}, "`device` is 'mps'"),
+        ({"device": "xla"}, "`device` is 'xla'"),
+        ({"device": "cuda:99"}, "`device` is 'cuda:99'"),
+        ({"device": ["cpu"]}, "`device` is "),
         ({"precision": "fp8"}, "`precision` is 'fp8'"),
         ({"attention": "magic"}, "`attention` is 'magic'"),
         ({"attention": "varlen"}, "`attention` is 'varlen', but it needs CUDA"),
@@ -294,3 +316,27 @@ def test_damaged_weights_give_an_error_and_not_a_vector_of_nan(tmp_path):
         dict(encoder._model.named_parameters())["text.layers.1.norm_2.bias"][3] = float("nan")
     with pytest.raises(CheckpointError, match="item 0: the model gave NaN"):
         encoder.encode_text(["a"])
+
+
+def test_bad_images_are_collected_where_the_caller_wants_to_keep_the_others(v2):
+    good = [picture(150, 100, seed=1), picture(40, 40, seed=2)]
+    failed: dict[int, ImageDecodeError] = {}
+    rows = v2.encode_image([b"bad", good[0], "", good[1], b""], failed=failed)
+    assert np.array_equal(rows, v2.encode_image(good))
+    assert [(at, str(error)[:6]) for at, error in failed.items()] == [(0, "item 0"), (2, "item 2"), (4, "item 4")]
+    failed.clear()
+    tiled = v2.encode_image_tiles([good[0], b"bad", good[1], b"bad"], failed=failed)
+    assert list(failed) == [1, 3]
+    for found, expected in zip(tiled, v2.encode_image_tiles(good), strict=True):
+        assert np.array_equal(found.vectors, expected.vectors)
+        assert np.array_equal(found.boxes, expected.boxes)
+    assert v2.encode_image([b"bad"], truncate_dim=8, failed=failed).shape == (0, 8)
+    assert v2.encode_image_tiles([b"bad"], failed=failed) == []
+
+
+def test_options_are_checked_before_the_first_image(v2):
+    for encode in (v2.encode_image, v2.encode_image_tiles):
+        with pytest.raises(ConfigError, match="`resize_mode` is 'nope'"):
+            encode([], resize_mode="nope")
+    with pytest.raises(ConfigError, match=r"`tiling` is 4: .*Tiling"):
+        v2.encode_image_tiles([picture(9, 9)], tiling=4)

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, ImageFile
+from PIL.PngImagePlugin import PngImageFile
 
 from core_encoder.errors import ConfigError, ImageDecodeError
 from core_encoder.image_input import ImageLimits, load_image
@@ -258,3 +259,16 @@ def test_threads_get_the_same_images_and_leave_the_warning_filters_alone():
                 for image, wanted in zip(images, expected, strict=True):
                     np.testing.assert_array_equal(image, wanted)
     assert list(warnings.filters) == before
+
+
+def test_too_little_memory_is_not_taken_for_damage(monkeypatch):
+    def load(*_):
+        raise MemoryError
+
+    for kind in (PngImageFile, Image.Image):
+        monkeypatch.setattr(kind, "load", load)
+        image = Image.new("L", (30, 20)) if kind is Image.Image else PNG
+        message = refusal(image)
+        assert "not enough memory" in message
+        assert "cannot be" not in message
+        monkeypatch.undo()

@@ -61,3 +61,14 @@ def test_a_missing_package_is_an_import_error_that_names_the_extra():
         "edge True qdrant-edge-py is not installed: pip install 'jclip-connectors[edge]'",
         "local True torch is not installed: pip install 'jclip-connectors[local]'",
     ]
+
+
+def test_the_encoder_without_torch_says_what_to_install():
+    code = (
+        "import sys\n"
+        "sys.modules['torch'] = None\n"
+        "import core_encoder\n"
+        "try:\n    from core_encoder import JinaClipEncoder\n"
+        "except ImportError as error:\n    print(error.name, error)\n"
+    )
+    assert run(code).strip() == "torch torch is not installed: pip install 'jclip-connectors[local]'"

@@ -65,6 +65,14 @@ def test_the_rotary_positions_follow_the_pre_training_grid_only_with_intp_freq()
         ("text_config", None),
         ("text_config.pooler_type", "cls_pooler"),
         ("text_config.proj_type", "linear"),
+        ("vision_config.mlp_ratio", 1e308),
+        ("vision_config.mlp_ratio", 10**400),
+        ("vision_config.mlp_ratio", float("nan")),
+        ("vision_config.mlp_ratio", float("inf")),
+        ("vision_config.layers", 10**9),
+        ("vision_config.image_size", 2**40),
+        ("text_config.hf_model_config_kwargs.vocab_size", 10**30),
+        ("text_config.hf_model_config_kwargs.layer_norm_eps", float("inf")),
         ("text_config.hf_model_name_or_path", "bert-base-uncased"),
         ("text_config.default_lora_task", None),
         ("text_config.default_lora_task", "classification"),
@@ -116,4 +124,11 @@ def test_a_damaged_config_json_is_named(tmp_path, content):
 
 def test_an_absent_config_json_is_named(tmp_path):
     with pytest.raises(CheckpointError, match=r"config\.json cannot be read"):
+        read_config(tmp_path)
+
+
+@pytest.mark.parametrize("opening", ["[", '{"a":'])
+def test_json_that_is_nested_too_deeply_is_refused(tmp_path, opening):
+    (tmp_path / "config.json").write_text(opening * 200_000)
+    with pytest.raises(CheckpointError, match=r"config\.json .* is not JSON: nested too deeply"):
         read_config(tmp_path)

@@ -129,6 +129,7 @@ def test_published_values_are_compared_where_there_are_any(monkeypatch, error, p
         license="",
         languages="",
         embedding_dim=128,
+        matryoshka=True,
         image_size=72,
         check_text="hello",
         check_values=tuple(float(value) + error for value in values),
