@@ -12,6 +12,7 @@ from PIL import Image
 from jclip_connectors.identity import describe_image, describe_text
 from jclip_connectors.port import (
     MODALITIES,
+    ConnectorError,
     Embedder,
     EmbedInputError,
     Filter,
@@ -107,9 +108,12 @@ class MultimodalCollection:
         Raises:
             EmbedInputError: an item that is no text, metadata that is not JSON, or another number of `metadatas` or
                 `ids`; nothing has been written then.
+            PartialFailureError: the store failed after it had taken some; `kept` has the ids of what is written, and
+                `failed` the reason for every other item, by position.
         """
         if isinstance(texts, str):
             raise EmbedInputError(f"`texts` is the string {texts[:50]!r}; write a list, [text]")
+        _check_list(texts, "texts")
         for position, text in enumerate(texts):
             if not isinstance(text, str):
                 raise EmbedInputError(f"`texts`[{position}] is {type(text).__name__}, not a string")
@@ -132,11 +136,13 @@ class MultimodalCollection:
         Raises:
             EmbedInputError: metadata that is not JSON, or another number of `metadatas` or `ids`; nothing has been
                 written then.
+            PartialFailureError: as for `add_texts`.
         """
         given: object = images  # whatever the caller has
         single = isinstance(given, str | bytes | os.PathLike | Image.Image)
         if single or (isinstance(given, np.ndarray) and given.ndim < 4):
             raise EmbedInputError(f"`images` is one {type(images).__name__}; write a list, [image]")
+        _check_list(images, "images")
         return self._add(images, metadatas, ids, describe=describe_image, embed=self._embed_images)
 
     def search(
@@ -174,7 +180,7 @@ class MultimodalCollection:
             self._store.search(query, limit=limit, where=where, modality=wanted, tiles=tiles)
             for wanted in (MODALITIES if modality is None else (modality,))
         ]
-        return _fuse(ranked)[:limit]
+        return fuse_by_rank(ranked)[:limit]
 
     def get(self, ids: Sequence[str]) -> list[Record]:
         """Fetch the records that exist, in the order of `ids`."""
@@ -198,7 +204,7 @@ class MultimodalCollection:
         embed: Callable[[list[Any]], tuple[_Vectors, _Failures]],
     ) -> AddReport:
         given = _check_given(len(sources), metadatas, ids)
-        added: list[str] = []
+        kept: dict[int, str] = {}  # by position
         failed: _Failures = {}
         embedded = 0
         for start in range(0, len(sources), self._batch_size):
@@ -216,9 +222,20 @@ class MultimodalCollection:
             failed.update({new[index]: error for index, error in unreadable.items()})
             embedded += len(vectors)
             readable = {at: draft for at, draft in drafts.items() if at not in failed}
-            self._store.upsert(_records(readable, {new[index]: row for index, row in vectors.items()}, stored))
-            added += [draft.record_id for draft in readable.values()]
-        return AddReport(ids=tuple(added), failed=dict(sorted(failed.items())), embedded=embedded)
+            records = _records(readable, {new[index]: row for index, row in vectors.items()}, stored)
+            try:
+                self._store.upsert(records)
+            except ConnectorError as error:
+                refused = _refused(error, records)
+                kept |= {at: draft.record_id for at, draft in readable.items() if draft.record_id not in refused}
+                if not kept and not isinstance(error, PartialFailureError):
+                    raise
+                # What is written stays written: the caller must hear of it, and of all that is not.
+                failed |= {at: refused[d.record_id] for at, d in readable.items() if d.record_id in refused}
+                failed |= dict.fromkeys(range(start + self._batch_size, len(sources)), error)
+                raise PartialFailureError("items", failed=dict(sorted(failed.items())), kept=kept) from error
+            kept |= {at: draft.record_id for at, draft in readable.items()}
+        return AddReport(ids=tuple(kept.values()), failed=dict(sorted(failed.items())), embedded=embedded)
 
     def _embed_texts(self, texts: list[str]) -> tuple[_Vectors, _Failures]:
         return {index: {"embedding": row} for index, row in enumerate(self._embedder.embed_texts(texts))}, {}
@@ -262,6 +279,19 @@ def _records(drafts: Mapping[int, _Draft], vectors: _Vectors, stored: Mapping[st
     return list(records.values())
 
 
+def _check_list(items: object, name: str) -> None:
+    """Refuse what has no length or no order: a generator, a set, a mapping."""
+    if isinstance(items, Mapping) or not (hasattr(items, "__len__") and hasattr(items, "__getitem__")):
+        raise EmbedInputError(f"`{name}` is {type(items).__name__}; write a list, list(...) of a generator or a set")
+
+
+def _refused(error: ConnectorError, records: Sequence[Record]) -> dict[str, Exception]:
+    """Why each record that is not written is not, by its id."""
+    if isinstance(error, PartialFailureError):
+        return {records[at].record_id: reason for at, reason in error.failed.items()}
+    return {record.record_id: error for record in records}
+
+
 def _check_given(
     count: int, metadatas: Sequence[Mapping[str, Any]] | None, ids: Sequence[str] | None
 ) -> list[dict[str, Any]]:
@@ -269,7 +299,10 @@ def _check_given(
     for name, values in (("metadatas", metadatas), ("ids", ids)):
         if isinstance(values, str | Mapping):
             raise EmbedInputError(f"`{name}` is one {type(values).__name__}; write a list, one for each item")
-        if values is not None and len(values) != count:
+        if values is None:
+            continue
+        _check_list(values, name)
+        if len(values) != count:
             raise EmbedInputError(f"`{name}` has {len(values)} entries for {count} items: give one for each")
     given: list[dict[str, Any]] = [{"metadata": {}} for _ in range(count)]
     for position, metadata in enumerate(metadatas if metadatas is not None else ()):
@@ -285,7 +318,8 @@ def _tile_fields(tiles: TileEmbeddings) -> dict[str, Any]:
     return {"embedding": tiles.vectors[0], "tile_embeddings": tiles.vectors, "tile_boxes": tiles.boxes}
 
 
-def _fuse(ranked: list[list[SearchHit]]) -> list[SearchHit]:
+def fuse_by_rank(ranked: list[list[SearchHit]]) -> list[SearchHit]:
+    """Merge lists whose cosines are not comparable: the score becomes 1 / (60 + rank); a single list stays as it is."""
     found = [hits for hits in ranked if hits]
     if len(found) < 2:
         return found[0] if found else []

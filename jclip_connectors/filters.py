@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
-from jclip_connectors.port import EmbedInputError, Filter
+from jclip_connectors.port import EmbedInputError, Filter, NativeFilter
 
 Scalar: TypeAlias = str | bool | int | float | None
 Comparison = Literal["gt", "gte", "lt", "lte"]
@@ -107,6 +107,10 @@ def parse_filter(where: Filter | None) -> And:
 def _parse(where: object, *, depth: int) -> And:
     if depth > _MAX_DEPTH:
         raise EmbedInputError(f"`where` is nested more than {_MAX_DEPTH} levels deep: write it flatter")
+    if isinstance(where, NativeFilter):
+        raise EmbedInputError(
+            "`where` is a NativeFilter, which only the store of its database takes: write it portably"
+        )
     if not isinstance(where, Mapping):
         raise EmbedInputError(f'`where` must be an object like {{"year": {{"gte": 2020}}}}, not {where!r}')
     nodes: list[Node] = []
@@ -191,6 +195,28 @@ def matches(node: Node, metadata: Mapping[str, object]) -> bool:
             return all(matches(child, metadata) for child in node.nodes)
         case Or():
             return any(matches(child, metadata) for child in node.nodes)
+
+
+def without_nested_not(node: Node, *, negate: bool = False) -> Node:
+    """The same filter with every `Not` right above an `AnyOf`, `Compare` or `Exists`.
+
+    For databases that cannot negate a group of conditions.
+
+    Args:
+        node: the filter.
+        negate: give the filter that matches what `node` does not.
+    """
+    match node:
+        case Not():
+            return without_nested_not(node.node, negate=not negate)
+        case And() | Or():
+            children = tuple(without_nested_not(child, negate=negate) for child in node.nodes)
+            if isinstance(node, And) == (not negate):
+                return And(children)
+            # An empty `And` matches everything; its contrary is an `AnyOf` without values, which matches nothing.
+            return Or(children) if children else AnyOf("", ())
+        case _:
+            return Not(node) if negate else node
 
 
 def compared_fields(node: Node) -> set[str]:

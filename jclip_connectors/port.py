@@ -4,7 +4,7 @@ An adapter is one file that knows this module and one SDK. Importing it loads ne
 """
 
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
@@ -20,7 +20,6 @@ FloatArray: TypeAlias = NDArray[np.float32]
 IntArray: TypeAlias = NDArray[np.int64]
 Modality = Literal["text", "image"]
 MODALITIES: tuple[Modality, ...] = ("image", "text")
-Filter: TypeAlias = Mapping[str, object]  # the grammar is in jclip_connectors.filters
 Fingerprint: TypeAlias = Mapping[str, str | int | bool | None]
 ImageSource: TypeAlias = str | Path | bytes | Image.Image | NDArray[np.uint8]
 
@@ -103,6 +102,20 @@ class PartialFailureError(ConnectorError):
         self.kept = dict(kept)
 
 
+@dataclass(frozen=True)
+class NativeFilter:
+    """A filter in a database's own language, handed to it as it is; a store of another database refuses it.
+
+    Attributes:
+        value: what the database's own client takes as a filter.
+    """
+
+    value: Any
+
+
+Filter: TypeAlias = Mapping[str, object] | NativeFilter  # the portable grammar is in jclip_connectors.filters
+
+
 class Box(NamedTuple):
     """A rectangle in pixels of the original image; `right` and `bottom` are outside it."""
 
@@ -135,7 +148,7 @@ class Record:
         embedding: (E,) float32; every store compares by cosine and keeps it at unit length.
         tile_embeddings: (T, E) float32, or `None`.
         tile_boxes: (T, 4) int64 left, top, right, bottom in original pixels, or `None`.
-        content: the text; `None` for an image.
+        content: the text; of an image its caption, or `None`.
         uri: where the image is; never its bytes.
         content_hash: hash of the text or of the image's bytes, or `None`.
         metadata: a JSON object.
@@ -163,7 +176,7 @@ class SearchHit:
         modality: text or image.
         metadata: as it was given.
         box: the nearest tile, where tiles were searched and the record has any.
-        content: the text of a text.
+        content: the text of a text; of an image its caption, or `None`.
         uri: the place of an image.
     """
 
@@ -214,7 +227,7 @@ class VectorStore(Protocol):
 
     Every method validates all of its arguments before it writes or asks anything, and raises `EmbedInputError` for bad
     input, `StoreUnavailableError` where another try may help and `StoreRequestError` where it will not. `where` is a
-    filter in the grammar of `jclip_connectors.filters`; `None` and `{}` match everything.
+    filter in the grammar of `jclip_connectors.filters`, or a `NativeFilter`; `None` and `{}` match everything.
     """
 
     @property
@@ -222,7 +235,11 @@ class VectorStore(Protocol):
         """That of the configuration that the collection was made with."""
 
     def upsert(self, records: Sequence[Record]) -> None:
-        """Write records, each in place of the one with its id; of two with one id the last is kept."""
+        """Write records, each in place of the one with its id; of two with one id the last is kept.
+
+        Raises:
+            PartialFailureError: the store refused some; the positions in `failed` and `kept` are those in `records`.
+        """
 
     def search(
         self,
@@ -251,6 +268,43 @@ class VectorStore(Protocol):
         """Go through the records that match, in no particular order, holding few at a time."""
 
     def close(self) -> None:
+        """Let go of what the store holds; a second call does nothing."""
+
+
+class AsyncVectorStore(Protocol):
+    """A `VectorStore` for a program with an event loop: the same methods, the same promises, awaited."""
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """That of the configuration that the collection was made with."""
+
+    async def upsert(self, records: Sequence[Record]) -> None:
+        """Write records, each in place of the one with its id."""
+
+    async def search(
+        self,
+        embedding: FloatArray,
+        *,
+        limit: int = 10,
+        where: Filter | None = None,
+        modality: Modality | None = None,
+        tiles: bool = False,
+    ) -> list[SearchHit]:
+        """Find the nearest records to `embedding` (E,), nearest first."""
+
+    async def get(self, ids: Sequence[str]) -> list[Record]:
+        """Fetch the records that exist, in the order of `ids`."""
+
+    async def delete(self, ids: Sequence[str] | None = None, *, where: Filter | None = None) -> None:
+        """Delete by ids or by filter, one of the two."""
+
+    async def count(self, *, where: Filter | None = None, modality: Modality | None = None) -> int:
+        """Count the records that match."""
+
+    def scroll(self, *, where: Filter | None = None, modality: Modality | None = None) -> AsyncIterator[Record]:
+        """Go through the records that match, in no particular order, holding few at a time."""
+
+    async def close(self) -> None:
         """Let go of what the store holds; a second call does nothing."""
 
 

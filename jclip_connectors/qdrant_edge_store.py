@@ -1,43 +1,31 @@
 """The embedded default: Qdrant's own engine in this process, one folder a collection.
 
-    photos.jclip/
-        collection.json   what the vectors were made with: the engine keeps no metadata of its own
-        shard/            the engine's files
-
-The engine (qdrant-edge-py 0.9) stores NaN, keeps the head of a batch that fails in the middle, and raises bare
-`Exception`: so a batch is checked as a whole before the engine sees it, and one table translates what it says. It has a
-write-ahead log: what `upsert` has returned from survives a killed process. Every call holds the GIL. Search without
-optimised segments, which nothing makes here, is exact.
+The engine (qdrant-edge-py 0.9) stores NaN and keeps the head of a batch that fails in the middle: so a batch is checked
+as a whole before the engine sees it. It has a write-ahead log: what `upsert` has returned from survives a killed
+process. Every call holds the GIL. The files are the matter of `edge_shard`, their index that of `edge_optimize`.
 """
 
 import dataclasses
-import re
-import shutil
 import threading
-import time
-import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
 
-from jclip_connectors.config import EmbeddingConfig
-from jclip_connectors.filters import (
-    AnyOf,
-    Compare,
-    Exists,
-    Node,
-    Not,
-    Or,
-    compared_fields,
-    exists_term,
-    parse_filter,
-    term,
+from jclip_connectors.coarse import (
+    CANDIDATES,
+    CoarseDimensions,
+    check_candidates,
+    count_candidates,
+    resolve_coarse,
 )
+from jclip_connectors.config import EmbeddingConfig
+from jclip_connectors.edge_requests import nearest, stages, to_condition
+from jclip_connectors.edge_shard import DAMAGED, check_folder, create_vectors, engine_errors, open_shard
+from jclip_connectors.filters import compared_fields, parse_filter
 from jclip_connectors.payload import nearest_box, number_path, to_hit, to_payload, to_record
 from jclip_connectors.port import (
-    ConnectorError,
     EmbedInputError,
     Filter,
     Fingerprint,
@@ -47,7 +35,6 @@ from jclip_connectors.port import (
     Record,
     SearchHit,
     StoreRequestError,
-    StoreUnavailableError,
     check_fingerprint,
     record_uuid,
 )
@@ -68,82 +55,77 @@ except ImportError as error:
     raise MissingDependencyError("qdrant-edge-py", extra="edge") from error
 
 _SCROLL_SIZE = 256
-_ABANDONED_S = 3600  # after which nobody is still making a shard
-_CANDIDATES = 4096  # records to compare in full, at least, where a prefix chooses them
-_DAMAGED = "its files are damaged: restore them, or delete the folder and add again"
-
-# What the engine's text says -> what that means here, and what to do about it; the first match counts.
-_ERRORS: tuple[tuple[str, type[ConnectorError], str], ...] = (
-    ("WouldBlock", StoreUnavailableError, "it is open elsewhere, in this process or another one: close it there first"),
-    (
-        "already contains segment|os error 17",
-        StoreUnavailableError,
-        "another process is making it: open it again in a moment",
-    ),
-    ("(os error|Errno) 28", StoreUnavailableError, "the disk is full: make room and try again"),
-    (
-        "(os error|Errno) (13|30)",
-        StoreRequestError,
-        "it may not be written: check its permissions and those of the disk",
-    ),
-    ("Shard is not initialized", StoreRequestError, "the store is closed: open it again"),
-    ("deserialize|load", StoreRequestError, _DAMAGED),
-)
 
 
 class QdrantEdgeStore:
     """A `VectorStore` in a folder, through Qdrant's engine; `open` makes one.
 
-    A collection with tiling keeps each record's tiles as a multivector (MaxSim) too. Search is exact, unless the
-    collection was made with `coarse_dimensions` and is large: then a short prefix of the vectors chooses the records
-    that are compared in full, and those the records whose tiles are.
+    A collection with tiling keeps each record's tiles as a multivector (MaxSim) too. Search is exact in a collection of
+    no more than `candidates` records. In a larger one a short prefix of the vectors chooses the records that are
+    compared in full, and those the records whose tiles are; one made without `coarse_dimensions` is searched exactly
+    all the same until `edge_optimize` has made an index of it.
     """
 
-    def __init__(self, folder: Path, shard: qdrant.EdgeShard, sidecar: Sidecar, *, tiled: bool) -> None:
+    def __init__(
+        self, folder: Path, shard: qdrant.EdgeShard, sidecar: Sidecar, *, tiled: bool, candidates: int
+    ) -> None:
         """Take over an open shard; call `open` instead."""
         self._folder = folder
         self._shard = shard
         self._sidecar = sidecar
         self._tiled = tiled
+        self._candidates = candidates
         self._indexed: set[str] = set()
         self._lock = threading.Lock()  # two first batches must agree on the length of the vectors
 
     @classmethod
-    def open(cls, path: str | Path, config: EmbeddingConfig, *, coarse_dimensions: int | None = None) -> Self:
+    def open(
+        cls,
+        path: str | Path,
+        config: EmbeddingConfig,
+        *,
+        coarse_dimensions: CoarseDimensions = "auto",
+        candidates: int = CANDIDATES,
+    ) -> Self:
         """Open the collection in the folder `path`, or make one there.
 
         Args:
             path: the folder of a collection, an empty folder, or none yet.
             config: what the vectors are made with.
             coarse_dimensions: length of the prefix of the vectors that is searched first in a large collection: faster,
-                and right only for models trained so that a prefix means something. `None` is what the collection was
-                made with, and no prefix for a new one.
+                and right only for models trained so that a prefix means something. "auto" is what the collection was
+                made with; for a new one 64 where the model was trained so and the vectors have more than 128 values,
+                else none. `None` is no such prefix.
+            candidates: how many records, at least, each stage of a search leaves to the next one: more make it slower
+                and nearer to exact.
 
         Raises:
             CollectionMismatchError: the collection was made with another configuration.
             StoreUnavailableError: it is open elsewhere.
             StoreRequestError: the folder holds something else, or damaged files.
-            EmbedInputError: the collection was made with other `coarse_dimensions`.
+            EmbedInputError: the collection was made with other `coarse_dimensions`, or an option is out of range.
         """
         folder = Path(path)
         fingerprint = config.fingerprint()
-        _check_folder(folder)
-        with ExitStack() as undo, _engine_errors(folder):
-            shard = _open_shard(folder)
+        coarse = resolve_coarse(coarse_dimensions, config)
+        check_candidates(candidates)
+        check_folder(folder)
+        with ExitStack() as undo, engine_errors(folder):
+            shard = open_shard(folder)
             undo.callback(shard.close)
             # From here on the engine's lock is ours: nobody else makes or changes this collection.
             sidecar = read_sidecar(folder)
             if sidecar is None:
                 if shard.info().points_count:
-                    raise StoreRequestError(f"{str(folder)!r} has records but no {SIDECAR_NAME}: {_DAMAGED}")
-                sidecar = Sidecar(fingerprint=fingerprint, dimensions=None, coarse_dimensions=coarse_dimensions)
+                    raise StoreRequestError(f"{str(folder)!r} has records but no {SIDECAR_NAME}: {DAMAGED}")
+                sidecar = Sidecar(fingerprint=fingerprint, dimensions=None, coarse_dimensions=coarse)
             check_fingerprint(sidecar.fingerprint, fingerprint, collection=f"the collection in {str(folder)!r}")
-            if coarse_dimensions not in (None, sidecar.coarse_dimensions):
+            if coarse_dimensions not in ("auto", sidecar.coarse_dimensions):
                 raise EmbedInputError(
                     f"`coarse_dimensions` is {coarse_dimensions!r}, but {str(folder)!r} was made with "
                     f"{sidecar.coarse_dimensions!r}: leave it out, or make a new collection"
                 )
-            store = cls(folder, shard, sidecar, tiled=config.tiling is not None)
+            store = cls(folder, shard, sidecar, tiled=config.tiling is not None, candidates=candidates)
             store._prepare(sidecar.dimensions if sidecar.dimensions is not None else config.embedding_dim)
             undo.pop_all()
         return store
@@ -160,10 +142,10 @@ class QdrantEdgeStore:
             if not checked:
                 return
             if self._sidecar.dimensions is None:
-                with _engine_errors(self._folder):
+                with engine_errors(self._folder):
                     self._prepare(checked[0].embedding.shape[0])
         points = [self._point(record) for record in checked]
-        with _engine_errors(self._folder):
+        with engine_errors(self._folder):
             self._shard.update(qdrant.UpdateOperation.upsert_points(points))
 
     def search(
@@ -179,7 +161,7 @@ class QdrantEdgeStore:
         query = check_embedding(embedding, dimensions=self._sidecar.dimensions)
         check_limit(limit)
         check_tiles(tiles, tiled=self._tiled)
-        with _engine_errors(self._folder):
+        with engine_errors(self._folder):
             condition = self._condition(where, modality)
             size = self._shard.info().points_count
             if not size:
@@ -187,9 +169,11 @@ class QdrantEdgeStore:
             limit = min(limit, size)
             found = self._shard.query(
                 qdrant.QueryRequest(
-                    query=_nearest(query, tiles=tiles),
+                    query=nearest(query, tiles=tiles),
                     filter=condition,
-                    prefetches=self._prefetches(query, condition, tiles=tiles, limit=limit, size=size),
+                    prefetches=self._stages(query, condition, tiles=tiles, limit=limit, size=size),
+                    # Without a first stage an index would answer: that of a small collection is not asked.
+                    params=qdrant.SearchParams(exact=size <= self._candidates),
                     limit=limit,
                     with_payload=True,
                     with_vector=["tiles"] if tiles else False,
@@ -201,7 +185,7 @@ class QdrantEdgeStore:
     def get(self, ids: Sequence[str]) -> list[Record]:
         """Fetch the records that exist, in the order of `ids`."""
         wanted = check_ids(ids)
-        with _engine_errors(self._folder):
+        with engine_errors(self._folder):
             points = self._shard.retrieve([record_uuid(record_id) for record_id in wanted], True, True)  # noqa: FBT003 (the engine takes no keywords)
         found = {record.record_id: record for record in map(_record, points)}
         return [found[record_id] for record_id in wanted if record_id in found]
@@ -209,7 +193,7 @@ class QdrantEdgeStore:
     def delete(self, ids: Sequence[str] | None = None, *, where: Filter | None = None) -> None:
         """Delete by ids or by filter."""
         check_delete(ids, where)
-        with _engine_errors(self._folder):
+        with engine_errors(self._folder):
             if ids is None:
                 operation = qdrant.UpdateOperation.delete_points_by_filter(self._condition(where, None))
             else:
@@ -219,17 +203,17 @@ class QdrantEdgeStore:
 
     def count(self, *, where: Filter | None = None, modality: Modality | None = None) -> int:
         """Count the records that match."""
-        with _engine_errors(self._folder):
+        with engine_errors(self._folder):
             return self._shard.count(qdrant.CountRequest(exact=True, filter=self._condition(where, modality)))
 
     def scroll(self, *, where: Filter | None = None, modality: Modality | None = None) -> Iterator[Record]:
         """Go through the records that match, 256 in memory at a time."""
-        with _engine_errors(self._folder):
+        with engine_errors(self._folder):
             return self._scroll(self._condition(where, modality))
 
     def close(self) -> None:
         """Write everything to disk and let go of the folder."""
-        with _engine_errors(self._folder):
+        with engine_errors(self._folder):
             self._shard.close()
 
     def __enter__(self) -> Self:
@@ -251,18 +235,9 @@ class QdrantEdgeStore:
         write_sidecar(self._folder, self._sidecar)
         if dimensions is None:
             return  # the first record will tell
-        self._create_vectors("full", dimensions)
-        if coarse is not None:
-            self._create_vectors("coarse", coarse)
-        if self._tiled:
-            self._create_vectors("tiles", dimensions, qdrant.MultiVectorConfig(qdrant.MultiVectorComparator.MaxSim))
+        create_vectors(self._shard, self._sidecar)
         for field in ("modality", "terms"):
             self._create_index(field, qdrant.PayloadSchemaType.Keyword)
-
-    def _create_vectors(self, name: str, size: int, multivector: qdrant.MultiVectorConfig | None = None) -> None:
-        # With this distance the engine brings every vector, and so a prefix too, to unit length.
-        cosine = qdrant.Distance.Cosine
-        self._shard.update(qdrant.UpdateOperation.create_dense_vector(name, size, cosine, multivector))
 
     def _create_index(self, field: str, kind: qdrant.PayloadSchemaType) -> None:
         if field not in self._indexed:
@@ -275,25 +250,17 @@ class QdrantEdgeStore:
         for field in compared_fields(tree):
             # The first comparison of a field makes its index: without one each comparison reads every payload.
             self._create_index(number_path(field), qdrant.PayloadSchemaType.Float)
-        conditions: list[Any] = [_translate(node) for node in tree.nodes]
-        if modality is not None:
-            conditions.append(qdrant.FieldCondition(key="modality", match=qdrant.MatchValue(modality)))
-        return qdrant.Filter(must=conditions)
+        return to_condition(tree, modality)
 
-    def _prefetches(
+    def _stages(
         self, query: FloatArray, condition: qdrant.Filter, *, tiles: bool, limit: int, size: int
     ) -> list[qdrant.Prefetch]:
         """The stages before the last one: none where the search is exact."""
-        candidates = max(_CANDIDATES, 50 * limit)
+        candidates = count_candidates(self._candidates, limit=limit)
         coarse = self._sidecar.coarse_dimensions
         if coarse is None or candidates >= size:
             return []
-        prefix: Any = query[:coarse]
-        nearest = qdrant.Query.Nearest(prefix, using="coarse")
-        stage = qdrant.Prefetch(query=nearest, filter=condition, limit=candidates)
-        if tiles:
-            stage = qdrant.Prefetch(query=_nearest(query, tiles=False), prefetches=[stage], limit=candidates)
-        return [stage]
+        return stages(query, condition, coarse=coarse, tiles=tiles, candidates=candidates)
 
     def _point(self, record: Record) -> qdrant.Point:
         vectors: dict[str, Any] = {"full": record.embedding}
@@ -314,76 +281,11 @@ class QdrantEdgeStore:
         }
         offset: Any = None
         while True:
-            with _engine_errors(self._folder):
+            with engine_errors(self._folder):
                 points, offset = self._shard.scroll(qdrant.ScrollRequest(offset=offset, **request))
             yield from map(_record, points)
             if offset is None:
                 return
-
-
-@contextmanager
-def _engine_errors(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except ConnectorError:
-        raise
-    except Exception as error:
-        for pattern, kind, advice in _ERRORS:
-            if re.search(pattern, str(error)):
-                raise kind(f"{str(folder)!r}: {advice} ({error})") from error
-        raise StoreRequestError(f"{str(folder)!r}: the engine refuses this: {error}") from error
-
-
-def _check_folder(folder: Path) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise StoreRequestError(f"{str(folder)!r} is a file: name a folder")
-    if folder.is_dir():
-        names = {entry.name for entry in folder.iterdir()}
-        if names and not any(name == SIDECAR_NAME or name.split(".")[0] == "shard" for name in names):
-            raise StoreRequestError(f"{str(folder)!r} is a folder with other files in it: name an empty or a new one")
-
-
-def _open_shard(folder: Path) -> qdrant.EdgeShard:
-    path = folder / "shard"
-    if not path.exists():
-        # Made beside its place and moved there: what a process leaves that is stopped meanwhile is no shard yet.
-        made = folder / f"shard.{uuid.uuid4().hex}"
-        folder.mkdir(parents=True, exist_ok=True)
-        # The engine wants one kind of vector at least; the real ones follow when their length is known.
-        placeholder = {"none": qdrant.EdgeSparseVectorParams()}
-        qdrant.EdgeShard.create(str(made), qdrant.EdgeConfig(sparse_vectors=placeholder)).close()
-        try:
-            made.rename(path)
-        except OSError:
-            if not path.exists():
-                raise
-            shutil.rmtree(made)  # another process was faster: its shard is as good
-    shard = qdrant.EdgeShard.load(str(path))
-    for left_over in folder.glob("shard.*"):
-        if time.time() - left_over.stat().st_mtime > _ABANDONED_S:
-            shutil.rmtree(left_over, ignore_errors=True)
-    return shard
-
-
-def _translate(node: Node) -> qdrant.FieldCondition | qdrant.Filter:
-    match node:
-        case AnyOf():
-            values = qdrant.MatchAny([term(node.field, value) for value in node.values])
-            return qdrant.FieldCondition(key="terms", match=values)
-        case Exists():
-            return qdrant.FieldCondition(key="terms", match=qdrant.MatchValue(exists_term(node.field)))
-        case Compare():
-            return qdrant.FieldCondition(key=number_path(node.field), range=qdrant.RangeFloat(**{node.op: node.bound}))
-        case Not():
-            return qdrant.Filter(must_not=[_translate(node.node)])
-        case Or():
-            return qdrant.Filter(should=[_translate(child) for child in node.nodes])
-        case _:
-            return qdrant.Filter(must=[_translate(child) for child in node.nodes])
-
-
-def _nearest(query: Any, *, tiles: bool) -> qdrant.Query:  # noqa: ANN401 (an array; the engine's stubs know lists only)
-    return qdrant.Query.Nearest(query[None], using="tiles") if tiles else qdrant.Query.Nearest(query, using="full")
 
 
 def _record(point: qdrant.Record) -> Record:

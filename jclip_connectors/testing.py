@@ -104,7 +104,7 @@ class InMemoryStore:
         node: And = parse_filter(where)
         return [
             record
-            for record in self._records.values()
+            for record in list(self._records.values())  # at once: another thread may be writing
             if modality in (None, record.modality) and matches(node, record.metadata)
         ]
 

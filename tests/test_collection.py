@@ -275,3 +275,16 @@ def test_tiles_find_the_part_of_an_image_and_name_its_box(tmp_path):
         tiles = collection.get(["a"])[0].tile_embeddings
         assert tiles is not None
         assert tiles.shape == (3, 64)
+
+
+@pytest.mark.parametrize("name", ["texts", "images"])
+@pytest.mark.parametrize("items", [(item for item in ["a"]), {"a"}, {"a": "b"}, None, 3])
+def test_what_has_no_order_or_no_length_is_refused_with_what_to_write(collection, name, items):
+    add = collection.add_texts if name == "texts" else collection.add_images
+    with pytest.raises(EmbedInputError, match=rf"`{name}` is .*; write a list"):
+        add(items)
+    for other in ("metadatas", "ids"):
+        if items is not None:
+            with pytest.raises(EmbedInputError, match=rf"`{other}` is .*; write a list"):
+                add(["a"], **{other: items})
+    assert collection.count() == 0

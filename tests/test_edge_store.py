@@ -15,6 +15,7 @@ import pytest
 from core_encoder.tiling import Tiling
 from jclip_connectors import qdrant_edge_store
 from jclip_connectors.config import EmbeddingConfig
+from jclip_connectors.edge_optimize import optimize_collection
 from jclip_connectors.port import (
     CollectionMismatchError,
     ConnectorError,
@@ -24,6 +25,7 @@ from jclip_connectors.port import (
     StoreUnavailableError,
 )
 from jclip_connectors.qdrant_edge_store import QdrantEdgeStore
+from jclip_connectors.sidecar import read_sidecar
 
 E = 16
 CONFIG = EmbeddingConfig(model="edge", revision="1", dimensions=E)
@@ -308,10 +310,10 @@ def clustered():
     return found
 
 
-def test_stages_find_what_an_exact_search_finds(folder, tmp_path, clustered, monkeypatch):
+def test_stages_find_what_an_exact_search_finds(folder, tmp_path, clustered):
     config = EmbeddingConfig(model="edge", revision="1", dimensions=E, tiling=Tiling(max_tiles=3))
     with (
-        QdrantEdgeStore.open(folder, config, coarse_dimensions=8) as staged,
+        QdrantEdgeStore.open(folder, config, coarse_dimensions=8, candidates=1) as staged,  # 20 * limit = 60 of 400
         QdrantEdgeStore.open(tmp_path / "exact", config) as exact,
     ):
         for store in (staged, exact):
@@ -319,36 +321,92 @@ def test_stages_find_what_an_exact_search_finds(folder, tmp_path, clustered, mon
         for tiles in (False, True):
             for query in clustered[:10]:
                 arguments: dict[str, Any] = {"limit": 3, "tiles": tiles, "where": {"even": False}}
-                monkeypatch.setattr(qdrant_edge_store, "_CANDIDATES", 10**9)
-                expected = exact.search(query.embedding, **arguments)
-                assert staged.search(query.embedding, **arguments) == expected
-                monkeypatch.setattr(qdrant_edge_store, "_CANDIDATES", 1)  # 50 * limit = 150 of 400
-                assert staged.search(query.embedding, **arguments) == expected
+                assert staged.search(query.embedding, **arguments) == exact.search(query.embedding, **arguments)
 
 
-def test_a_prefix_chooses_the_candidates_of_a_large_collection(folder, clustered, monkeypatch):
-    monkeypatch.setattr(qdrant_edge_store, "_CANDIDATES", 1)
-    config = EmbeddingConfig(model="edge", revision="1", dimensions=E)
-    hidden = np.r_[np.zeros(8), np.ones(8)].astype(np.float32)  # invisible in the prefix
-    with QdrantEdgeStore.open(folder, config, coarse_dimensions=8) as store:
-        plain = [Record(record_id=r.record_id, modality="image", embedding=r.embedding) for r in clustered]
-        store.upsert([*plain, Record(record_id="hidden", modality="image", embedding=hidden)])
-        query = hidden + np.r_[clustered[0].embedding[:8], np.zeros(8)].astype(np.float32) * 0.01
+def hide(clustered):
+    """The records as wholes, one more that the first 8 values of a vector do not show, and a query for that one."""
+    hidden = np.r_[np.zeros(8), np.ones(8)].astype(np.float32)
+    plain = [Record(record_id=r.record_id, modality="image", embedding=r.embedding) for r in clustered]
+    query = hidden + np.r_[clustered[0].embedding[:8], np.zeros(8)].astype(np.float32) * 0.01
+    return [*plain, Record(record_id="hidden", modality="image", embedding=hidden)], query
+
+
+def test_a_prefix_chooses_the_candidates_of_a_large_collection(folder, clustered):
+    everything, query = hide(clustered)
+    with QdrantEdgeStore.open(folder, CONFIG, coarse_dimensions=8, candidates=1) as store:
+        store.upsert(everything)
         assert store.search(query, limit=1)[0].record_id != "hidden"
         assert store.search(query, limit=400)[0].record_id == "hidden"
 
 
+def test_a_collection_of_no_more_than_the_candidates_is_searched_exactly(folder, clustered):
+    everything, query = hide(clustered)
+    with QdrantEdgeStore.open(folder, CONFIG, coarse_dimensions=8) as store:
+        store.upsert(everything)
+    optimize_collection(folder)
+    with QdrantEdgeStore.open(folder, CONFIG) as store:
+        assert store.search(query, limit=1)[0].record_id == "hidden"
+
+
 def test_the_prefix_is_part_of_the_collection(folder):
     QdrantEdgeStore.open(folder, CONFIG, coarse_dimensions=8).close()
-    with pytest.raises(EmbedInputError, match="`coarse_dimensions` is 4"):
-        QdrantEdgeStore.open(folder, CONFIG, coarse_dimensions=4)
+    for other in (4, None):
+        with pytest.raises(EmbedInputError, match=rf"`coarse_dimensions` is {other}, but .* was made with 8"):
+            QdrantEdgeStore.open(folder, CONFIG, coarse_dimensions=other)
     with QdrantEdgeStore.open(folder, CONFIG) as store:
         store.upsert(records(0, 5))
         assert len(store.search(records(0, 1)[0].embedding)) == 5
 
 
-@pytest.mark.parametrize("coarse", [0, 16, -1])
+def stored_coarse(folder):
+    sidecar = read_sidecar(folder)
+    assert sidecar is not None
+    return sidecar.coarse_dimensions
+
+
+def test_a_collection_that_was_made_without_a_prefix_stays_without(folder):
+    config = EmbeddingConfig(model="jinaai/jina-clip-v2")
+    QdrantEdgeStore.open(folder, config, coarse_dimensions=None).close()
+    QdrantEdgeStore.open(folder, config).close()
+    assert stored_coarse(folder) is None
+    with pytest.raises(EmbedInputError, match=r"`coarse_dimensions` is 64, but .* was made with None"):
+        QdrantEdgeStore.open(folder, config, coarse_dimensions=64)
+
+
+@pytest.mark.parametrize(
+    ("model", "dimensions", "coarse"),
+    [
+        ("jinaai/jina-clip-v2", None, 64),
+        ("jinaai/jina-clip-v2", 129, 64),
+        ("jinaai/jina-clip-v2", 128, None),
+        ("jinaai/jina-clip-v1", None, None),
+        ("nano", None, None),
+        ("edge", 1024, None),
+    ],
+)
+def test_a_new_collection_gets_a_prefix_where_the_model_was_trained_for_it(folder, model, dimensions, coarse):
+    QdrantEdgeStore.open(folder, EmbeddingConfig(model=model, dimensions=dimensions)).close()
+    assert stored_coarse(folder) == coarse
+
+
+@pytest.mark.parametrize("coarse", [0, 16, -1, True, "yes"])
 def test_a_prefix_is_shorter_than_the_vectors(folder, coarse):
-    with pytest.raises(EmbedInputError, match="from 1 to 15"):
+    with pytest.raises(EmbedInputError, match="less than 16"):
         QdrantEdgeStore.open(folder, CONFIG, coarse_dimensions=coarse)
     QdrantEdgeStore.open(folder, CONFIG).close()
+
+
+def test_a_prefix_longer_than_the_first_record_is_refused(folder):
+    with (
+        QdrantEdgeStore.open(folder, EmbeddingConfig(model="edge", revision="1"), coarse_dimensions=E) as store,
+        pytest.raises(EmbedInputError, match="`coarse_dimensions` is 16"),
+    ):
+        store.upsert(records(0, 1))
+
+
+@pytest.mark.parametrize("candidates", [0, True, 2.5])
+def test_candidates_are_counted(folder, candidates):
+    with pytest.raises(EmbedInputError, match="`candidates`"):
+        QdrantEdgeStore.open(folder, CONFIG, candidates=candidates)
+    assert not folder.exists()

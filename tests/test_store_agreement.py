@@ -1,4 +1,4 @@
-"""Any history of upsert, delete, search, count and scroll: the engine's store agrees with the one in memory."""
+"""Any history of upsert, delete, search, count and scroll: every store agrees with the one in memory."""
 
 import dataclasses
 
@@ -13,6 +13,7 @@ from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.port import Record
 from jclip_connectors.qdrant_edge_store import QdrantEdgeStore
 from jclip_connectors.testing import InMemoryStore
+from tests.live_stores import LIVE_STORES
 
 E = 6
 CONFIG = EmbeddingConfig(model="agreement", revision="1", dimensions=E)
@@ -76,19 +77,20 @@ def content(record):
     )
 
 
-def make_machine(folder, tiled, dimensions):  # noqa: C901 (ruff counts the methods of the class in it)
-    config = dataclasses.replace(CONFIG, tiling=Tiling() if tiled else None, dimensions=dimensions)
+def config_of(tiled, dimensions):
+    return dataclasses.replace(CONFIG, tiling=Tiling() if tiled else None, dimensions=dimensions)
+
+
+def make_machine(open_store, config, *, reopen):  # noqa: C901 (ruff counts the methods of the class in it)
+    """Histories of the store that `open_store` gives, empty; `reopen` closes and opens it, records and all."""
+    tiled = config.tiling is not None
 
     class Machine(RuleBasedStateMachine):
         @initialize(first=st.tuples(*(records(tiled, st.just(record_id)) for record_id in "abcdef")))
         def start(self, first):
             self.reference = InMemoryStore(config)
-            self.store = QdrantEdgeStore.open(folder, config)
-            self.store.delete(where={})  # an earlier history's
+            self.store = open_store(config)
             self.upsert(first)
-
-        def teardown(self):
-            self.store.close()
 
         @rule(batch=st.lists(records(tiled), min_size=1, max_size=4))
         def upsert(self, batch):
@@ -107,8 +109,7 @@ def make_machine(folder, tiled, dimensions):  # noqa: C901 (ruff counts the meth
 
         @rule()
         def open_again(self):
-            self.store.close()
-            self.store = QdrantEdgeStore.open(folder, config)
+            self.store = reopen(self.store)
 
         @rule(
             query=vectors, limit=st.integers(1, 6), where=st.none() | filters, modality=modalities, tiles=st.booleans()
@@ -143,11 +144,38 @@ def make_machine(folder, tiled, dimensions):  # noqa: C901 (ruff counts the meth
     return Machine
 
 
-@pytest.mark.parametrize(("tiled", "dimensions"), [(False, E), (True, None)])
-def test_any_history_leaves_both_stores_alike(tmp_path, tiled, dimensions):
+def check_any_history(open_store, config, *, reopen, max_examples):
     run_state_machine_as_test(
-        make_machine(tmp_path, tiled, dimensions),
+        make_machine(open_store, config, reopen=reopen),
         settings=settings(
-            max_examples=30, stateful_step_count=20, deadline=None, suppress_health_check=list(HealthCheck)
+            max_examples=max_examples,
+            stateful_step_count=20,
+            deadline=None,
+            suppress_health_check=list(HealthCheck),
         ),
     )
+
+
+@pytest.mark.parametrize(("tiled", "dimensions"), [(False, E), (True, None)])
+def test_any_history_on_the_engine_leaves_both_stores_alike_even_when_it_is_opened_again(tmp_path, tiled, dimensions):
+    config = config_of(tiled, dimensions)
+    opened = [QdrantEdgeStore.open(tmp_path, config)]
+
+    def open_store(_):
+        opened[0].delete(where={})
+        return opened[0]
+
+    def reopen(store):
+        store.close()
+        opened[0] = QdrantEdgeStore.open(tmp_path, config)
+        return opened[0]
+
+    check_any_history(open_store, config, reopen=reopen, max_examples=30)
+    opened[0].close()
+
+
+@pytest.mark.parametrize("tiled", [False, True])
+@pytest.mark.parametrize("name", ["qdrant", "weaviate", "pinecone"])
+def test_any_history_over_a_network_leaves_both_stores_alike(name, tiled):
+    with LIVE_STORES[name]() as open_store:
+        check_any_history(open_store, config_of(tiled, E), reopen=lambda store: store, max_examples=15)

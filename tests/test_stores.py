@@ -1,33 +1,34 @@
 import pytest
 
-from jclip_connectors.config import EmbeddingConfig
-from jclip_connectors.qdrant_edge_store import QdrantEdgeStore
-from jclip_connectors.testing import InMemoryStore
 from tests.contracts.store_contract import StoreContract
+from tests.live_stores import LIVE_STORES
 
 
-class TestInMemoryStore(StoreContract):
-    @pytest.fixture
-    def open_store(self):
-        return InMemoryStore
+class _Live(StoreContract):
+    name: str
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def open_store(cls):
+        with LIVE_STORES[cls.name]() as open_store:
+            yield open_store
 
 
-@pytest.fixture(scope="module")
-def opened():
-    stores: dict[EmbeddingConfig, QdrantEdgeStore] = {}
-    yield stores
-    for store in stores.values():
-        store.close()
+class TestInMemoryStore(_Live):
+    name = "memory"
 
 
-class TestQdrantEdgeStore(StoreContract):
-    @pytest.fixture
-    def open_store(self, opened, tmp_path_factory):
-        def make(config):
-            # Making a collection waits for the disk a dozen times: one of each kind is emptied and used again.
-            if config not in opened:
-                opened[config] = QdrantEdgeStore.open(tmp_path_factory.mktemp("collection"), config)
-            opened[config].delete(where={})
-            return opened[config]
+class TestQdrantEdgeStore(_Live):
+    name = "edge"
 
-        return make
+
+class TestQdrantStore(_Live):
+    name = "qdrant"
+
+
+class TestWeaviateStore(_Live):
+    name = "weaviate"
+
+
+class TestPineconeStore(_Live):
+    name = "pinecone"

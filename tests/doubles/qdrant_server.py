@@ -1,0 +1,269 @@
+"""A Qdrant server on loopback: the REST calls that we make, answered by qdrant-client's local mode.
+
+What the real server enforces and local mode does not is enforced here: keys, the size of a request, ids that are UUIDs,
+`wait=true`. Whatever else it is asked is a failure that names it.
+"""
+
+import json
+import re
+import threading
+import time
+import uuid
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+from qdrant_client import QdrantClient, models
+from qdrant_client.common import client_warnings
+
+MAX_BODY_BYTES = 32 * 2**20
+
+# Local mode says once a process what it ignores. Here that is known, and a warning would be an error.
+client_warnings.SEEN_MESSAGES |= {"create-local-payload-indexes", "local_query_points_search_params_ignored"}
+
+
+@dataclass
+class Fault:
+    """What the server does instead of answering, to the next `times` requests that match."""
+
+    pattern: str  # of "METHOD /path"
+    status: int = 200  # 200 answers as usual, after the delay
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b'{"status": {"error": "out of order"}, "time": 0}'
+    delay_s: float = 0.0
+    times: int = 1
+    skip: int = 0  # so many matching requests are answered as usual first
+
+
+@dataclass
+class Request:
+    call: str  # "METHOD /path"
+    body: bytes
+    headers: dict[str, str]
+
+    @property
+    def json(self):
+        return json.loads(self.body)
+
+
+class RefusedError(Exception):
+    def __init__(self, status, message):
+        super().__init__(message)
+        self.status = status
+
+
+class QdrantServer:
+    """A context manager; `url` is where it listens."""
+
+    def __init__(self, *, api_key=None, read_only_key=None):
+        self.faults: list[Fault] = []
+        self.requests: list[Request] = []
+        self.keys = {key: kind for key, kind in ((api_key, "all"), (read_only_key, "read")) if key is not None}
+        self.indexes: dict[str, dict[str, Any]] = {}
+        self._client: Any = QdrantClient(":memory:")
+        self._lock = threading.Lock()  # local mode is for one thread
+
+    def __enter__(self):
+        server = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+            timeout = 30
+
+            def log_message(self, *_):
+                pass
+
+            def _answer(self):
+                server.answer(self)
+
+            do_GET = do_PUT = do_POST = do_DELETE = do_PATCH = _answer
+
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._http.daemon_threads = True
+        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        self._thread.start()
+        self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
+        return self
+
+    def __exit__(self, *_):
+        self.stop()
+        self._client.close()
+
+    def stop(self):
+        """Answer nobody any more; a second call does nothing."""
+        self._stopped = True
+        self._http.shutdown()
+        self._thread.join()
+        self._http.server_close()
+
+    def calls(self):
+        return [request.call for request in self.requests]
+
+    def answer(self, handler):
+        length = int(handler.headers.get("Content-Length", 0))
+        path, _, query = handler.path.partition("?")
+        call = f"{handler.command} {path}"
+        body = handler.rfile.read(length)
+        self.requests.append(Request(call, body, dict(handler.headers)))
+        fault = self._fault(call)
+        if fault is not None:
+            time.sleep(fault.delay_s)
+            if fault.status != 200:
+                self._send(handler, fault.status, fault.body, fault.headers)
+                return
+        try:
+            with self._lock:
+                result = self._perform(call, query, body, handler.headers)
+        except RefusedError as error:
+            status, answer = error.status, {"status": {"error": str(error)}, "time": 0}
+        except (ValueError, ValidationError) as error:  # what local mode says of a bad request
+            status, answer = 400, {"status": {"error": str(error)}, "time": 0}
+        except Exception as error:
+            status, answer = 500, {"status": {"error": f"the double is broken: {error!r}"}, "time": 0}
+            raise
+        else:
+            status, answer = 200, {"result": result, "status": "ok", "time": 0}
+        finally:
+            self._send(handler, status, json.dumps(answer, default=to_json).encode(), {})
+
+    def _fault(self, call):
+        for fault in self.faults:
+            if fault.times and re.search(fault.pattern, call):
+                if fault.skip:
+                    fault.skip -= 1
+                    continue
+                fault.times -= 1
+                return fault
+        return None
+
+    def _send(self, handler, status, body, headers):
+        try:
+            handler.send_response(status)
+            for name, value in {
+                "Content-Type": "application/json",
+                "Content-Length": str(len(body)),
+                **headers,
+            }.items():
+                handler.send_header(name, value)
+            handler.end_headers()
+            handler.wfile.write(body)
+        except (BrokenPipeError, ConnectionResetError):
+            pass  # the client has not waited
+
+    def _perform(self, call, query, body, headers):
+        if len(body) > MAX_BODY_BYTES:
+            raise RefusedError(413, "Payload too large")
+        for pattern, perform, kind in ROUTES:
+            found = re.fullmatch(pattern, call)
+            if found:
+                self._check_key(headers.get("api-key"), kind)
+                if kind == "write" and "wait=true" not in query.split("&"):
+                    raise RefusedError(500, f"the double answers no {call!r} that does not wait")
+                return perform(self, found[1], body)
+        raise RefusedError(500, f"the double has no {call!r}")
+
+    def _check_key(self, key, kind):
+        if not self.keys:
+            return
+        if key not in self.keys:
+            raise RefusedError(401, "Must provide an API key or an Authorization bearer token")
+        if kind != "read" and self.keys[key] == "read":
+            raise RefusedError(403, "Global write access is required")
+
+    def exists(self, name, _):
+        return {"exists": self._client.collection_exists(name)}
+
+    def describe(self, name, _):
+        self._check_exists(name)
+        info = self._client.get_collection(name).model_dump(mode="json", exclude_none=True)
+        info["payload_schema"] = self.indexes[name]
+        return info
+
+    def create(self, name, body):
+        if self._client.collection_exists(name):
+            raise RefusedError(409, f"Wrong input: Collection `{name}` already exists!")
+        asked = models.CreateCollection.model_validate_json(body)
+        self._client.create_collection(name, vectors_config=asked.vectors, metadata=asked.metadata)
+        self.indexes[name] = {}
+        return True
+
+    def drop(self, name, _):
+        return self._client.delete_collection(name)
+
+    def index(self, name, body):
+        self._check_exists(name)
+        asked = models.CreateFieldIndex.model_validate_json(body)
+        # The server tells a path in its own spelling: quoted only where it must be.
+        field_name = re.sub(r'"([\w-]+)"', r"\1", asked.field_name)
+        self.indexes[name][field_name] = {"data_type": asked.field_schema, "points": 0}
+        return {"operation_id": 0, "status": "completed"}
+
+    def upsert(self, name, body):
+        self._check_exists(name)
+        asked = models.PointsList.model_validate_json(body)
+        for point in asked.points:
+            uuid.UUID(str(point.id))
+        return self._client.upsert(name, asked.points)
+
+    def retrieve(self, name, body):
+        self._check_exists(name)
+        asked = models.PointRequest.model_validate_json(body)
+        return self._client.retrieve(name, asked.ids, with_payload=asked.with_payload, with_vectors=asked.with_vector)
+
+    def scroll(self, name, body):
+        self._check_exists(name)
+        asked = models.ScrollRequest.model_validate_json(body)
+        points, following = self._client.scroll(
+            name,
+            scroll_filter=asked.filter,
+            limit=asked.limit,
+            offset=asked.offset,
+            with_payload=asked.with_payload,
+            with_vectors=asked.with_vector,
+        )
+        return {"points": points, "next_page_offset": following}
+
+    def count(self, name, body):
+        self._check_exists(name)
+        asked = models.CountRequest.model_validate_json(body)
+        return self._client.count(name, count_filter=asked.filter, exact=asked.exact)
+
+    def query(self, name, body):
+        self._check_exists(name)
+        asked = models.QueryRequest.model_validate_json(body)
+        if asked.limit is None or asked.limit > 1_000_000:
+            raise RefusedError(500, f"a real server may fall over a limit of {asked.limit}")
+        return self._client.query_batch_points(name, [asked])[0]
+
+    def delete(self, name, body):
+        self._check_exists(name)
+        chosen = json.loads(body)
+        kind = models.FilterSelector if "filter" in chosen else models.PointIdsList
+        return self._client.delete(name, kind.model_validate(chosen))
+
+    def _check_exists(self, name):
+        if not self._client.collection_exists(name):
+            raise RefusedError(404, f"Not found: Collection `{name}` doesn't exist!")
+
+
+def to_json(value):
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    raise TypeError(f"the double answers no {value!r}")
+
+
+COLLECTION = "/collections/([^/]+)"
+ROUTES = (
+    (f"GET {COLLECTION}/exists", QdrantServer.exists, "read"),
+    (f"GET {COLLECTION}", QdrantServer.describe, "read"),
+    (f"PUT {COLLECTION}", QdrantServer.create, "manage"),
+    (f"DELETE {COLLECTION}", QdrantServer.drop, "manage"),
+    (f"PUT {COLLECTION}/index", QdrantServer.index, "write"),
+    (f"PUT {COLLECTION}/points", QdrantServer.upsert, "write"),
+    (f"POST {COLLECTION}/points", QdrantServer.retrieve, "read"),
+    (f"POST {COLLECTION}/points/scroll", QdrantServer.scroll, "read"),
+    (f"POST {COLLECTION}/points/count", QdrantServer.count, "read"),
+    (f"POST {COLLECTION}/points/query", QdrantServer.query, "read"),
+    (f"POST {COLLECTION}/points/delete", QdrantServer.delete, "write"),
+)

@@ -1,0 +1,228 @@
+"""What the double of a Weaviate server keeps: collections with a schema, and objects that keep to it.
+
+Defaults and refusals are those of the server's documentation and source at 1.36; where the server would do something by
+itself that we never want (make a property, take a vectorizer), the double refuses.
+"""
+
+import copy
+import itertools
+import re
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+CLASS_NAME = re.compile(r"[A-Z][_0-9A-Za-z]{0,254}")
+PROPERTY_NAME = re.compile(r"[_A-Za-z][_0-9A-Za-z]{0,230}")
+RESERVED = ("_additional", "_id", "id")
+HNSW: dict[str, Any] = {
+    "cleanupIntervalSeconds": 300,
+    "distance": "cosine",
+    "dynamicEfFactor": 8,
+    "dynamicEfMax": 500,
+    "dynamicEfMin": 100,
+    "ef": -1,
+    "efConstruction": 128,
+    "filterStrategy": "sweeping",
+    "flatSearchCutoff": 40000,
+    "maxConnections": 32,
+    "skip": False,
+    "vectorCacheMaxObjects": 1000000000000,
+}
+MULTIVECTOR: dict[str, Any] = {"enabled": False, "aggregation": "maxSim"}
+MUVERA: dict[str, Any] = {"enabled": False, "ksim": 4, "dprojections": 16, "repetitions": 10}
+QUANTIZERS: dict[str, dict[str, Any]] = {
+    "bq": {"enabled": False, "rescoreLimit": -1, "cache": False},
+    "pq": {
+        "enabled": False,
+        "bitCompression": False,
+        "segments": 0,
+        "centroids": 256,
+        "trainingLimit": 100000,
+        "encoder": {"type": "kmeans", "distribution": "log-normal"},
+    },
+    "rq": {"enabled": False, "bits": 8, "rescoreLimit": 20},
+    "sq": {"enabled": False, "trainingLimit": 100000, "rescoreLimit": 20},
+}
+CLASS_DEFAULTS: dict[str, Any] = {
+    "invertedIndexConfig": {
+        "bm25": {"b": 0.75, "k1": 1.2},
+        "cleanupIntervalSeconds": 60,
+        "stopwords": {"additions": None, "preset": "en", "removals": None},
+        "usingBlockMaxWAND": True,
+    },
+    "multiTenancyConfig": {"enabled": False, "autoTenantActivation": False, "autoTenantCreation": False},
+    "replicationConfig": {"asyncEnabled": False, "deletionStrategy": "TimeBasedResolution", "factor": 1},
+    "shardingConfig": {
+        "actualCount": 1,
+        "actualVirtualCount": 128,
+        "desiredCount": 1,
+        "desiredVirtualCount": 128,
+        "function": "murmur3",
+        "key": "_id",
+        "strategy": "hash",
+        "virtualPerPhysical": 128,
+    },
+}
+
+
+class Refused(Exception):
+    """The server refuses this, in these words."""
+
+
+class Surprise(Exception):
+    """The double does not know this: teach it, or do not ask."""
+
+
+@dataclass(eq=False)
+class Stored:
+    identity: uuid.UUID
+    number: int  # the server's doc id: another one each time an object is written
+    properties: dict[str, Any]
+    vectors: dict[str, np.ndarray]  # (E,), or (T, E) of a multi-vector
+
+
+class Collection:
+    def __init__(self, wanted):
+        self.definition = complete(wanted)
+        self.objects: dict[uuid.UUID, Stored] = {}
+        self.deleted: set[int] = set()  # the universe that a `Not` is taken from still has them
+        self.lengths: dict[str, int] = {}  # of each named vector, since the first
+        self._numbers = itertools.count()
+
+    @property
+    def name(self):
+        return self.definition["class"]
+
+    @property
+    def vectors(self):
+        return self.definition["vectorConfig"]
+
+    def property_named(self, name):
+        for known in self.definition["properties"]:
+            if known["name"] == name:
+                return known
+        raise Refused(f"no such prop with name '{name}' found in class '{self.name}' in the schema")
+
+    def add_property(self, wanted):
+        taken = {known["name"].lower() for known in self.definition["properties"]}
+        made = complete_property(wanted, taken, self.name)
+        self.definition["properties"].append(made)
+        return made
+
+    def put(self, identity, properties, vectors):
+        properties = {name: value for name, value in properties.items() if value is not None}
+        for name, value in properties.items():
+            check_value(self.property_named(name), value)
+        unknown = sorted(set(vectors) - set(self.vectors))
+        if unknown:
+            raise Refused(f"collection {self.name} does not have the vectors {unknown}")
+        for name, vector in vectors.items():
+            check_vector(name, vector, multi=is_multi(self.vectors[name]), length=self.lengths.get(name))
+        self.lengths |= {name: vector.shape[-1] for name, vector in vectors.items()}
+        self.delete(identity)
+        self.objects[identity] = Stored(identity, next(self._numbers), properties, vectors)
+
+    def delete(self, identity):
+        gone = self.objects.pop(identity, None)
+        if gone is not None:
+            self.deleted.add(gone.number)
+
+
+def is_multi(vector):
+    return vector["vectorIndexConfig"].get("multivector", {}).get("enabled", False)
+
+
+def check_value(known, value):
+    kind = known["dataType"][0]
+    fits = {
+        "text": isinstance(value, str),
+        "text[]": isinstance(value, list) and all(isinstance(item, str) for item in value),
+        "number": isinstance(value, float),
+    }[kind]
+    if not fits:
+        raise Refused(f"invalid {kind} property '{known['name']}' on class: not a {kind}, but {type(value).__name__}")
+
+
+def check_vector(name, vector, *, multi, length):
+    if vector.ndim != (2 if multi else 1) or not vector.size:
+        raise Refused(f"vector '{name}' has the shape {vector.shape}: is it a multi-vector, or not?")
+    if length not in (None, vector.shape[-1]):
+        raise Refused(
+            f"new node has a vector with length {vector.shape[-1]}. Existing nodes have vectors with length {length}"
+        )
+
+
+def complete(wanted):
+    """A class as it was asked for, with the server's defaults."""
+    _know(wanted, {"class", "description", "properties", "vectorConfig"}, "class")
+    if CLASS_NAME.fullmatch(wanted["class"]) is None:
+        raise Refused(f"'{wanted['class']}' is not a valid class name")
+    made = {**copy.deepcopy(CLASS_DEFAULTS), **wanted, "properties": []}
+    for known in wanted.get("properties", ()):
+        taken = {other["name"].lower() for other in made["properties"]}
+        made["properties"].append(complete_property(known, taken, wanted["class"]))
+    made["vectorConfig"] = {name: _complete_vector(vector) for name, vector in wanted["vectorConfig"].items()}
+    return made
+
+
+def complete_property(wanted, taken, class_name):
+    known = (
+        "name",
+        "dataType",
+        "description",
+        "indexFilterable",
+        "indexSearchable",
+        "indexRangeFilters",
+        "tokenization",
+    )
+    # What `collections.create` and `config.add_property` send besides; the server leaves it out.
+    _know(wanted, {*known, "skip_vectorization", "vectorize_property_name", "moduleConfig"}, "property")
+    name, kind = wanted["name"], wanted["dataType"]
+    if PROPERTY_NAME.fullmatch(name) is None or name in RESERVED:
+        raise Refused(f"'{name}' is not a valid property name")
+    if name.lower() in taken:
+        conflict = f'conflict for property "{name}": already in use or provided multiple times'
+        raise Refused(f'class "{class_name}": {conflict}')
+    if kind not in (["text"], ["text[]"], ["number"]):
+        raise Surprise(f"property {name!r} of the type {kind}")
+    text = kind != ["number"]
+    if not text and (wanted.get("indexSearchable") or wanted.get("tokenization")):
+        raise Refused(f"`indexSearchable` and tokenization are allowed only for text/text[] data types: '{name}'")
+    if text and wanted.get("indexRangeFilters"):
+        raise Refused(f"`indexRangeFilters` is allowed only for number/int/date data types: '{name}'")
+    defaults = {"indexFilterable": True, "indexSearchable": text, "indexRangeFilters": False}
+    if text:
+        defaults["tokenization"] = "word"
+        if wanted.get("tokenization", "word") not in ("word", "field"):
+            raise Surprise(f"tokenization {wanted['tokenization']!r}")
+    given = {key: wanted[key] for key in known if wanted.get(key) is not None}
+    return {**defaults, **given}
+
+
+def _complete_vector(wanted):
+    _know(wanted, {"vectorizer", "vectorIndexType", "vectorIndexConfig"}, "vector")
+    if wanted["vectorizer"] != {"none": {}} or wanted["vectorIndexType"] != "hnsw":
+        raise Surprise(f"vector {wanted}")
+    asked = dict(wanted.get("vectorIndexConfig", {}))
+    skip = asked.pop("skipDefaultQuantization", False)
+    multi = asked.pop("multivector", {})
+    quantizers = {name: asked.pop(name) for name in QUANTIZERS if name in asked}
+    _know(asked, {"distance"}, "vectorIndexConfig")
+    _know(multi, {"enabled", "muvera"}, "multivector")
+    if not quantizers and not skip:
+        quantizers = {"rq": {"enabled": True}}  # of its own accord, since 1.33
+    index = {**HNSW, **asked}
+    index["multivector"] = {**MULTIVECTOR, **multi, "muvera": {**MUVERA, **multi.get("muvera", {})}}
+    for name, default in QUANTIZERS.items():
+        given = quantizers.get(name, {})
+        index[name] = {**default, **given}
+        if "encoder" in default:
+            index[name]["encoder"] = {**default["encoder"], **given.get("encoder", {})}
+    return {**wanted, "vectorIndexConfig": {**index, "skipDefaultQuantization": skip}}
+
+
+def _know(given, known, what):
+    if set(given) - known:
+        raise Surprise(f"{what} with {sorted(set(given) - known)}")

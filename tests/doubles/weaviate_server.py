@@ -1,0 +1,380 @@
+"""A double of a Weaviate 1.36 server, for weaviate-client over real sockets: the REST and gRPC calls that we make.
+
+    with WeaviateDouble(api_key=None) as server:
+        client = server.connect()
+
+What it does not know it answers with an error that says so, and keeps in `surprises`. Faults are told beforehand:
+
+    server.fail("Search", grpc.StatusCode.INTERNAL, times=2)     # gRPC methods by name, REST calls like "GET /v1/meta"
+    server.delay("Search", 0.5)
+    server.gather("Search", 2)                                   # two at once
+    server.refused["a"] = "no room"                              # by the `record_id` of an object
+"""
+
+import contextlib
+import json
+import socket
+import threading
+import uuid
+from concurrent import futures
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import grpc  # type: ignore[import-untyped]  # no stubs
+import numpy as np
+import weaviate
+from google.protobuf import json_format  # type: ignore[import-untyped]  # no stubs
+from weaviate.classes.init import AdditionalConfig, Auth, Timeout
+from weaviate.proto.v1 import (
+    aggregate_pb2,
+    batch_delete_pb2,
+    batch_pb2,
+    health_weaviate_pb2,
+    properties_pb2,
+    search_get_pb2,
+    weaviate_pb2_grpc,
+)
+
+from tests.doubles.weaviate_collections import Collection, Refused, Surprise
+from tests.doubles.weaviate_queries import hybrid, know, matching, nearest, pack, unpack
+
+VERSION = "1.36.9"
+MOST_RESULTS, DEFAULT_RESULTS = 10_000, 10  # QUERY_MAXIMUM_RESULTS, QUERY_DEFAULTS_LIMIT
+MESSAGE_BYTES = 104_858_000
+
+
+class WeaviateDouble:
+    def __init__(self, *, api_key=None, version=VERSION, most_results=MOST_RESULTS):
+        self.version = version
+        self.most_results = most_results
+        self.collections: dict[str, Collection] = {}
+        self.calls: list[str] = []
+        self.surprises: list[str] = []
+        self.refused: dict[str, str] = {}
+        self.lock = threading.RLock()
+        self._authorization = None if api_key is None else f"Bearer {api_key}"
+        self._faults: dict[str, list[tuple[object, str] | None]] = {}
+        self._delays: dict[str, float] = {}
+        self._meetings: dict[str, threading.Barrier] = {}
+
+    def __enter__(self):
+        self._stop = threading.Event()
+        options = [("grpc.max_receive_message_length", MESSAGE_BYTES), ("grpc.max_send_message_length", MESSAGE_BYTES)]
+        self._grpc = grpc.server(futures.ThreadPoolExecutor(8), options=options)
+        weaviate_pb2_grpc.add_WeaviateServicer_to_server(_Servicer(self), self._grpc)
+        self._grpc.add_generic_rpc_handlers((_health_handler(),))
+        self.grpc_port = self._grpc.add_insecure_port("127.0.0.1:0")
+        self._grpc.start()
+        self._http = _HttpServer(("127.0.0.1", 0), _handler(self))
+        self.http_port = self._http.server_address[1]
+        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._stop.set()
+        self._grpc.stop(None).wait()
+        self._http.shutdown()
+        self._http.hang_up()
+        self._thread.join()
+        self._http.server_close()
+
+    def fail(self, call, status, *, times=1, after=0, details="a fault that was asked for"):
+        """Let the next `times` calls fail, once `after` calls have passed."""
+        self._faults.setdefault(call, []).extend([None] * after + [(status, details)] * times)
+
+    def delay(self, call, seconds):
+        self._delays[call] = seconds
+
+    def gather(self, call, parties):
+        """Let the next calls wait until there are as many."""
+
+        def met():
+            del self._meetings[call]
+
+        self._meetings[call] = threading.Barrier(parties, action=met)
+
+    @contextlib.contextmanager
+    def connect(self, *, api_key=None, timeout_s=30.0):
+        with weaviate.connect_to_custom(**self.address(api_key=api_key, timeout_s=timeout_s)) as client:
+            yield client
+
+    @contextlib.asynccontextmanager
+    async def connect_async(self, *, api_key=None, timeout_s=30.0):
+        async with weaviate.use_async_with_custom(**self.address(api_key=api_key, timeout_s=timeout_s)) as client:
+            yield client
+
+    def address(self, *, api_key=None, timeout_s=30.0):
+        return {
+            "http_host": "127.0.0.1",
+            "http_port": self.http_port,
+            "http_secure": False,
+            "grpc_host": "127.0.0.1",
+            "grpc_port": self.grpc_port,
+            "grpc_secure": False,
+            "auth_credentials": None if api_key is None else Auth.api_key(api_key),
+            "additional_config": AdditionalConfig(timeout=Timeout(init=5, query=timeout_s, insert=timeout_s)),
+            "skip_init_checks": True,  # one of them asks the package index for a newer client
+        }
+
+    def begin(self, call, authorization):
+        """Note a call, wait as it was told, and give the fault it is to have."""
+        self.calls.append(call)
+        self._stop.wait(self._delays.get(call, 0.0))
+        if call in self._meetings:
+            self._meetings[call].wait(timeout=20)
+        if self._authorization not in (None, authorization):
+            return "unauthorized", "anonymous access not enabled, please provide an auth scheme"
+        faults = self._faults.get(call)
+        return faults.pop(0) if faults else None
+
+    def collection(self, name):
+        if name not in self.collections:
+            raise Refused(f"could not find class {name} in schema")
+        return self.collections[name]
+
+    def surprised(self, surprise):
+        self.surprises.append(str(surprise))
+        return f"the double does not know: {surprise}"
+
+
+class _HttpServer(ThreadingHTTPServer):
+    daemon_threads = True
+    connections: tuple[socket.socket, ...] = ()
+
+    def get_request(self):
+        connection, address = super().get_request()
+        self.connections = (*self.connections, connection)
+        return connection, address
+
+    def hang_up(self):
+        for connection in self.connections:
+            with contextlib.suppress(OSError):  # most have ended by themselves
+                connection.shutdown(socket.SHUT_RDWR)
+
+
+def _handler(server):  # noqa: C901 (ruff counts the methods of the class in it)
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+        wbufsize = -1  # an answer in two packets waits 40 ms for the second
+
+        def log_message(self, *_):
+            pass
+
+        def do_GET(self):
+            self._answer()
+
+        def do_POST(self):
+            self._answer()
+
+        def do_DELETE(self):
+            self._answer()
+
+        def __getattr__(self, name):
+            if name.startswith("do_"):
+                return self._answer
+            raise AttributeError(name)
+
+        def _answer(self):
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            fault = server.begin(f"{self.command} {self.path}", self.headers.get("Authorization"))
+            if fault is not None:
+                status, details = fault
+                return self._send(401 if status == "unauthorized" else status, {"error": [{"message": details}]})
+            try:
+                with server.lock:
+                    status, answer = _rest(server, self.command, self.path, json.loads(body) if body else None)
+            except Refused as refused:
+                status, answer = 422, {"error": [{"message": str(refused)}]}
+            except Surprise as surprise:
+                status, answer = 501, {"error": [{"message": server.surprised(surprise)}]}
+            except Exception as error:
+                server.surprised(f"{error!r} in {self.command} {self.path}")
+                raise
+            return self._send(status, answer)
+
+        def _send(self, status, answer):
+            data = b"" if answer is None else json.dumps(answer).encode()
+            self.send_response(status)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+    return Handler
+
+
+def _rest(server, verb, path, body):
+    match verb, path.removeprefix("/v1/").split("/"):
+        case "GET", ["meta"]:
+            return 200, {
+                "hostname": "double",
+                "modules": {},
+                "version": server.version,
+                "grpcMaxMessageSize": MESSAGE_BYTES,
+            }
+        case "GET", [".well-known", "ready" | "live"]:
+            return 200, None
+        case "POST", ["schema"]:
+            made = Collection(body)
+            if made.name.lower() in map(str.lower, server.collections):
+                raise Refused(f"class name {made.name} already exists")
+            server.collections[made.name] = made
+            return 200, made.definition
+        case "GET", ["schema", name]:
+            return (200, server.collections[name].definition) if name in server.collections else (404, None)
+        case "DELETE", ["schema", name]:
+            server.collections.pop(name, None)
+            return 200, None
+        case "POST", ["schema", name, "properties"]:
+            return 200, server.collection(name).add_property(body)
+    raise Surprise(f"{verb} {path}")
+
+
+def _health_handler():
+    def check(*_):
+        serving = health_weaviate_pb2.WeaviateHealthCheckResponse.SERVING
+        return health_weaviate_pb2.WeaviateHealthCheckResponse(status=serving)
+
+    method = grpc.unary_unary_rpc_method_handler(
+        check,
+        request_deserializer=health_weaviate_pb2.WeaviateHealthCheckRequest.FromString,
+        response_serializer=health_weaviate_pb2.WeaviateHealthCheckResponse.SerializeToString,
+    )
+    return grpc.method_handlers_generic_handler("grpc.health.v1.Health", {"Check": method})
+
+
+class _Servicer(weaviate_pb2_grpc.WeaviateServicer):
+    def __init__(self, server):
+        self._server = server
+
+    def Search(self, request, context):
+        return self._answer("Search", _search, request, context)
+
+    def BatchObjects(self, request, context):
+        return self._answer("BatchObjects", _batch_objects, request, context)
+
+    def BatchDelete(self, request, context):
+        return self._answer("BatchDelete", _batch_delete, request, context)
+
+    def Aggregate(self, request, context):
+        return self._answer("Aggregate", _aggregate, request, context)
+
+    def _answer(self, call, work, request, context):
+        authorization = dict(context.invocation_metadata()).get("authorization")
+        fault = self._server.begin(call, authorization)
+        if fault is not None:
+            status, details = fault
+            context.abort(grpc.StatusCode.UNAUTHENTICATED if status == "unauthorized" else status, details)
+        try:
+            with self._server.lock:
+                return work(self._server, request)
+        except Refused as refused:
+            return context.abort(grpc.StatusCode.UNKNOWN, str(refused))
+        except Surprise as surprise:
+            return context.abort(grpc.StatusCode.UNIMPLEMENTED, self._server.surprised(surprise))
+        except Exception as error:
+            self._server.surprised(f"{error!r} in {call}")
+            raise
+
+
+_SEARCHES = ("near_vector", "hybrid_search")
+_PAGING = ("limit", "offset", "after")
+_REQUEST = ("collection", "properties", "metadata", "filters", "uses_123_api", "uses_125_api", "uses_127_api")
+
+
+def _search(server, request):
+    know(request, (*_REQUEST, *_PAGING, *_SEARCHES), "Search")
+    collection = server.collection(request.collection)
+    limit = request.limit or DEFAULT_RESULTS
+    if request.offset + limit > server.most_results:
+        raise Refused("query maximum results exceeded")
+    allowed = matching(collection, request.filters) if request.HasField("filters") else None
+    beside = allowed is not None or request.offset or any(request.HasField(name) for name in _SEARCHES)
+    if request.after and beside:
+        raise Refused("cursor api: invalid 'after' parameter: where cannot be set with after and limit parameters")
+    if request.HasField("near_vector"):
+        know(request.near_vector, ("vectors", "targets"), "near_vector")
+        scored = nearest(collection, request.near_vector.vectors, request.near_vector.targets)
+        kind = "distance"
+    elif request.HasField("hybrid_search"):
+        known = ("query", "properties", "alpha_param", "use_alpha_param", "vector_bytes", "vectors", "targets")
+        know(request.hybrid_search, known, "hybrid_search")
+        scored, kind = hybrid(collection, request.hybrid_search, allowed), "score"
+    else:
+        objects = sorted(collection.objects.values(), key=lambda stored: stored.identity.bytes)
+        after = uuid.UUID(request.after).bytes if request.after else b""
+        scored, kind = [(stored, None) for stored in objects if stored.identity.bytes > after], None
+    kept = [pair for pair in scored if allowed is None or pair[0].number in allowed]
+    results = [_result(request, collection, stored, kind, score) for stored, score in kept]
+    return search_get_pb2.SearchReply(results=results[request.offset : request.offset + limit])
+
+
+def _result(request, collection, stored, kind, score):
+    wanted = request.metadata
+    know(wanted, ("uuid", "vectors", "distance", "score"), "metadata")
+    metadata = search_get_pb2.MetadataResult(id=str(stored.identity), id_as_bytes=stored.identity.bytes)
+    if kind is not None and getattr(wanted, kind):
+        setattr(metadata, kind, score)
+        setattr(metadata, f"{kind}_present", True)
+    metadata.vectors.extend(pack(name, stored.vectors[name]) for name in wanted.vectors if name in stored.vectors)
+    know(request.properties, ("non_ref_properties",), "properties")
+    fields = {}
+    for name in request.properties.non_ref_properties:
+        collection.property_named(name)
+        value = stored.properties.get(name)
+        if value is None:
+            fields[name] = properties_pb2.Value(null_value=0)
+        elif isinstance(value, str):
+            fields[name] = properties_pb2.Value(text_value=value)
+        else:
+            raise Surprise(f"property {name!r} asked for")
+    properties = search_get_pb2.PropertiesResult(
+        target_collection=collection.name, non_ref_props=properties_pb2.Properties(fields=fields)
+    )
+    return search_get_pb2.SearchResult(properties=properties, metadata=metadata)
+
+
+def _batch_objects(server, request):
+    know(request, ("objects",), "BatchObjects")
+    errors = []
+    for index, wanted in enumerate(request.objects):
+        know(wanted, ("uuid", "properties", "collection", "vectors"), "object")
+        try:
+            _put(server, wanted)
+        except (Refused, ValueError) as refused:
+            errors.append(batch_pb2.BatchObjectsReply.BatchError(index=index, error=str(refused)))
+    return batch_pb2.BatchObjectsReply(took=0.001, errors=errors)
+
+
+def _put(server, wanted):
+    know(wanted.properties, ("non_ref_properties", "text_array_properties"), "object properties")
+    properties = json_format.MessageToDict(wanted.properties.non_ref_properties)
+    properties |= {array.prop_name: list(array.values) for array in wanted.properties.text_array_properties}
+    if properties.get("record_id") in server.refused:
+        raise Refused(server.refused[properties["record_id"]])
+    vectors = {vector.name: np.array(unpack(vector)) for vector in wanted.vectors}
+    server.collection(wanted.collection).put(uuid.UUID(wanted.uuid), properties, vectors)
+
+
+def _batch_delete(server, request):
+    know(request, ("collection", "filters"), "BatchDelete")
+    collection = server.collection(request.collection)
+    if not request.HasField("filters"):
+        raise Refused("no filters in batch delete request")
+    numbers = matching(collection, request.filters)
+    doomed = [stored for stored in collection.objects.values() if stored.number in numbers][: server.most_results]
+    kept = [stored for stored in doomed if stored.properties.get("record_id") in server.refused]
+    for stored in doomed:
+        if stored not in kept:
+            collection.delete(stored.identity)
+    return batch_delete_pb2.BatchDeleteReply(
+        took=0.001, matches=len(numbers), failed=len(kept), successful=len(doomed) - len(kept)
+    )
+
+
+def _aggregate(server, request):
+    know(request, ("collection", "objects_count", "filters"), "Aggregate")
+    collection = server.collection(request.collection)
+    count = len(matching(collection, request.filters)) if request.HasField("filters") else len(collection.objects)
+    single = aggregate_pb2.AggregateReply.Single(objects_count=count if request.objects_count else None)
+    return aggregate_pb2.AggregateReply(took=0.001, single_result=single)
