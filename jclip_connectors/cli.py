@@ -9,10 +9,8 @@ import json
 import sys
 import time
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.text import Text
@@ -39,14 +37,13 @@ from jclip_connectors.port import (
     ConnectorError,
     EmbedInputError,
     Filter,
+    Fingerprint,
     MissingDependencyError,
     SearchHit,
     StoreRequestError,
+    VectorStore,
 )
-from jclip_connectors.sidecar import read_sidecar
-
-if TYPE_CHECKING:
-    from jclip_connectors.qdrant_edge_store import QdrantEdgeStore
+from jclip_connectors.stores import Place, connected, edge_url
 
 _FAILED, _NOT_DONE, _INTERRUPTED = 1, 2, 130
 _INDEX_NOTES = (
@@ -67,6 +64,8 @@ class _Commands(TyperGroup):
             return super().invoke(ctx)
         except BrokenPipeError:
             raise  # whoever read us has seen enough
+        except MissingDependencyError as error:
+            message = f"{error}; the extra 'all' has what every command on a collection in a folder needs"
         except (JinaClipError, ConnectorError) as error:
             message = str(error)
         except OSError as error:
@@ -87,8 +86,23 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+
+def _path(text: str | Path) -> Path:
+    if str(text) == "":
+        raise typer.BadParameter("an empty path is no path; write . for this folder")
+    return Path(text)
+
+
 _CollectionOption = Annotated[
-    Path, typer.Option("--collection", metavar="PATH", file_okay=False, help="The folder of the collection.")
+    Path | None, typer.Option("--collection", metavar="PATH", parser=_path, help="The folder of the collection.")
+]
+_StoreOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="A collection elsewhere instead: qdrant://HOST:PORT/NAME, weaviate://HOST:PORT/NAME, pinecone://INDEX or "
+        "edge:PATH; keys come from QDRANT_API_KEY, WEAVIATE_API_KEY and PINECONE_API_KEY.",
+    ),
 ]
 _DeviceOption = Annotated[
     str | None, typer.Option(metavar="NAME", help="Where the model runs: cpu, cuda, ...; CUDA where there is one.")
@@ -129,9 +143,12 @@ def demo(
 
 @app.command(epilog=_INDEX_NOTES)
 def index(
-    folders: Annotated[list[Path], typer.Argument(metavar="FOLDER", help="Folders, or files.", show_default=False)],
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="FOLDER", parser=_path, help="Folders, or files.", show_default=False)
+    ],
     *,
-    collection: _CollectionOption,
+    collection: _CollectionOption = None,
+    store: _StoreOption = None,
     model: Annotated[str | None, typer.Option(help="A hub id, a folder with a model, or 'nano'.")] = None,
     dimensions: Annotated[int | None, typer.Option(min=1, help="Keep so many values of each vector.")] = None,
     tiles: Annotated[int | None, typer.Option(min=1, help="Cut large pictures into so many tiles at most.")] = None,
@@ -145,15 +162,17 @@ def index(
     """Index the pictures and texts in folders; files that are indexed already are skipped."""
     _check_parent(report)
     found = find_files(folders)
-    config = _configuration(collection, model=model, dimensions=dimensions, tiles=tiles)
-    known = known_model(config.model)
-    terminal.say(f"{len(found.files)} files; model {config.model}" + ("" if known is None else f" ({known.license})"))
-    with _opened(collection, config, device=device, batch_size=batch_size) as (target, store):
+    with connected(_url(collection, store)) as place:
+        config = _configuration(place.fingerprint(), model=model, dimensions=dimensions, tiles=tiles)
+        known = known_model(config.model)
+        licence = "" if known is None else f" ({known.license})"
+        terminal.say(f"{len(found.files)} files; model {config.model}{licence}")
+        target, records = _open(place, config, device=device, batch_size=batch_size)
         with terminal.progress() as progress:
             done = index_files(target, found.files, chunk_size=batch_size, progress=progress)
-        missing = find_missing(store, found, done)
+        missing = find_missing(records, found, done)
         if prune and missing:
-            store.delete(missing)
+            records.delete(missing)
     failed = (*found.failed, *done.failed)
     if report is not None:
         lines = (json.dumps(dataclasses.asdict(bad)) for bad in failed)
@@ -171,7 +190,8 @@ def index(
 def search(
     text: Annotated[str | None, typer.Argument(help="What to look for.", show_default=False)] = None,
     *,
-    collection: _CollectionOption,
+    collection: _CollectionOption = None,
+    store: _StoreOption = None,
     image: Annotated[
         Path | None, typer.Option(metavar="FILE", dir_okay=False, exists=True, help="A picture to look for instead.")
     ] = None,
@@ -193,10 +213,12 @@ def search(
         raise typer.BadParameter("give a text to look for, or a picture with --image")
     _check_parent(html)
     condition = _parse_where(where)
-    if read_sidecar(collection) is None:
-        raise StoreRequestError(f"there is no collection in {str(collection)!r}: `jclip index FOLDER` makes one")
-    config = _configuration(collection, model=model)
-    with _opened(collection, config, device=device) as (source, _):
+    with connected(_url(collection, store)) as place:
+        fingerprint = place.fingerprint()
+        if fingerprint is None:
+            raise StoreRequestError(f"there is no collection in {place.name}: `jclip index FOLDER` makes one")
+        config = _configuration(fingerprint, model=model)
+        source, _ = _open(place, config, device=device)
         hits = source.search(text if image is None else None, image=image, limit=limit, where=condition)
     if html is not None:
         heading = str(text) if image is None else image.name
@@ -206,6 +228,19 @@ def search(
         typer.echo(json.dumps([_as_json(hit) for hit in hits], indent=2))
     else:
         terminal.show(terminal.hits_table(hits))
+
+
+@app.command()
+def optimize(
+    collection: Annotated[
+        Path, typer.Argument(metavar="PATH", parser=_path, help="The folder of the collection.", show_default=False)
+    ],
+) -> None:
+    """Make the search index of a large collection in a folder; nobody can have it open meanwhile."""
+    from jclip_connectors.edge_optimize import optimize_collection
+
+    done = optimize_collection(collection)
+    terminal.say(f"{done.records} records, " + ("optimised" if done.changed else "nothing to do"))
 
 
 @app.command()
@@ -242,17 +277,26 @@ def verify(
         raise typer.Exit(_FAILED)
 
 
+def _url(collection: Path | None, store: str | None) -> str:
+    if (collection is None) == (store is None):
+        raise EmbedInputError("name the collection with one of --collection PATH and --store URL")
+    return edge_url(collection) if collection is not None else str(store)
+
+
 def _configuration(
-    folder: Path, *, model: str | None = None, dimensions: int | None = None, tiles: int | None = None
+    fingerprint: Fingerprint | None,
+    *,
+    model: str | None = None,
+    dimensions: int | None = None,
+    tiles: int | None = None,
 ) -> EmbeddingConfig:
     """Options beat the collection's own configuration, and that, or for a new one the environment, beats defaults.
 
     A collection cannot have another configuration than its own: options that say so are refused when it is opened.
     """
     config = EmbeddingConfig.from_env()
-    sidecar = read_sidecar(folder) if folder.is_dir() else None
-    if sidecar is not None:
-        config = EmbeddingConfig.from_fingerprint(sidecar.fingerprint, model=model)
+    if fingerprint is not None:
+        config = EmbeddingConfig.from_fingerprint(fingerprint, model=model)
     given: dict[str, Any] = {
         "model": model,
         "dimensions": dimensions,
@@ -261,23 +305,23 @@ def _configuration(
     return dataclasses.replace(config, **{name: value for name, value in given.items() if value is not None})
 
 
-@contextmanager
-def _opened(
-    folder: Path, config: EmbeddingConfig, *, device: str | None, batch_size: int = 64
-) -> Iterator[tuple[MultimodalCollection, "QdrantEdgeStore"]]:
+def _open(
+    place: Place, config: EmbeddingConfig, *, device: str | None, batch_size: int = 64
+) -> tuple[MultimodalCollection, VectorStore]:
     from jclip_connectors.local_embedder import LocalEmbedder
-    from jclip_connectors.qdrant_edge_store import QdrantEdgeStore
 
     # The model first: where it cannot be loaded, no collection is made for it.
     embedder = LocalEmbedder(config, device=device)
-    with QdrantEdgeStore.open(folder, config) as store:
-        yield MultimodalCollection(embedder, store, batch_size=batch_size), store
+    records = place.open(config, embedder.dimensions)
+    return MultimodalCollection(embedder, records, batch_size=batch_size), records
 
 
 def _check_parent(path: Path | None) -> None:
     """Refuse a file that could not be written, before the work whose result it is to hold."""
     if path is not None and not path.parent.is_dir():
         raise EmbedInputError(f"{str(path)!r} cannot be written: there is no folder {str(path.parent)!r}")
+    if path is not None and path.exists() and not path.is_file():
+        raise EmbedInputError(f"{str(path)!r} cannot be written: it is a folder, a device or a pipe; name a file")
 
 
 def _parse_where(where: str | None) -> Filter | None:

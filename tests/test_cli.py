@@ -223,8 +223,8 @@ def test_a_model_in_a_folder_is_named_again_to_search(tmp_path, photos):
     [
         EmbeddingConfig(),
         EmbeddingConfig(model="nano", tiling=Tiling(max_tiles=5)),
-        EmbeddingConfig(model="jinaai/jina-clip-v1", revision="abc", dimensions=7, max_tokens=9),
-        EmbeddingConfig(model="a/b", normalize=False, resize_mode="squash", exif_orientation=True),
+        EmbeddingConfig(model="jinaai/jina-clip-v1", revision="0" * 40, dimensions=7, max_tokens=9),
+        EmbeddingConfig(model="a/b", revision="0" * 40, normalize=False, resize_mode="squash", exif_orientation=True),
     ],
 )
 def test_a_fingerprint_gives_a_configuration_with_that_fingerprint(config):
@@ -333,7 +333,8 @@ def test_a_missing_package_is_named_with_what_installs_it(tmp_path, command):
     run = [sys.executable, "-c", code, *command.format(tmp_path / "new").split()]
     done = subprocess.run(run, capture_output=True, text=True, check=False)  # noqa: S603 (ourselves)
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1] == "error: torch is not installed: pip install 'jclip-connectors[local]'"
+    message = done.stderr.splitlines()[-1]
+    assert message.startswith("error: torch is not installed: pip install 'jclip-connectors[local]'; the extra 'all'")
     assert "Traceback" not in done.stderr
 
 

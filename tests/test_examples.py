@@ -1,0 +1,82 @@
+"""The examples, each run as a program, on what tests/doubles has in the place of a service."""
+
+import importlib
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.doubles.pinecone_server import KEY, PineconeDouble
+from tests.doubles.qdrant_server import QdrantServer
+from tests.doubles.weaviate_server import WeaviateDouble
+
+ROOT = Path(__file__).parents[1]
+FOUND = re.compile(
+    r"a yellow star\n(  0\.016  (image  yellow-star\.png|text   ein großer gelber Stern oben links)\n){2}(.*\n){2}"
+    r"\[a picture of a red circle\]\n  0\.\d{3}  image  red-circle\.png\n(  -?0\.\d{3}  image  .*\n){2}"
+    r"a blue square, from 2019 on\n  0\.\d{3}  image  blue-square\.png\n(  -?0\.\d{3}  image  .*\n){2}"
+)
+
+
+def example(name, **variables):
+    """Run an example; what it prints. Nothing it needs is in this process's environment."""
+    kept = {key: os.environ[key] for key in ("PATH", "HOME", "OMP_NUM_THREADS") if key in os.environ}
+    offline = {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error", "HF_HUB_OFFLINE": "1"}
+    environment = {**kept, **offline, **variables}
+    command = [sys.executable, str(ROOT / "examples" / name)]
+    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603 (ours)
+    assert run.returncode == 0, run.stderr
+    assert run.stderr == ""
+    return run.stdout
+
+
+def test_qdrant_embeds_pictures_and_texts():
+    assert re.fullmatch(
+        r"a yellow star\n  0\.\d{3}  yellow-star\.png\n(  -?0\.\d{3}  .*\.png\n){2}"
+        r"ein blaues Quadrat\n  0\.\d{3}  blue-square\.png\n(  -?0\.\d{3}  .*\.png\n){2}",
+        example("qdrant_inference.py"),
+    )
+
+
+def test_qdrant_finds_pictures_and_texts_in_memory():
+    known = "error,ignore:Payload indexes have no effect in the local Qdrant"
+    assert FOUND.fullmatch(example("qdrant_search.py", PYTHONWARNINGS=known))
+
+
+def test_qdrant_finds_pictures_and_texts_on_a_server():
+    known = "error,ignore:Failed to obtain server version"  # the double has none
+    with QdrantServer() as server:
+        place = {"QDRANT_URL": server.url, "PYTHONWARNINGS": known}
+        first, second = (example("qdrant_search.py", **place) for _ in range(2))
+    assert FOUND.fullmatch(first)
+    assert first == second  # adding again changes nothing
+
+
+def test_weaviate_finds_pictures_and_texts():
+    with WeaviateDouble() as server:
+        place = {"WEAVIATE_URL": f"http://127.0.0.1:{server.http_port}", "WEAVIATE_GRPC_PORT": str(server.grpc_port)}
+        first, second = (example("weaviate_search.py", **place) for _ in range(2))
+    assert server.surprises == []
+    assert FOUND.fullmatch(first)
+    assert first == second
+
+
+def test_pinecone_finds_pictures_and_texts_that_become_visible_later():
+    with PineconeDouble(delay_s=1.5) as server:
+        place = {"PINECONE_CONTROLLER_HOST": server.url, "PINECONE_API_KEY": KEY, "PINECONE_INDEX": "shapes"}
+        first, second = (example("pinecone_search.py", **place) for _ in range(2))
+    assert server.surprises == []
+    assert FOUND.fullmatch(first)
+    assert first == second
+
+
+def test_the_databases_of_compose_are_pinned_and_reachable_from_this_machine_only():
+    yaml = importlib.import_module("yaml")  # of huggingface-hub, and without types
+    services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
+    assert sorted(services) == ["qdrant", "weaviate"]
+    for service in services.values():
+        assert re.fullmatch(r"\w+/\w+:v?\d+\.\d+\.\d+", service["image"])
+        assert all(port.startswith("127.0.0.1:") for port in service["ports"])
+        assert service["healthcheck"]["test"][0] == "CMD"
+    assert services["weaviate"]["environment"]["AUTHENTICATION_ANONYMOUS_ACCESS_ENABLED"] == "true"
