@@ -1,0 +1,45 @@
+"""An image as it is sent: the file's own content, or a PNG of what the local encoder would see."""
+
+import base64
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from core_encoder.image_input import load_image
+from jclip_connectors.port import ImageSource
+
+_SENT_AS_THEY_ARE = frozenset({"JPEG", "PNG", "WEBP"})
+
+
+def content_of(source: ImageSource, image: Image.Image) -> bytes:
+    """The file as it is where every reader sees this very picture in it, else a PNG of the picture.
+
+    Readers differ about EXIF orientation, transparency, palettes and other colour spaces: such an image `load_image`
+    has turned or converted, which leaves it without a `format`, or would turn if it were asked to.
+    """
+    if isinstance(source, Image.Image | np.ndarray) or image.format not in _SENT_AS_THEY_ARE:
+        return png_of(image)
+    if load_image(image, index=0, exif_orientation=True) is not image:
+        return png_of(image)
+    if isinstance(source, str) and source[:5].lower() == "data:":
+        return base64.b64decode("".join(source.partition(",")[2].split()))
+    if isinstance(source, str | os.PathLike):
+        return Path(source).read_bytes() if _is_file(source) else base64.b64decode("".join(str(source).split()))
+    return bytes(source)
+
+
+def _is_file(source: str | os.PathLike[str]) -> bool:
+    try:
+        return Path(source).is_file()
+    except (OSError, ValueError):  # base64 is too long for a name
+        return False
+
+
+def png_of(image: Image.Image) -> bytes:
+    """A PNG of the pixels alone: no EXIF, no colour profile, no comment."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.asarray(image)).save(buffer, "PNG")
+    return buffer.getvalue()
