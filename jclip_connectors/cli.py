@@ -6,6 +6,7 @@ Results go to stdout, everything else to stderr. Neither torch nor the store is 
 
 import dataclasses
 import json
+import os
 import sys
 import time
 import warnings
@@ -241,6 +242,30 @@ def optimize(
 
     done = optimize_collection(collection)
     terminal.say(f"{done.records} records, " + ("optimised" if done.changed else "nothing to do"))
+
+
+@app.command()
+def serve(
+    *,
+    model: Annotated[str | None, typer.Option(help="A hub id, a folder with a model, or 'nano'.")] = None,
+    dimensions: Annotated[int | None, typer.Option(min=1, help="Of requests that do not say it.")] = None,
+    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 8080,
+    api_keys: Annotated[
+        Path | None, typer.Option("--api-keys", metavar="FILE", parser=_path, help="Accepted API keys, one a line.")
+    ] = None,
+    name: Annotated[list[str] | None, typer.Option(help="Another name that clients may call the model.")] = None,
+    device: _DeviceOption = None,
+) -> None:
+    """Serve a model as `/v1/embeddings`; keys are also read from JCLIP_SERVER_API_KEYS, separated by commas."""
+    from jclip_connectors.server.api_keys import read_api_keys
+    from jclip_connectors.server.app import serve as run_server
+
+    keys = read_api_keys(os.environ, file=api_keys)
+    if not keys:
+        terminal.say("there are no API keys: whoever reaches this address may use the model", style="yellow")
+    config = _configuration(None, model=model, dimensions=dimensions)
+    run_server(config, host=host, port=port, api_keys=keys, device=device, names=name if name is not None else ())
 
 
 @app.command()

@@ -3,10 +3,13 @@
 import dataclasses
 import json
 import re
+import socket
 import subprocess
 import sys
+import time
 import warnings
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
@@ -19,6 +22,7 @@ from core_encoder.tiling import Tiling
 from jclip_connectors import cli, demo, terminal
 from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.indexing import BadFile
+from jclip_connectors.local_embedder import LocalEmbedder
 from jclip_connectors.port import SearchHit
 from jclip_connectors.qdrant_edge_store import QdrantEdgeStore
 from tests.checkpoints import write_v2
@@ -421,3 +425,36 @@ def test_markup_in_a_name_is_not_interpreted(tmp_path):
     Image.new("RGB", (9, 9)).save(tmp_path / "[red]a" / "[bold]b.png")
     jclip("index", tmp_path, "--collection", tmp_path / "c", "--model", "nano")
     assert str(tmp_path / "[red]a" / "[bold]b.png") in jclip("search", "[x]", "--collection", tmp_path / "c")[0]
+
+
+def test_a_model_is_served_to_those_who_have_a_key(tmp_path):
+    (tmp_path / "keys").write_text("one-of-the-keys\n")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "jclip_connectors.cli", "serve", "--model", "nano", "--port", str(port)]
+    server = subprocess.Popen([*command, "--api-keys", str(tmp_path / "keys")], stderr=subprocess.DEVNULL)  # noqa: S603 (ourselves)
+    try:
+        url, give_up = f"http://127.0.0.1:{port}", time.monotonic() + 60
+        with httpx.Client(base_url=url) as client:
+            while True:
+                try:
+                    assert client.get("/ready").status_code == 200
+                    break
+                except httpx.TransportError:
+                    assert time.monotonic() < give_up
+                    time.sleep(0.1)
+            body = {"model": "nano", "input": ["a red circle"], "dimensions": 64}
+            assert client.post("/v1/embeddings", json=body).status_code == 401
+            answer = client.post("/v1/embeddings", json=body, headers={"Authorization": "Bearer one-of-the-keys"})
+        expected = LocalEmbedder(EmbeddingConfig(model="nano", dimensions=64)).embed_texts(["a red circle"])
+        np.testing.assert_allclose(answer.json()["data"][0]["embedding"], expected[0], atol=2e-6)
+    finally:
+        server.terminate()
+        assert server.wait(timeout=30) in (0, -15)
+    assert "holds no API key" in refusal("serve", "--api-keys", _empty(tmp_path))
+
+
+def _empty(folder):
+    (folder / "empty").write_text("")
+    return folder / "empty"

@@ -1,0 +1,90 @@
+"""Reading bodies of requests, with limits that hold while they arrive."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from starlette.requests import ClientDisconnect, Request
+
+from jclip_connectors.server.limits import ServerLimits
+from jclip_connectors.server.requests import RequestError
+
+_RETRY_S = 5
+
+
+class Bodies:
+    """The bodies that are in memory, all together within one limit."""
+
+    def __init__(self, limits: ServerLimits) -> None:
+        """Hold nothing yet."""
+        self._limits = limits
+        self._held_bytes = 0
+
+    @contextmanager
+    def open(self) -> Iterator["Body"]:
+        """Give a body to read; what it holds counts until the block ends."""
+        body = Body(self)
+        try:
+            yield body
+        finally:
+            self._held_bytes -= body.num_bytes
+
+    async def fill(self, body: "Body", request: Request) -> None:
+        """Read the whole body of a request.
+
+        Raises:
+            RequestError: 413 too large, 408 too slow, 400 cut off, 503 while other bodies fill the memory.
+        """
+        allowed = self._limits.max_body_bytes
+        length = request.headers.get("content-length", "")
+        if length.isascii() and length.isdigit() and int(length[:18]) > allowed:
+            raise _too_large(allowed)
+        try:
+            async with asyncio.timeout(self._limits.body_timeout_s):
+                async for chunk in request.stream():
+                    self._add(body, chunk, allowed)
+        except TimeoutError:
+            raise RequestError(
+                f"the body did not arrive within {self._limits.body_timeout_s} s", status=408, code="INPUT_TIMEOUT"
+            ) from None
+        except ClientDisconnect:
+            raise RequestError("the body was cut off", status=400) from None
+
+    def _add(self, body: "Body", chunk: bytes, allowed: int) -> None:
+        if body.num_bytes + len(chunk) > allowed:
+            raise _too_large(allowed)
+        if self._held_bytes + len(chunk) > self._limits.max_buffered_bytes:
+            raise RequestError(
+                "too many large requests at once: try again later",
+                status=503,
+                code="SERVICE_UNAVAILABLE",
+                retry_after_s=_RETRY_S,
+            )
+        body.num_bytes += len(chunk)
+        self._held_bytes += len(chunk)
+        body.chunks.append(chunk)
+
+
+class Body:
+    """The body of one request, as far as it has arrived."""
+
+    def __init__(self, bodies: Bodies) -> None:
+        """Hold nothing yet."""
+        self._bodies = bodies
+        self.chunks: list[bytes] = []
+        self.num_bytes = 0
+
+    async def read(self, request: Request) -> bytes:
+        """Read it all; errors as for `Bodies.fill`."""
+        await self._bodies.fill(self, request)
+        content = b"".join(self.chunks)
+        self.chunks.clear()
+        return content
+
+
+def _too_large(allowed: int) -> RequestError:
+    return RequestError(
+        f"the body has more than the {allowed} bytes that are allowed: send several requests",
+        status=413,
+        code="INPUT_TOO_LARGE",
+    )

@@ -1,0 +1,42 @@
+"""What one request may cost."""
+
+from dataclasses import dataclass, fields
+
+from core_encoder.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerLimits:
+    """What a client may ask for, and how much may wait.
+
+    Attributes:
+        max_body_bytes: of one request.
+        max_buffered_bytes: of all the requests that are being read or prepared.
+        max_items: of one request.
+        max_text_chars: of one text; tokenizing more would take long, whatever is kept of it.
+        max_request_chars: of all texts of one request; a thread that tokenizes them is not there for others.
+        max_image_bytes: of one encoded image.
+        max_pixels: of one image; each thread that decodes holds one at a time, 4 bytes a pixel.
+        max_waiting_tokens: of work that waits for the model; more is refused until it is less.
+        body_timeout_s: for a whole body to arrive.
+
+    Raises:
+        ConfigError: a limit is not a positive integer.
+    """
+
+    max_body_bytes: int = 64 * 2**20
+    max_buffered_bytes: int = 512 * 2**20
+    max_items: int = 2048
+    max_text_chars: int = 2**18
+    max_request_chars: int = 2**22
+    max_image_bytes: int = 8 * 2**20
+    max_pixels: int = 2**26
+    max_waiting_tokens: int = 2**18
+    body_timeout_s: int = 60
+
+    def __post_init__(self) -> None:
+        """Refuse what could switch a limit off by accident."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise ConfigError(f"`{field.name}` must be an integer from 1 up, not {value!r}")

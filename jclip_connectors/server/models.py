@@ -1,0 +1,51 @@
+"""`GET /v1/models`, in the hosted API's words and with the fields of OpenAI's."""
+
+from typing import Any
+
+from jclip_connectors.server.requests import RequestError
+from jclip_connectors.server.service import LoadedModel
+
+_OWNERS = ("jina-ai/", "jinaai/")  # that clients put before a name
+
+
+def list_models(model: LoadedModel) -> dict[str, Any]:
+    """Describe the one model that is served."""
+    return {"object": "list", "data": [_describe(model)]}
+
+
+def model_info(model: LoadedModel, model_id: str) -> dict[str, Any]:
+    """Describe a model by any of its names.
+
+    Raises:
+        RequestError: 404, it is not served here.
+    """
+    names = {model_id, *(model_id.removeprefix(owner) for owner in _OWNERS)}
+    if not names & set(model.names):
+        raise RequestError(
+            f"there is no such model here: it is {model.names[0]!r} that is served",
+            status=404,
+            code="RESOURCE_NOT_FOUND",
+        )
+    return _describe(model)
+
+
+def _describe(model: LoadedModel) -> dict[str, Any]:
+    free = ("prompt", "completion", "image", "request", "input_cache_read", "input_cache_write")
+    return {
+        "id": model.names[0],
+        "object": "model",
+        "owned_by": "local",
+        "hugging_face_id": model.hub_id,
+        "name": model.names[0],
+        "created": 0,
+        "description": "Embeds texts and images into one space.",
+        "input_modalities": ["text", "image"],
+        "output_modalities": ["embeddings"],
+        "quantization": "",
+        "context_length": model.encoder.max_tokens,
+        "max_output_length": model.encoder.embedding_dim,
+        "pricing": dict.fromkeys(free, "0"),
+        "supported_sampling_parameters": [],
+        "supported_features": [],
+        "datacenters": [],
+    }

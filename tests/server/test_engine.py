@@ -1,0 +1,135 @@
+"""Requests that come at the same time: they share batches, take turns, give up, and are finished at the end."""
+
+import dataclasses
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import numpy as np
+import pytest
+
+from jclip_connectors.config import EmbeddingConfig
+from jclip_connectors.server.app import load_served_model
+from jclip_connectors.server.limits import ServerLimits
+from tests.checkpoints import V2_TINY
+from tests.server.harness import DATA_URI, HeldEncoder, Server, in_background, wait_until
+
+
+@pytest.fixture
+def held(model):
+    return HeldEncoder(model.encoder)
+
+
+@pytest.fixture
+def held_model(model, held):
+    yield dataclasses.replace(model, encoder=held)
+    held.gate.set()
+
+
+def test_requests_that_wait_share_one_batch(held_model, held):
+    with Server(held_model) as server:
+        with in_background(server.post, "first") as first:
+            wait_until(lambda: held.batches == [("text", 1)])
+            with in_background(server.post, ["a", "b"], count=5) as others:
+                wait_until(lambda: server.engine.waiting_tokens >= 30)
+                held.gate.set()
+        assert [answer.status_code for answer in first + others] == [200] * 6
+        assert held.batches == [("text", 1), ("text", 10)]
+
+
+def test_a_batch_stays_within_its_tokens(held_model, held):
+    with Server(held_model, batch_tokens=12) as server:
+        held.gate.set()
+        server.post(["a star"] * 9)
+        cost = held.count_tokens(["a star"])[0]
+        assert {count for _, count in held.batches} == {12 // cost}
+
+
+def test_a_text_does_not_wait_for_all_the_images_before_it(held_model, held):
+    with Server(held_model, batch_tokens=60) as server:
+        with in_background(server.post, [DATA_URI] * 10) as images:
+            wait_until(lambda: len(held.batches) == 1 and server.engine.waiting_tokens > 0)
+            waiting = server.engine.waiting_tokens
+            with in_background(server.post, "a star") as texts:
+                wait_until(lambda: server.engine.waiting_tokens > waiting)
+                held.gate.set()
+        assert [answer.status_code for answer in images + texts] == [200, 200]
+        assert [kind for kind, _ in held.batches[:3]] == ["image", "text", "image"]
+
+
+def test_many_clients_at_once_each_get_their_own_vectors(model):
+    texts = [f"{colour} {shape} {n}" for colour in ("red", "blue") for shape in ("star", "circle") for n in range(15)]
+    expected = model.encoder.encode_text(texts)
+    with Server(model) as server, ThreadPoolExecutor(16) as clients:
+        vectors = list(clients.map(lambda text: server.vectors(text)[0], texts))
+    assert np.abs(np.array(vectors) - expected).max() <= 1e-6
+
+
+def test_what_the_encoder_refuses_in_a_batch_is_refused_alone_and_by_its_own_index(held_model, held):
+    held.refused = "bad"
+    with Server(held_model) as server:
+        with in_background(server.post, "first"):
+            wait_until(lambda: len(held.batches) == 1)
+            with (
+                in_background(server.post, ["a", "b", "c"]) as good,
+                in_background(server.post, ["a star", "bad"]) as bad,
+            ):
+                wait_until(lambda: sum(len(queue) for queue in server.engine._queues.values()) == 5)
+                held.gate.set()
+        assert held.batches[1] == ("text", 5)
+        assert good[0].status_code == 200
+        assert (bad[0].status_code, bad[0].json()["detail"]) == (400, "item 1: this text is refused")
+
+
+def test_a_query_that_only_its_prefix_makes_too_long_is_refused_or_cut():
+    text = "star " * 12
+    tiny = load_served_model(EmbeddingConfig(model=str(V2_TINY)), device="cpu")[0]
+    config = EmbeddingConfig(model=str(V2_TINY), max_tokens=tiny.encoder.count_tokens([text])[0])
+    with Server(tiny, config=config) as server:
+        options = {"model": V2_TINY.name, "task": "retrieval.query"}
+        refused = server.post(["a", text], **options)
+        assert (refused.status_code, refused.json()["code"]) == (400, "INPUT_TOKEN_LIMIT_EXCEEDED")
+        assert refused.json()["detail"].startswith("item 1")
+        assert server.post(["a", text], truncate=True, **options).status_code == 200
+
+
+def test_a_full_queue_is_answered_with_when_to_come_back(held_model, held):
+    with Server(held_model, limits=ServerLimits(max_waiting_tokens=5)) as server:
+        with in_background(server.post, "first") as first:
+            wait_until(lambda: len(held.batches) == 1)
+            with in_background(server.post, ["a star"] * 5) as second:
+                wait_until(lambda: server.engine.waiting_tokens > 5)
+                refused = server.post("too many")
+                probe = server.client.get("/ready")
+                held.gate.set()
+        assert (refused.status_code, refused.json()["code"]) == (429, "RATE_CONCURRENCY_LIMIT_EXCEEDED")
+        assert 1 <= int(refused.headers["Retry-After"]) <= 60
+        assert probe.status_code == 503
+        assert [answer.status_code for answer in first + second] == [200, 200]
+        assert server.post("and now").status_code == 200
+
+
+def test_a_client_that_goes_frees_its_places(held_model, held):
+    with Server(held_model) as server:
+        with in_background(server.post, "first") as first:
+            wait_until(lambda: len(held.batches) == 1)
+            with pytest.raises(httpx.ReadTimeout):
+                httpx.post(
+                    f"{server.url}/v1/embeddings",
+                    json={"model": "nano", "input": ["gone"] * 5},
+                    timeout=0.5,
+                    trust_env=False,
+                )
+            wait_until(lambda: server.engine.waiting_tokens == 0)
+            held.gate.set()
+        assert first[0].status_code == 200
+        assert held.batches == [("text", 1)]
+
+
+def test_stopping_finishes_what_was_accepted(held_model, held):
+    with Server(held_model) as server:
+        with in_background(server.post, ["a star", DATA_URI], count=6) as answers:
+            wait_until(lambda: len(held.batches) == 1)
+            wait_until(lambda: sum(len(queue) for queue in server.engine._queues.values()) >= 6)
+            server.stop()
+            held.gate.set()
+        assert [answer.status_code for answer in answers] == [200] * 6

@@ -1,0 +1,58 @@
+"""`serve` in a process of its own, and how it stops."""
+
+import signal
+import socket
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+
+import httpx
+import pytest
+
+from tests.server.harness import wait_until
+
+SERVE = """
+import sys
+from jclip_connectors.config import EmbeddingConfig
+from jclip_connectors.server.app import serve
+serve(EmbeddingConfig(model="nano"), port=int(sys.argv[1]), api_keys=["a-key"], device="cpu")
+"""
+
+
+@pytest.fixture
+def process():
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-c", SERVE, str(port)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:  # noqa: S603 (this interpreter)
+        yield running, f"http://127.0.0.1:{port}"
+        running.kill()
+
+
+def is_ready(url):
+    try:
+        return httpx.get(f"{url}/ready", trust_env=False).status_code == 200
+    except httpx.ConnectError:
+        return False
+
+
+def test_a_server_that_is_told_to_stop_answers_what_it_accepted(process):
+    running, url = process
+    wait_until(lambda: is_ready(url), seconds=60)
+    headers = {"Authorization": "Bearer a-key"}
+    with httpx.Client(base_url=url, headers=headers, timeout=60, trust_env=False) as client:
+
+        def embed(count):
+            request = {"model": "nano", "input": ["a red circle above a blue star"] * count}
+            return client.post("/v1/embeddings", json=request)
+
+        assert embed(1).status_code == 200
+        with ThreadPoolExecutor(4) as clients:
+            answers = [clients.submit(embed, 1000) for _ in range(4)]
+            wait_until(lambda: any(answer.done() for answer in answers))  # so that all have been accepted
+            running.send_signal(signal.SIGTERM)
+            assert [len(answer.result().json()["data"]) for answer in answers] == [1000] * 4
+    assert running.wait(30) in (0, -signal.SIGTERM)
+    log = running.stderr.read()
+    assert "Traceback" not in log
+    assert "a-key" not in log
