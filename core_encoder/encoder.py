@@ -35,7 +35,8 @@ _TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 65536}
 class JinaClipEncoder:
     """Texts and images in, rows of one shared space out; `load` makes one.
 
-    An encoder holds no state that a call changes, so several threads may share it.
+    An encoder holds no state that a call changes, so several threads may share it. Its parts, `model`, `tokenizer` and
+    `preprocessing`, are there for hosts that move or prepare for them.
     """
 
     def __init__(
@@ -59,9 +60,9 @@ class JinaClipEncoder:
                 f"{model.config.vision.image_size} px"
             )
         model.text.backend = backend
-        self._model = model
-        self._tokenizer = tokenizer
-        self._preprocessing = preprocessing
+        self.model = model
+        self.tokenizer = tokenizer
+        self.preprocessing = preprocessing
         self.name = name
         self.device = model.logit_scale.device
         self._dtype = model.logit_scale.dtype
@@ -108,12 +109,12 @@ class JinaClipEncoder:
     @property
     def embedding_dim(self) -> int:
         """Length E of a full vector."""
-        return self._model.config.embedding_dim
+        return self.model.config.embedding_dim
 
     @property
     def image_size(self) -> int:
         """Side of the square that the image tower sees, and of a tile, in pixels."""
-        return self._preprocessing.size
+        return self.preprocessing.size
 
     @property
     def max_tokens(self) -> int:
@@ -123,12 +124,12 @@ class JinaClipEncoder:
     @property
     def matryoshka_dims(self) -> tuple[int, ...]:
         """Lengths that the model was trained to be cut to; empty where it was not."""
-        return self._model.config.matryoshka_dims
+        return self.model.config.matryoshka_dims
 
     @property
     def query_task(self) -> str | None:
         """The `task` for search queries, or `None` where the model has none."""
-        return QUERY_TASK if QUERY_TASK in self._model.config.text.task_instructions else None
+        return QUERY_TASK if QUERY_TASK in self.model.config.text.task_instructions else None
 
     @property
     def license(self) -> str | None:
@@ -139,7 +140,7 @@ class JinaClipEncoder:
     @property
     def attention_backend(self) -> Backend:
         """How the text tower computes attention."""
-        return self._model.text.backend
+        return self.model.text.backend
 
     @property
     def precision(self) -> str:
@@ -193,7 +194,7 @@ class JinaClipEncoder:
         done, too_long = 0, 0
         for start in range(0, len(items), _WINDOW_TEXTS):
             window = items[start : start + _WINDOW_TEXTS]
-            tokenized = self._tokenizer.encode(window, max_tokens=limit, prefix=prefix, first_index=start)
+            tokenized = self.tokenizer.encode(window, max_tokens=limit, prefix=prefix, first_index=start)
             long = [i for i, text in enumerate(tokenized, start=start) if text.num_tokens > limit]
             if long and overflow == "error":
                 raise TextTooLongError(
@@ -250,7 +251,7 @@ class JinaClipEncoder:
 
         def pixels(index: int) -> NDArray[np.float32]:
             image = load_image(items[index], index=index, exif_orientation=exif_orientation)
-            return preprocess_batch([image], self._preprocessing, resize_mode)  # (1, 3, S, S)
+            return preprocess_batch([image], self.preprocessing, resize_mode)  # (1, 3, S, S)
 
         rows = [rows for _, rows in self._image_features(len(items), pixels, failed, progress)]
         features = np.concatenate([np.empty((0, self.embedding_dim), np.float32), *rows])
@@ -297,7 +298,7 @@ class JinaClipEncoder:
         def pixels(index: int) -> NDArray[np.float32]:
             image = load_image(items[index], index=index, exif_orientation=exif_orientation)
             tiles, boxes[index] = cut_tiles(image, size=self.image_size, tiling=layout)
-            return preprocess_batch(tiles, self._preprocessing, resize_mode)  # (T, 3, S, S)
+            return preprocess_batch(tiles, self.preprocessing, resize_mode)  # (T, 3, S, S)
 
         return [
             TileEmbeddings(self._finish(vectors, truncate_dim, normalize=normalize), boxes[index])
@@ -310,7 +311,7 @@ class JinaClipEncoder:
         Raises:
             InputError: an item is not a str.
         """
-        return [text.num_tokens for text in self._tokenizer.encode(as_list(texts, "texts"), max_tokens=None)]
+        return [text.num_tokens for text in self.tokenizer.encode(as_list(texts, "texts"), max_tokens=None)]
 
     @property
     def _tokens_per_batch(self) -> int:
@@ -318,9 +319,9 @@ class JinaClipEncoder:
 
     def _text_features(self, rows: list[list[int]]) -> NDArray[np.float32]:
         """Token ids of B texts -> (B, E) raw features."""
-        packed = pack(rows, pad_token_id=self._model.config.text.pad_token_id)
+        packed = pack(rows, pad_token_id=self.model.config.text.pad_token_id)
         with torch.inference_mode():
-            features = self._model.text(packed.input_ids.to(self.device), packed.lengths, packed.positions)
+            features = self.model.text(packed.input_ids.to(self.device), packed.lengths, packed.positions)
             return np.asarray(features.cpu().numpy())
 
     def _image_features(
@@ -331,7 +332,7 @@ class JinaClipEncoder:
         progress: Progress | None,
     ) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """Yield position and (T, E) raw features of each image; pictures of several images share batches."""
-        tokens = 1 + self._model.config.vision.grid**2
+        tokens = 1 + self.model.config.vision.grid**2
         size = max(1, self._tokens_per_batch // tokens)
         for done, batch in picture_batches(count, pixels, size=size, failed=failed):
             if batch:
@@ -345,7 +346,7 @@ class JinaClipEncoder:
         """(B, 3, S, S) -> (B, E) raw features, `batch` pictures at a time."""
         with torch.inference_mode():
             parts = [
-                self._model.vision(torch.from_numpy(pixels[start : start + batch]).to(self.device, self._dtype)).cpu()
+                self.model.vision(torch.from_numpy(pixels[start : start + batch]).to(self.device, self._dtype)).cpu()
                 for start in range(0, len(pixels), batch)
             ]
             return np.asarray(torch.cat(parts).numpy())
@@ -353,7 +354,7 @@ class JinaClipEncoder:
     def _prefix(self, task: str | None) -> str:
         if task is None:
             return ""
-        instructions = self._model.config.text.task_instructions
+        instructions = self.model.config.text.task_instructions
         if not instructions:
             warnings.warn(f"{self.name!r} has no tasks: `task` {task!r} is ignored", category=UserWarning, stacklevel=3)
             return ""
@@ -367,7 +368,7 @@ class JinaClipEncoder:
         given: object = max_tokens  # whatever the caller has
         if not isinstance(given, int) or isinstance(given, bool) or not 0 < given <= self.max_tokens:
             raise ConfigError(f"`max_tokens` is {max_tokens!r}: an int in 1..{self.max_tokens} is needed")
-        self._tokenizer.check_max_tokens(max_tokens)
+        self.tokenizer.check_max_tokens(max_tokens)
         return max_tokens
 
     def _check_dim(self, truncate_dim: int | None) -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn, Self
+from typing import NoReturn, Self
 
 from jclip_connectors.port import MissingDependencyError
 
@@ -11,18 +11,11 @@ try:
     from torch import Tensor, nn
 
     from core_encoder.attention import AttentionChoice, choose_backend
-    from core_encoder.checkpoint import find_checkpoint, load_model
-    from core_encoder.config import read_config, read_json
-    from core_encoder.device import PRECISIONS, Precision, resolve_device
+    from core_encoder.device import PRECISIONS, Precision
     from core_encoder.encoder import JinaClipEncoder
     from core_encoder.errors import ConfigError
-    from core_encoder.image_preprocess import PreprocessConfig
-    from core_encoder.tokenization import TextTokenizer
 except ModuleNotFoundError as error:
     raise MissingDependencyError(str(error.name), extra="local") from error
-
-if TYPE_CHECKING:
-    from core_encoder.model import JinaClip
 
 
 class EncoderModule(nn.Module):
@@ -31,22 +24,12 @@ class EncoderModule(nn.Module):
     The weights are there once: the encoder computes with the same parameters that the host moves.
     """
 
-    def __init__(
-        self,
-        towers: "JinaClip",
-        tokenizer: TextTokenizer,
-        preprocessing: PreprocessConfig,
-        *,
-        name: str,
-        attention: AttentionChoice = "auto",
-    ) -> None:
-        """Put the parts together; `load` is the usual way."""
+    def __init__(self, encoder: JinaClipEncoder, *, attention: AttentionChoice = "auto") -> None:
+        """Take over an encoder's parts; `load` is the usual way."""
         super().__init__()
-        self.towers = towers
-        self._parts = (tokenizer, preprocessing)
-        self._name = name
+        self.towers = encoder.model
         self._attention: AttentionChoice = attention
-        self.encoder = self._make_encoder()
+        self.encoder = encoder
         self.eval()
 
     @classmethod
@@ -61,17 +44,15 @@ class EncoderModule(nn.Module):
         local_files_only: bool = False,
     ) -> Self:
         """Load a checkpoint as `JinaClipEncoder.load` does, with the same arguments and errors."""
-        place, dtype = resolve_device(device, precision)
-        folder = find_checkpoint(source, revision=revision, local_files_only=local_files_only)
-        config = read_config(folder)
-        choose_backend(attention, place, dtype, biased=config.text.position == "alibi")  # refuse before loading
-        return cls(
-            load_model(folder, config, device=place, dtype=dtype),
-            TextTokenizer.load(folder, vocab_size=config.text.vocab_size),
-            PreprocessConfig.from_json(read_json(folder / "preprocessor_config.json")),
-            name=str(source),
+        encoder = JinaClipEncoder.load(
+            source,
+            revision=revision,
+            device=device,
+            precision=precision,
             attention=attention,
+            local_files_only=local_files_only,
         )
+        return cls(encoder, attention=attention)
 
     def forward(self) -> NoReturn:
         """Refuse: a host calls `encoder` or `towers`."""
@@ -99,11 +80,10 @@ class EncoderModule(nn.Module):
         if probe.dtype not in PRECISIONS:
             raise ConfigError(f"{probe.dtype} is not supported: choose one of {sorted(map(str, PRECISIONS))}")
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        self.encoder = self._make_encoder()
-        return self
-
-    def _make_encoder(self) -> JinaClipEncoder:
-        scale = self.towers.logit_scale
-        biased = self.towers.config.text.position == "alibi"
+        scale, biased = self.towers.logit_scale, self.towers.config.text.position == "alibi"
         backend = choose_backend(self._attention, scale.device, scale.dtype, biased=biased)
-        return JinaClipEncoder(self.towers, *self._parts, name=self._name, backend=backend)
+        before = self.encoder
+        self.encoder = JinaClipEncoder(
+            self.towers, before.tokenizer, before.preprocessing, name=before.name, backend=backend
+        )
+        return self

@@ -280,7 +280,7 @@ def _policy(attempts: int) -> dict[str, Any]:
     return {
         "retry": tenacity.retry_if_exception(_worth_another_try),
         "stop": tenacity.stop_after_attempt(attempts),
-        "wait": _wait_s,
+        "wait": wait_s,
         "reraise": True,
     }
 
@@ -289,7 +289,8 @@ def _worth_another_try(error: BaseException) -> bool:
     return isinstance(error, StoreUnavailableError) and not isinstance(error, ClientGaveUpError)
 
 
-def _wait_s(state: tenacity.RetryCallState) -> float:
+def wait_s(state: tenacity.RetryCallState) -> float:
+    """Seconds until the next attempt: what was asked for with the error, else doubled from try to try."""
     error = state.outcome.exception() if state.outcome is not None else None
     told = error.retry_after_s if isinstance(error, StoreUnavailableError) else None
     if told is not None:

@@ -7,6 +7,7 @@ import tenacity
 
 from core_encoder.errors import ConfigError
 from jclip_connectors.config import EmbeddingConfig
+from jclip_connectors.flows import wait_s
 from jclip_connectors.port import FloatArray, MissingDependencyError, StoreUnavailableError
 from jclip_connectors.remote_requests import Batch, Requests, check_counts
 
@@ -19,7 +20,6 @@ except ImportError as error:
 
 HOSTED_URL = "https://api.jina.ai/v1"
 _KEY_VARIABLE = "JINA_API_KEY"
-_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.25, 8.0  # doubled from try to try, where the endpoint does not say how long
 _LONGEST_TOLD_WAIT_S = 60.0  # who is told to wait longer hears of it
 
 
@@ -61,7 +61,7 @@ class Endpoint:
         self._retrying: dict[str, Any] = {
             "retry": tenacity.retry_if_exception(_worth_another_try),
             "stop": tenacity.stop_after_attempt(attempts),
-            "wait": _wait_s,
+            "wait": wait_s,
             "reraise": True,
         }
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
@@ -129,11 +129,3 @@ def _worth_another_try(error: BaseException) -> bool:
     if not isinstance(error, StoreUnavailableError):
         return False
     return error.retry_after_s is None or error.retry_after_s <= _LONGEST_TOLD_WAIT_S
-
-
-def _wait_s(state: tenacity.RetryCallState) -> float:
-    error = state.outcome.exception() if state.outcome is not None else None
-    told = error.retry_after_s if isinstance(error, StoreUnavailableError) else None
-    if told is not None:
-        return told
-    return min(_FIRST_WAIT_S * 2.0 ** (state.attempt_number - 1), _LONGEST_WAIT_S)

@@ -14,6 +14,8 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
 
+import pytest
+
 from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.port import VectorStore
 from jclip_connectors.qdrant_edge_store import QdrantEdgeStore
@@ -59,3 +61,15 @@ LIVE_STORES = MappingProxyType(
         **{name: _double(name) for name in ("qdrant", "weaviate", "pinecone")},
     }
 )
+
+
+class OverOneStore:
+    """For a class of tests: `open_store` of the store called `name`, once for the class."""
+
+    name: str
+
+    @pytest.fixture(scope="class")
+    @classmethod
+    def open_store(cls):
+        with LIVE_STORES[cls.name]() as open_store:
+            yield open_store

@@ -313,7 +313,7 @@ def test_a_preprocessor_of_another_size_than_the_model_is_refused(tmp_path):
 def test_damaged_weights_give_an_error_and_not_a_vector_of_nan(tmp_path):
     encoder = JinaClipEncoder.load(write_v2(tmp_path), device="cpu")
     with torch.no_grad():
-        dict(encoder._model.named_parameters())["text.layers.1.norm_2.bias"][3] = float("nan")
+        dict(encoder.model.named_parameters())["text.layers.1.norm_2.bias"][3] = float("nan")
     with pytest.raises(CheckpointError, match="item 0: the model gave NaN"):
         encoder.encode_text(["a"])
 

@@ -8,20 +8,12 @@ from PIL import Image
 
 from jclip_connectors.langchain_vector_store import JinaClipVectorStore, image_document
 from tests.langchain_parts import SUITE, TILED, ids_of, over, pictures
-from tests.live_stores import LIVE_STORES
+from tests.live_stores import LIVE_STORES, OverOneStore
 
 __all__ = ["pictures"]
 
 
-class _Standard(VectorStoreIntegrationTests):
-    name: str
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def open_store(cls):
-        with LIVE_STORES[cls.name]() as open_store:
-            yield open_store
-
+class _Standard(OverOneStore, VectorStoreIntegrationTests):
     @pytest.fixture
     def vectorstore(self, open_store):
         return JinaClipVectorStore(open_store(SUITE), self.get_embeddings())

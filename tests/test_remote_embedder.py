@@ -73,7 +73,7 @@ def server():
 @pytest.fixture
 def connect(server, monkeypatch):
     """Makes embedders for the server, which wait for nothing, and closes them."""
-    monkeypatch.setattr("jclip_connectors.remote_endpoint._FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr("jclip_connectors.flows._FIRST_WAIT_S", 0.01)
     made = []
 
     def make(config=V2, **options):

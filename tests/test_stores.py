@@ -1,17 +1,9 @@
-import pytest
-
 from tests.contracts.store_contract import StoreContract
-from tests.live_stores import LIVE_STORES
+from tests.live_stores import OverOneStore
 
 
-class _Live(StoreContract):
-    name: str
-
-    @pytest.fixture(scope="class")
-    @classmethod
-    def open_store(cls):
-        with LIVE_STORES[cls.name]() as open_store:
-            yield open_store
+class _Live(OverOneStore, StoreContract):
+    pass
 
 
 class TestInMemoryStore(_Live):

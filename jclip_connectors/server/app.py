@@ -72,10 +72,7 @@ def load_served_model(
 ) -> tuple[LoadedModel, int]:
     """Load the model of `config`, and say how many tokens its device takes at once; arguments as for `serve`."""
     try:
-        from core_encoder.checkpoint import find_checkpoint  # here, as they import torch
-        from core_encoder.config import read_json
-        from core_encoder.encoder import JinaClipEncoder
-        from core_encoder.image_preprocess import PreprocessConfig
+        from core_encoder.encoder import JinaClipEncoder  # here, as it imports torch
     except ModuleNotFoundError as error:
         raise MissingDependencyError(str(error.name), extra="local") from error
     encoder = JinaClipEncoder.load(
@@ -86,12 +83,11 @@ def load_served_model(
         local_files_only=local_files_only,
     )
     encoder.encode_text([], max_tokens=config.max_tokens)  # refuses a bad option now
-    folder = find_checkpoint(config.model, revision=config.revision, local_files_only=True)
     name = Path(config.model).name
     hub_id = config.model if is_hub_id(config.model) and not Path(config.model).is_dir() else ""
     model = LoadedModel(
         encoder=encoder,
-        preprocessing=PreprocessConfig.from_json(read_json(folder / "preprocessor_config.json")),
+        preprocessing=encoder.preprocessing,
         names=tuple(dict.fromkeys([name, *([hub_id] if hub_id else []), *names])),
         hub_id=hub_id,
     )
