@@ -1,0 +1,97 @@
+"""What keeps a small hostile file from decoding for an hour: a clock inside the file, and a check where it cannot stop.
+
+Pillow feeds its decoders of JPEG, PNG, GIF, BMP and plain TIFF piece by piece, so reading is where they can be stopped.
+WebP, AVIF and compressed TIFF are one call into C each, which nothing stops: there bytes and pixels have to bound the
+time. In WebP they do, as a file holds the pixels of its first frame once. A TIFF can point at the same bytes many
+times, which is checked here before the call; for AVIF see `avif_frames`.
+"""
+
+import math
+import struct
+import time
+from io import BytesIO
+
+from PIL.TiffImagePlugin import TiffImageFile
+
+_TILE_WIDTH, _TILE_LENGTH, _STRIP_BYTES, _TILE_BYTES = 322, 323, 279, 325  # Source: TIFF 6.0, sections 8 and 15
+_REUSED_BYTES = 4  # times the size of the file: writers that share equal tiles stay below
+_PADDED_PIXELS = 2  # times `max_pixels`
+
+
+class TooCostlyError(Exception):
+    """An image would cost, or has cost, too much time; the message goes on from the name of the item."""
+
+
+class TimedBytes(BytesIO):
+    """Bytes to decode from, for `max_decode_s` seconds of processor time of the thread that makes it.
+
+    Processor time, so that an image is not refused because other threads are busy.
+    """
+
+    def __init__(self, data: bytes, max_decode_s: int) -> None:
+        """Start the clock."""
+        super().__init__(data)
+        self._max_decode_s = max_decode_s
+        self._deadline = time.thread_time() + max_decode_s
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        """Read on, or raise `TooCostlyError` once the time is up."""
+        if time.thread_time() > self._deadline:
+            raise TooCostlyError(
+                f"takes more than {self._max_decode_s} s of processor time to decode, over `max_decode_s`; "
+                "save it again as a plain PNG or JPEG"
+            )
+        return super().read(size)
+
+
+def check_tiff(image: TiffImageFile, data: bytes, max_pixels: int) -> None:
+    """Refuse strips that share their bytes, and tiles that are much larger than the image.
+
+    How long libtiff takes per pixel is limited otherwise: of a JPEG inside, it accepts 100 scans.
+
+    Raises:
+        TooCostlyError: as said, or a tag that only libtiff can read.
+    """
+    tags = image.tag_v2
+    unread = {_TILE_WIDTH, _TILE_LENGTH, _STRIP_BYTES, _TILE_BYTES} & _tiff_tags(data, tags.offset) - set(tags)
+    if unread:
+        raise TooCostlyError(f"holds TIFF tag {min(unread)} in an unusual type; save it again with another program")
+    if _TILE_WIDTH in tags or _TILE_LENGTH in tags:
+        size = image.tag_v2[256], image.tag_v2[257]
+        tile = tags.get(_TILE_WIDTH), tags.get(_TILE_LENGTH)
+        if not all(isinstance(side, int) and side > 0 for side in tile):
+            raise TooCostlyError(f"has TIFF tiles of {tile[0]!r} x {tile[1]!r} pixels; save it again")
+        padded = math.prod(-(-whole // side) * side for whole, side in zip(size, tile, strict=True))
+        if padded > _PADDED_PIXELS * max_pixels:
+            raise TooCostlyError(
+                f"has TIFF tiles of {tile[0]} x {tile[1]} pixels, {padded} in all, over {_PADDED_PIXELS} times "
+                f"`max_pixels` {max_pixels}; save it again with smaller tiles"
+            )
+    num_bytes = _sum_of_counts(tags.get(_STRIP_BYTES, 0)) + _sum_of_counts(tags.get(_TILE_BYTES, 0))
+    if num_bytes > _REUSED_BYTES * max(len(data), 2**20):
+        raise TooCostlyError(
+            f"has TIFF strips or tiles of {num_bytes} bytes in {len(data)} bytes, over {_REUSED_BYTES} times as many; "
+            "save it again so that each has its own bytes"
+        )
+
+
+def _sum_of_counts(counts: object) -> int:
+    """Add up a tag's integers, negative ones by their size: they must not make up for others."""
+    total = 0
+    for count in counts if isinstance(counts, tuple) else (counts,):
+        if not isinstance(count, int):
+            raise TooCostlyError("has TIFF byte counts that are not integers; save it again")
+        total += abs(count)
+    return total
+
+
+def _tiff_tags(data: bytes, offset: int) -> set[int]:
+    """List the tags of a directory, those among them that Pillow skips."""
+    order = "<" if data[:2] == b"II" else ">"
+    is_big = struct.unpack_from(order + "H", data, 2)[0] == 43
+    number_format, entry_format = (order + "Q", order + "H18x") if is_big else (order + "H", order + "H10x")
+    (number,) = struct.unpack_from(number_format, data, offset)
+    start = offset + struct.calcsize(number_format)
+    size = struct.calcsize(entry_format)
+    number = min(number, (len(data) - start) // size)
+    return {tag for (tag,) in struct.iter_unpack(entry_format, data[start : start + number * size])}
