@@ -1,7 +1,7 @@
 """JinaClipEncoder: the whole path from a text or an image to its vector, top to bottom."""
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -23,7 +23,7 @@ from core_encoder.matryoshka import normalize as to_unit_length
 from core_encoder.model import JinaClip
 from core_encoder.models import known_model
 from core_encoder.tiling import TileEmbeddings, Tiling, cut_tiles
-from core_encoder.tokenization import TextTokenizer, pack
+from core_encoder.tokenization import TextTokenizer, TokenizedText, pack
 
 Progress = Callable[[int, int], None]  # (done, total) after every batch
 
@@ -202,9 +202,8 @@ class JinaClipEncoder:
                     f"{limit} are allowed; shorten it or use `overflow='truncate'`"
                 )
             too_long += len(long)
-            lengths = [len(text.ids) for text in tokenized]
-            for batch in length_batches(lengths, max_tokens=self._tokens_per_batch):
-                features[[start + i for i in batch]] = self._text_features([tokenized[i].ids for i in batch])
+            for batch, rows in self._token_features(tokenized):
+                features[[start + i for i in batch]] = rows
                 done += len(batch)
                 if progress is not None:
                     progress(done, len(items))
@@ -313,16 +312,56 @@ class JinaClipEncoder:
         """
         return [text.num_tokens for text in self.tokenizer.encode(as_list(texts, "texts"), max_tokens=None)]
 
+    def tokenize(
+        self, texts: Iterable[str], *, task: str | None = None, max_tokens: int | None = None
+    ) -> list[TokenizedText]:
+        """Tokenize texts as `encode_text` does, for `encode_tokens` to encode them later and elsewhere.
+
+        Args:
+            texts: strings.
+            task: as for `encode_text`.
+            max_tokens: as for `encode_text`; a result says how many tokens its text had before it was cut.
+
+        Raises:
+            InputError, ConfigError: as for `encode_text`.
+        """
+        limit = self._check_max_tokens(max_tokens)
+        return self.tokenizer.encode(as_list(texts, "texts"), max_tokens=limit, prefix=self._prefix(task))
+
+    def encode_tokens(
+        self, texts: Sequence[TokenizedText], *, truncate_dim: int | None = None, normalize: bool = True
+    ) -> NDArray[np.float32]:
+        """Encode what `tokenize` gave; queries and documents may be together.
+
+        Args:
+            texts: B tokenized texts.
+            truncate_dim: as for `encode_text`.
+            normalize: as for `encode_text`.
+
+        Returns:
+            (B, E) float32, or (B, truncate_dim); the rows of `encode_text`.
+
+        Raises:
+            EmbeddingDimError: `truncate_dim` is not in 1..E.
+        """
+        self._check_dim(truncate_dim)
+        features = np.empty((len(texts), self.embedding_dim), np.float32)
+        for batch, rows in self._token_features(texts):
+            features[batch] = rows
+        return self._finish(features, truncate_dim, normalize=normalize)
+
     @property
     def _tokens_per_batch(self) -> int:
         return _TOKENS_PER_BATCH.get(self.device.type, _TOKENS_PER_BATCH["cpu"])
 
-    def _text_features(self, rows: list[list[int]]) -> NDArray[np.float32]:
-        """Token ids of B texts -> (B, E) raw features."""
-        packed = pack(rows, pad_token_id=self.model.config.text.pad_token_id)
-        with torch.inference_mode():
-            features = self.model.text(packed.input_ids.to(self.device), packed.lengths, packed.positions)
-            return np.asarray(features.cpu().numpy())
+    def _token_features(self, texts: Sequence[TokenizedText]) -> Iterator[tuple[list[int], NDArray[np.float32]]]:
+        """Yield positions in `texts` and their (B, E) raw features, a batch at a time."""
+        for batch in length_batches([len(text.ids) for text in texts], max_tokens=self._tokens_per_batch):
+            packed = pack([texts[i].ids for i in batch], pad_token_id=self.model.config.text.pad_token_id)
+            with torch.inference_mode():
+                features = self.model.text(packed.input_ids.to(self.device), packed.lengths, packed.positions)
+                rows = np.asarray(features.cpu().numpy())
+            yield batch, rows
 
     def _image_features(
         self,

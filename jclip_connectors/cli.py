@@ -249,23 +249,47 @@ def serve(
     *,
     model: Annotated[str | None, typer.Option(help="A hub id, a folder with a model, or 'nano'.")] = None,
     dimensions: Annotated[int | None, typer.Option(min=1, help="Of requests that do not say it.")] = None,
-    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535)] = 8080,
+    host: Annotated[str, typer.Option(envvar="JCLIP_SERVER_HOST", help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(envvar=["JCLIP_SERVER_PORT", "AIP_HTTP_PORT"], min=0, max=65535)] = 8080,
+    api_key: Annotated[
+        list[str] | None,
+        typer.Option("--api-key", metavar="KEY", help="An accepted API key; others can see it in `ps`."),
+    ] = None,
     api_keys: Annotated[
         Path | None, typer.Option("--api-keys", metavar="FILE", parser=_path, help="Accepted API keys, one a line.")
     ] = None,
     name: Annotated[list[str] | None, typer.Option(help="Another name that clients may call the model.")] = None,
-    device: _DeviceOption = None,
+    allow_image_urls: Annotated[
+        bool, typer.Option("--allow-image-urls", help="Fetch images that are named by URL, from public addresses.")
+    ] = False,
+    allowed_host: Annotated[
+        list[str] | None, typer.Option(metavar="HOST", help="Fetch from this host alone; may be given several times.")
+    ] = None,
+    predict_route: Annotated[str, typer.Option(envvar="AIP_PREDICT_ROUTE", help="For Vertex AI.")] = "/predict",
+    health_route: Annotated[str, typer.Option(envvar="AIP_HEALTH_ROUTE", help="For Vertex AI.")] = "/health",
+    device: Annotated[str | None, typer.Option(envvar="JCLIP_SERVER_DEVICE", help="'cpu', 'cuda', ...")] = None,
 ) -> None:
     """Serve a model as `/v1/embeddings`; keys are also read from JCLIP_SERVER_API_KEYS, separated by commas."""
     from jclip_connectors.server.api_keys import read_api_keys
-    from jclip_connectors.server.app import serve as run_server
+    from jclip_connectors.server.serve import serve as run_server
 
-    keys = read_api_keys(os.environ, file=api_keys)
+    keys = (*read_api_keys(os.environ, file=api_keys), *(api_key if api_key is not None else ()))
     if not keys:
         terminal.say("there are no API keys: whoever reaches this address may use the model", style="yellow")
-    config = _configuration(None, model=model, dimensions=dimensions)
-    run_server(config, host=host, port=port, api_keys=keys, device=device, names=name if name is not None else ())
+    if allowed_host is not None and not allow_image_urls:
+        raise EmbedInputError("--allowed-host allows nothing without --allow-image-urls: give both, or neither")
+    run_server(
+        _configuration(None, model=model, dimensions=dimensions),
+        host=host,
+        port=port,
+        api_keys=keys,
+        device=device,
+        names=name if name is not None else (),
+        image_urls=allow_image_urls,
+        allowed_hosts=allowed_host if allowed_host is not None else (),
+        predict_route=predict_route,
+        health_route=health_route,
+    )
 
 
 @app.command()

@@ -1,17 +1,12 @@
-"""The web application: routes, keys, errors; and `serve`, which loads a model and runs it."""
+"""The web application: which route does what, and how errors are written."""
 
-import asyncio
-import logging
-import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import Any
 
 from jclip_connectors.port import MissingDependencyError
 
 try:
-    import uvicorn
+    import prometheus_client as _  # noqa: F401 (for `metrics`, which is imported below)
     from fastapi import FastAPI
     from starlette.exceptions import HTTPException
     from starlette.requests import Request
@@ -19,79 +14,17 @@ try:
 except ModuleNotFoundError as error:
     raise MissingDependencyError(str(error.name), extra="server") from error
 
-from core_encoder.models import is_hub_id
 from jclip_connectors.config import EmbeddingConfig
+from jclip_connectors.image_fetch import FetchLimits, ImageFetcher
+from jclip_connectors.server import azure, cohere, jina, sagemaker, tei, vertex, weaviate
 from jclip_connectors.server.api_keys import ApiKeys
 from jclip_connectors.server.bodies import Bodies
-from jclip_connectors.server.jina import format_error
+from jclip_connectors.server.endpoints import Endpoint, Endpoints
 from jclip_connectors.server.limits import ServerLimits
-from jclip_connectors.server.models import list_models, model_info
+from jclip_connectors.server.metrics import Metrics
+from jclip_connectors.server.observation import Observation, seen
 from jclip_connectors.server.requests import RequestError
 from jclip_connectors.server.service import EmbeddingService, LoadedModel
-
-_LOG = logging.getLogger("jclip_connectors.server")
-_BATCH_TOKENS = {"cpu": 4096, "cuda": 65536}  # as the encoder's own batches
-_BACKLOG = 2048  # connections that wait to be accepted
-
-
-def serve(
-    config: EmbeddingConfig,
-    *,
-    host: str = "127.0.0.1",
-    port: int = 8080,
-    api_keys: Sequence[str] = (),
-    limits: ServerLimits | None = None,
-    device: str | None = None,
-    names: Sequence[str] = (),
-    local_files_only: bool = False,
-) -> None:
-    """Load a model and serve it until the process is told to stop; what was accepted is finished first.
-
-    Args:
-        config: which model, and the defaults for what a request does not say.
-        host: address to listen on.
-        port: of it.
-        api_keys: any of which a client must send; none leaves the server open.
-        limits: on what a client may ask for; `ServerLimits()` if `None`.
-        device: "cpu", "cuda", ...; `None` is CUDA where there is one.
-        names: what clients may call the model besides its own name.
-        local_files_only: use the local cache of models and never the network.
-
-    Raises:
-        MissingDependencyError: torch or another package of the extra "local" is not installed.
-        ConfigError: an option is not one that the model has.
-        CheckpointError: the weights are absent or damaged.
-    """
-    model, batch_tokens = load_served_model(config, device=device, names=names, local_files_only=local_files_only)
-    app = create_app(model, config, api_keys=api_keys, limits=limits, batch_tokens=batch_tokens)
-    uvicorn.run(app, host=host, port=port, access_log=False, server_header=False, backlog=_BACKLOG)
-
-
-def load_served_model(
-    config: EmbeddingConfig, *, device: str | None = None, names: Sequence[str] = (), local_files_only: bool = False
-) -> tuple[LoadedModel, int]:
-    """Load the model of `config`, and say how many tokens its device takes at once; arguments as for `serve`."""
-    try:
-        from core_encoder.encoder import JinaClipEncoder  # here, as it imports torch
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError(str(error.name), extra="local") from error
-    encoder = JinaClipEncoder.load(
-        config.model,
-        revision=config.revision,
-        device=device,
-        precision=config.precision,
-        local_files_only=local_files_only,
-    )
-    encoder.encode_text([], max_tokens=config.max_tokens)  # refuses a bad option now
-    name = Path(config.model).name
-    hub_id = config.model if is_hub_id(config.model) and not Path(config.model).is_dir() else ""
-    model = LoadedModel(
-        encoder=encoder,
-        preprocessing=encoder.preprocessing,
-        names=tuple(dict.fromkeys([name, *([hub_id] if hub_id else []), *names])),
-        hub_id=hub_id,
-    )
-    return model, _BATCH_TOKENS.get(encoder.device.type, _BATCH_TOKENS["cpu"])
 
 
 def create_app(
@@ -100,7 +33,11 @@ def create_app(
     *,
     api_keys: Sequence[str] = (),
     limits: ServerLimits | None = None,
-    batch_tokens: int = _BATCH_TOKENS["cpu"],
+    batch_tokens: int = 4096,
+    image_urls: bool = False,
+    allowed_hosts: Sequence[str] = (),
+    predict_route: str = "/predict",
+    health_route: str = "/health",
 ) -> FastAPI:
     """Make the application for a loaded model; `app.state.service` is what answers while it runs.
 
@@ -110,101 +47,93 @@ def create_app(
         api_keys: any of which a client must send; none leaves the server open.
         limits: on what a client may ask for; `ServerLimits()` if `None`.
         batch_tokens: cost of what the model is given at once.
+        image_urls: whether images may be named by URL.
+        allowed_hosts: from which hosts; none allows every public one.
+        predict_route: where Vertex AI's dialect is spoken.
+        health_route: another path of `/health`, as a host wants it.
+
+    Raises:
+        ConfigError: a key or a host is malformed.
     """
     limits = ServerLimits() if limits is None else limits
-    keys, bodies = ApiKeys(api_keys), Bodies(limits)
+    metrics = Metrics()
+    endpoints = Endpoints(ApiKeys(api_keys), Bodies(limits), metrics)
+    fetch_limits = FetchLimits(max_bytes=limits.max_image_bytes, timeout_s=limits.max_fetch_s)
+    fetcher = ImageFetcher(limits=fetch_limits, allowed_hosts=allowed_hosts) if image_urls else None
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        service = EmbeddingService(model, config, limits=limits, batch_tokens=batch_tokens)
+        service = EmbeddingService(
+            model, config, limits=limits, batch_tokens=batch_tokens, fetcher=fetcher, observe_batch=metrics.batch
+        )
         service.engine.start()
-        app.state.service = service
+        app.state.service = endpoints.service = service
         yield
         await service.close()
 
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
-
-    @app.get("/health")
-    @app.get("/live")
-    async def live() -> dict[str, str]:
-        return {"status": "ok"}
-
-    @app.get("/ready")
-    async def ready() -> dict[str, str]:
-        try:
-            app.state.service.engine.check_room()
-        except RequestError as full:
-            full.status = 503  # what probes look for
-            raise
-        return {"status": "ready"}
-
-    @app.get("/v1/models")
-    async def models(request: Request) -> dict[str, Any]:
-        keys.check(_authorization(request))
-        return list_models(model)
-
-    @app.get("/v1/models/{model_id:path}")
-    async def one_model(request: Request, model_id: str) -> dict[str, Any]:
-        keys.check(_authorization(request))
-        return model_info(model, model_id)
-
-    @app.post("/v1/embeddings")
-    async def embeddings(request: Request) -> Response:
-        keys.check(_authorization(request))
-        service: EmbeddingService = app.state.service
-        service.engine.check_room()
-        with bodies.open() as body:
-            content = await body.read(request)
-            answer = await _unless_disconnected(request, service.answer(content))
-        return Response(answer, media_type="application/json")
-
+    app.add_middleware(Observation, metrics=metrics)
+    _add_routes(app, endpoints, predict_route=predict_route, health_route=health_route)
     app.add_exception_handler(RequestError, _answer_request_error)
     app.add_exception_handler(HTTPException, _answer_http_error)
     app.add_exception_handler(Exception, _answer_failure)
     return app
 
 
-async def _unless_disconnected(request: Request, work: Awaitable[bytes]) -> bytes:
-    """Finish `work`, or cancel it when the client goes, so that its places in the queue are free again."""
-    working = asyncio.ensure_future(work)
-    watching = asyncio.ensure_future(_disconnected(request.receive))
-    try:
-        await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return working.result()
-        raise RequestError("the client has gone", status=499, code="CLIENT_CLOSED_REQUEST")
-    finally:
-        watching.cancel()
-        working.cancel()
-        await asyncio.gather(working, watching, return_exceptions=True)
+def _add_routes(app: FastAPI, endpoints: Endpoints, *, predict_route: str, health_route: str) -> None:
+    posts = {
+        "/v1/embeddings": endpoints.embed(jina.DIALECT),
+        "/v2/embed": endpoints.embed(cohere.DIALECT),
+        "/embed": endpoints.embed(tei.DIALECT),
+        "/": endpoints.embed(tei.DIALECT),  # where its clients post that are given no path
+        "/vectorize": endpoints.embed(weaviate.dialect()),
+        "/weaviate/{dimensions}/vectorize": endpoints.embed_for_weaviate,
+        "/invocations": endpoints.embed(sagemaker.DIALECT),
+        "/score": endpoints.embed(azure.DIALECT),
+        predict_route: endpoints.embed(vertex.DIALECT),
+    }
+    gets = {
+        "/v1/models": endpoints.models,
+        "/v1/models/{model_id:path}": endpoints.model,
+        "/info": endpoints.info,
+        "/metrics": endpoints.metrics,
+        "/health": endpoints.live,
+        "/live": endpoints.live,
+        "/ready": endpoints.ready,
+        "/ping": endpoints.live,  # not `ready`: SageMaker replaces an instance that fails it
+        health_route: endpoints.live,
+    }
+    for mount in ("", "/weaviate/{dimensions}"):
+        gets[f"{mount}/meta"] = endpoints.meta
+        gets[f"{mount}/.well-known/live"] = endpoints.live
+        gets[f"{mount}/.well-known/ready"] = endpoints.ready
+    for route, endpoint in posts.items():
+        app.add_route(route, _seen_as(route, endpoint), methods=["POST"])
+    for route, endpoint in gets.items():
+        app.add_route(route, _seen_as(route, endpoint), methods=["GET"])
 
 
-async def _disconnected(receive: Callable[[], Awaitable[Any]]) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
+def _seen_as(route: str, endpoint: Endpoint) -> Endpoint:
+    async def observed(request: Request) -> Response:
+        seen(request).route = route
+        return await endpoint(request)
+
+    return observed
 
 
-def _authorization(request: Request) -> bytes | None:
-    # As bytes: a header may hold any, and comparing text would fail on some.
-    return next((value for name, value in request.headers.raw if name == b"authorization"), None)
-
-
-async def _answer_request_error(_request: Request, error: Exception) -> Response:
+async def _answer_request_error(request: Request, error: Exception) -> Response:
     if not isinstance(error, RequestError):
         raise error
-    request_id = uuid.uuid4().hex[:16]
-    _LOG.info("request_id=%s status=%d code=%s", request_id, error.status, error.code)
-    headers = {"X-Request-ID": request_id}
+    known = seen(request)
+    known.code = error.code
+    headers = {}
     if error.retry_after_s is not None:
         headers["Retry-After"] = str(error.retry_after_s)
     if error.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    return Response(
-        format_error(error, request_id=request_id),
-        status_code=error.status,
-        headers=headers,
-        media_type="application/json",
-    )
+    write = getattr(request.state, "write_error", jina.write_error)  # the dialect's, where a route was found
+    content: bytes = write(error, known.request_id)
+    return Response(content, status_code=error.status, headers=headers, media_type="application/json")
 
 
 async def _answer_http_error(request: Request, error: Exception) -> Response:

@@ -1,29 +1,28 @@
 """Micro-batching across requests: one worker gives the model what has queued, and never waits while it could work."""
 
 import asyncio
-import contextlib
 import logging
 import math
 import time
 import traceback
-import warnings
-from collections import deque
-from collections.abc import Iterator, Sequence
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from itertools import groupby
-from operator import attrgetter
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from core_encoder.errors import InputError, TextTooLongError
-from jclip_connectors.server.preparation import Encoder, Prepared, PreparedImage, PreparedText, item_error
+from core_encoder.errors import JinaClipError
+from jclip_connectors.server.preparation import Encoder, Prepared, PreparedImage, PreparedText
 from jclip_connectors.server.requests import RequestError
 
 Outcome: TypeAlias = NDArray[np.float32] | RequestError
 """The raw (E,) features of an item, not normalised, or why it has none."""
+
+Kind: TypeAlias = type[PreparedText] | type[PreparedImage]
 
 _LOG = logging.getLogger("jclip_connectors.server")
 _SHORTEST_RETRY_S, _LONGEST_RETRY_S = 1, 60
@@ -31,8 +30,8 @@ _FORGETTING = 0.2  # weight of the newest batch in the measured speed
 
 
 @dataclass(eq=False)
-class _Ticket:
-    """One request's items in the engine.
+class _Call:
+    """Items that were given to the engine together.
 
     Attributes:
         outcomes: of the items, `None` while they wait.
@@ -47,32 +46,77 @@ class _Ticket:
 
 @dataclass(frozen=True, eq=False)
 class _Place:
-    """An item in a queue: its request, and its number in it."""
+    """An item in a queue: its call, and its number in it."""
 
-    ticket: _Ticket
+    call: _Call
     number: int
     item: Prepared
+
+
+@dataclass(eq=False)
+class _Lane:
+    """What waits for one tower.
+
+    Attributes:
+        turns: requests that have items here, each once; they give one item by turns, so that a small request does not
+            wait for the whole of a large one.
+        waiting_tokens: cost of what waits, and of what was admitted and is still being prepared.
+        tokens_per_s: measured on batches that were at least half full; `None` before the first.
+    """
+
+    turns: OrderedDict["Ticket", None] = field(default_factory=OrderedDict)
+    waiting_tokens: int = 0
+    tokens_per_s: float | None = None
+
+
+class Ticket:
+    """An admitted request; `Engine.admit` makes one."""
+
+    def __init__(self, engine: "Engine", costs: Mapping[Kind, int]) -> None:
+        """Hold `costs` tokens in the lanes; `Engine.admit` counts them."""
+        self._engine = engine
+        self.reserved = dict(costs)
+        self.places: dict[Kind, deque[_Place]] = {kind: deque() for kind in costs}
+
+    async def compute(self, items: Sequence[Prepared]) -> list[Outcome]:
+        """Compute items of the request, in their order; several calls may wait at the same time."""
+        if not items:
+            return []
+        call = _Call([None] * len(items), len(items), asyncio.get_running_loop().create_future())
+        for number, item in enumerate(items):
+            self.places[type(item)].append(_Place(call, number, item))
+        self._engine.queue(self)
+        await call.done
+        return [outcome for outcome in call.outcomes if outcome is not None]
 
 
 class Engine:
     """Queues in front of one encoder; lives in one event loop, computes in one thread."""
 
-    def __init__(self, encoder: Encoder, *, max_tokens: int, batch_tokens: int, max_waiting_tokens: int) -> None:
+    def __init__(
+        self,
+        encoder: Encoder,
+        *,
+        batch_tokens: int,
+        max_waiting_tokens: int,
+        max_wait_s: int,
+        observe: Callable[[str, int, float], None] = lambda *_: None,
+    ) -> None:
         """Queue for `encoder`; `start` begins the work.
 
         Args:
             encoder: of which one call runs at a time.
-            max_tokens: of the longest text.
             batch_tokens: cost of what the model is given at once; one item may cost more.
             max_waiting_tokens: cost of what may wait; while it is reached, requests are refused.
+            max_wait_s: likewise, for the time that it will take.
+            observe: told of every batch: "text" or "image", how many items, how many seconds.
         """
         self._encoder = encoder
-        self._max_tokens = max_tokens
         self._batch_tokens = batch_tokens
         self._max_waiting_tokens = max_waiting_tokens
-        self._queues: dict[type[Prepared], deque[_Place]] = {PreparedText: deque(), PreparedImage: deque()}
-        self._waiting_tokens = 0
-        self._tokens_per_s: float | None = None
+        self._max_wait_s = max_wait_s
+        self._observe = observe
+        self._lanes: dict[Kind, _Lane] = {PreparedText: _Lane(), PreparedImage: _Lane()}
         self._wake = asyncio.Event()
         self._closing = False
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="jclip-model")
@@ -81,14 +125,14 @@ class Engine:
     @property
     def waiting_tokens(self) -> int:
         """Cost of the items that wait for the model."""
-        return self._waiting_tokens
+        return sum(lane.waiting_tokens for lane in self._lanes.values())
 
     def start(self) -> None:
         """Begin the work, in the event loop that runs."""
         self._worker = asyncio.create_task(self._work())
 
     async def close(self) -> None:
-        """Refuse new requests and finish those that were accepted."""
+        """Finish what was accepted; the server in front takes no more requests by now."""
         self._closing = True
         self._wake.set()
         if self._worker is not None:
@@ -99,113 +143,103 @@ class Engine:
         """Refuse a request that would have to wait too long.
 
         Raises:
-            RequestError: 429 while too much waits, 503 when the server is stopping; both say when to come back.
+            RequestError: 429, with when to come back.
         """
-        if self._closing:
+        waiting, wait_s = self.waiting_tokens, self._wait_s()
+        if waiting >= self._max_waiting_tokens or wait_s > self._max_wait_s:
             raise RequestError(
-                "the server is stopping: try another one, or again later",
-                status=503,
-                code="SERVICE_UNAVAILABLE",
-                retry_after_s=_LONGEST_RETRY_S,
-            )
-        if self._waiting_tokens >= self._max_waiting_tokens:
-            raise RequestError(
-                f"too much work waits ({self._waiting_tokens} tokens): try again later",
+                f"too much work waits ({waiting} tokens): try again later",
                 status=429,
                 code="RATE_CONCURRENCY_LIMIT_EXCEEDED",
-                retry_after_s=self._retry_after_s(),
+                retry_after_s=min(_LONGEST_RETRY_S, max(_SHORTEST_RETRY_S, math.ceil(wait_s))),
             )
 
-    async def run(self, items: Sequence[Prepared]) -> list[Outcome]:
-        """Compute the items of one request, in their order; cancelling the call frees their places at once.
+    @contextmanager
+    def admit(self, costs: Mapping[Kind, int]) -> Iterator[Ticket]:
+        """Take a request in; at the end of the block, whatever it still holds is free again.
+
+        Args:
+            costs: in tokens, of all its items by their kind.
 
         Raises:
-            RequestError: as for `check_room`; nothing is queued then.
+            RequestError: as for `check_room`.
         """
-        if not items:
-            return []
         self.check_room()
-        ticket = _Ticket([None] * len(items), len(items), asyncio.get_running_loop().create_future())
-        for number, item in enumerate(items):
-            self._queues[type(item)].append(_Place(ticket, number, item))
-            self._waiting_tokens += item.cost
-        self._wake.set()
+        ticket = Ticket(self, costs)
+        for kind, cost in costs.items():
+            self._lanes[kind].waiting_tokens += cost
         try:
-            await ticket.done
-        except asyncio.CancelledError:
-            self._forget(ticket)
-            raise
-        return [outcome for outcome in ticket.outcomes if outcome is not None]
+            yield ticket
+        finally:
+            for kind, cost in ticket.reserved.items():
+                self._lanes[kind].waiting_tokens -= cost
+                ticket.places[kind].clear()
 
-    def _forget(self, ticket: _Ticket) -> None:
-        for kind, queue in self._queues.items():
-            kept = deque(place for place in queue if place.ticket is not ticket)
-            self._waiting_tokens -= _cost(queue) - _cost(kept)
-            self._queues[kind] = kept
+    def queue(self, ticket: Ticket) -> None:
+        """Let a ticket take turns in every lane in which it has items."""
+        for kind, places in ticket.places.items():
+            if places:
+                self._lanes[kind].turns.setdefault(ticket)
+        self._wake.set()
 
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
-        last: type[Prepared] = PreparedImage
+        last: Kind = PreparedImage
         while True:
-            batch = self._take(after=last)
-            if not batch:
+            kind = next((kind for kind in sorted(self._lanes, key=lambda each: each is last) if self._has(kind)), None)
+            if kind is None:
                 if self._closing:
                     return
                 self._wake.clear()
                 await self._wake.wait()
                 continue
-            last = type(batch[0].item)
+            last = kind  # texts and images by turns, so that neither waits for two batches of the other
+            batch, tokens = self._take(kind)
             started = time.perf_counter()
-            outcomes = await loop.run_in_executor(self._thread, self._encode, [place.item for place in batch])
-            self._measure(_cost(batch), time.perf_counter() - started)
+            outcomes = await loop.run_in_executor(self._thread, self._isolate, [place.item for place in batch])
+            self._measure(kind, len(batch), tokens, time.perf_counter() - started)
             for place, outcome in zip(batch, outcomes, strict=True):
                 _deliver(place, outcome)
 
-    def _take(self, *, after: type[Prepared]) -> list[_Place]:
-        """Take the next batch: texts and images by turns, so that neither waits for two batches of the other."""
-        kinds = sorted(self._queues, key=lambda kind: kind is after)
-        queue = next((self._queues[kind] for kind in kinds if self._queues[kind]), None)
-        batch: list[_Place] = []
-        tokens = 0
-        while queue and (not batch or tokens + queue[0].item.cost <= self._batch_tokens):
-            batch.append(queue.popleft())
-            tokens += batch[-1].item.cost
-        self._waiting_tokens -= tokens
-        return batch
+    def _has(self, kind: Kind) -> bool:
+        turns = self._lanes[kind].turns
+        while turns and not next(iter(turns)).places[kind]:  # all taken, or the client has gone
+            turns.popitem(last=False)
+        return bool(turns)
 
-    def _measure(self, tokens: int, seconds: float) -> None:
-        speed = tokens / max(seconds, 1e-6)
-        old = self._tokens_per_s
-        self._tokens_per_s = speed if old is None else old + _FORGETTING * (speed - old)
+    def _take(self, kind: Kind) -> tuple[list[_Place], int]:
+        """Take the next batch, one item of each request by turns, and its cost."""
+        lane, batch, tokens = self._lanes[kind], list[_Place](), 0
+        while self._has(kind):
+            ticket = next(iter(lane.turns))
+            cost = ticket.places[kind][0].item.cost
+            if batch and tokens + cost > self._batch_tokens:
+                break
+            batch.append(ticket.places[kind].popleft())
+            ticket.reserved[kind] -= cost
+            tokens += cost
+            lane.turns.move_to_end(ticket)
+        lane.waiting_tokens -= tokens
+        return batch, tokens
 
-    def _retry_after_s(self) -> int:
-        wait = self._waiting_tokens / (self._tokens_per_s or self._waiting_tokens)
-        return min(_LONGEST_RETRY_S, max(_SHORTEST_RETRY_S, math.ceil(wait)))
+    def _measure(self, kind: Kind, count: int, tokens: int, seconds: float) -> None:
+        self._observe("image" if kind is PreparedImage else "text", count, seconds)
+        if 2 * tokens >= self._batch_tokens:  # a small batch says little of what a full one takes
+            lane, speed = self._lanes[kind], tokens / max(seconds, 1e-6)
+            old = lane.tokens_per_s
+            lane.tokens_per_s = speed if old is None else old + _FORGETTING * (speed - old)
 
-    def _encode(self, batch: Sequence[Prepared]) -> list[Outcome]:
-        """Compute a batch of texts or of images, in the model's thread."""
-        if isinstance(batch[0], PreparedImage):
-            return self._isolate(batch)
-        outcomes: dict[int, Outcome] = {}
-        # A call takes one task, and cut texts have a call of their own, which warns.
-        numbered = sorted(enumerate(batch), key=lambda pair: _group(pair[1]))
-        for _, group in groupby(numbered, key=lambda pair: _group(pair[1])):
-            numbers, items = zip(*group, strict=True)
-            outcomes.update(zip(numbers, self._isolate(items), strict=True))
-        return [outcomes[number] for number in range(len(batch))]
+    def _wait_s(self) -> float:
+        """How long what waits will take, as far as is known."""
+        return sum(lane.waiting_tokens / lane.tokens_per_s for lane in self._lanes.values() if lane.tokens_per_s)
 
     def _isolate(self, items: Sequence[Prepared]) -> list[Outcome]:
-        """Compute items together; where one of them is at fault, each alone."""
+        """Compute items together, in the model's thread; where one of them is at fault, each alone."""
         try:
             return list(self._call(items))
-        except InputError as error:
-            if len(items) > 1:
-                return [outcome for item in items for outcome in self._isolate([item])]
-            refusal = item_error(error, items[0].index)
-            if isinstance(error, TextTooLongError):
-                refusal.code = "INPUT_TOKEN_LIMIT_EXCEEDED"
-            return [refusal]
         except Exception as error:  # noqa: BLE001 (whatever the model raises fails its batch, and not the worker)
+            if isinstance(error, JinaClipError) and len(items) > 1:
+                return [outcome for item in items for outcome in self._isolate([item])]
             # The message of the error may hold content; the places in the code do not.
             frames = "".join(traceback.format_tb(error.__traceback__))
             _LOG.error("a batch of %d items failed: %s\n%s", len(items), type(error).__name__, frames)
@@ -213,38 +247,16 @@ class Engine:
             return [failure] * len(items)
 
     def _call(self, items: Sequence[Prepared]) -> NDArray[np.float32]:
-        first = items[0]
-        if isinstance(first, PreparedImage):
+        if isinstance(items[0], PreparedImage):
             squares = [item.square for item in items if isinstance(item, PreparedImage)]
             return self._encoder.encode_image(squares, normalize=False)
-        with _no_warning_of_cut_texts() if first.truncate else contextlib.nullcontext():
-            return self._encoder.encode_text(
-                [item.text for item in items if isinstance(item, PreparedText)],
-                task=self._encoder.query_task if first.query else None,
-                normalize=False,
-                max_tokens=self._max_tokens,
-                overflow="truncate" if first.truncate else "error",
-            )
-
-
-_group = attrgetter("query", "truncate")
-
-
-def _cost(places: Sequence[_Place] | deque[_Place]) -> int:
-    return sum(place.item.cost for place in places)
+        texts = [item.tokens for item in items if isinstance(item, PreparedText)]
+        return self._encoder.encode_tokens(texts, normalize=False)
 
 
 def _deliver(place: _Place, outcome: Outcome) -> None:
-    ticket = place.ticket
-    ticket.outcomes[place.number] = outcome
-    ticket.left -= 1
-    if ticket.left == 0 and not ticket.done.done():  # done already where the client has gone
-        ticket.done.set_result(None)
-
-
-@contextlib.contextmanager
-def _no_warning_of_cut_texts() -> Iterator[None]:
-    """The client asked for it, and is told by `usage`; only the model's thread comes here."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r"\d+ of \d+ texts were cut")
-        yield
+    call = place.call
+    call.outcomes[place.number] = outcome
+    call.left -= 1
+    if call.left == 0 and not call.done.done():  # done already where the client has gone
+        call.done.set_result(None)

@@ -3,151 +3,125 @@
 Source: the OpenAPI file of the hosted API, version 2026.04.02, and the sources of its clients.
 """
 
-import base64
-import binascii
 import json
-import re
-from collections.abc import Mapping, Sequence
-from typing import Any, NoReturn
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from core_encoder.matryoshka import encode_binary, encode_ubinary
-from jclip_connectors.server.limits import ServerLimits
-from jclip_connectors.server.requests import EmbeddingRequest, Encoding, ImageItem, Item, RequestError, TextItem
+from jclip_connectors.server.encodings import encode_vector
+from jclip_connectors.server.fields import (
+    check_bits,
+    check_count,
+    check_items,
+    check_model,
+    image_item,
+    item_error,
+    kind,
+    read_choice,
+    read_dimensions,
+    read_flag,
+    read_object,
+    string_item,
+    text_item,
+)
+from jclip_connectors.server.requests import (
+    Answer,
+    Call,
+    Dialect,
+    EmbeddingRequest,
+    ImageItem,
+    Item,
+    RequestError,
+    Served,
+    UrlItem,
+)
 
-_ENCODINGS: tuple[Encoding, ...] = ("float", "base64", "binary", "ubinary")
+_ENCODINGS = ("float", "base64", "binary", "ubinary")
 _ENCODING_FIELDS = ("embedding_type", "encoding_type", "encoding_format")  # the schema's, older clients', OpenAI's
 _IMAGE_FIELDS = ("image", "bytes", "url")  # the schema's, and two that older clients send
 _ALLOWED_ITEM = "a string, {'text': ...} or {'image': base64 or data URI}"
-_URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+_TASKS = {None: False, "retrieval.query": True, "retrieval.passage": False}  # a passage is what needs no task
 
 
-def parse_request(
-    body: bytes,
-    *,
-    model_names: Sequence[str],
-    embedding_dim: int,
-    default_dimensions: int,
-    limits: ServerLimits,
-) -> EmbeddingRequest:
-    """Read a request.
-
-    Args:
-        body: as it arrived.
-        model_names: what `model` may be.
-        embedding_dim: length E of a full vector.
-        default_dimensions: length where the request names none.
-        limits: what a request may ask for.
+def read_request(body: bytes, served: Served) -> Call:
+    """Read a request; a bad item only keeps its error in its place.
 
     Raises:
-        RequestError: the request as a whole cannot be answered; a bad item only keeps its error in its place.
+        RequestError: the request as a whole cannot be answered.
     """
-    raw = _read_json(body)
-    _check_model(raw, model_names)
-    dimensions = _dimensions(raw.get("dimensions"), embedding_dim)
+    raw = read_object(body, expected="`model` and `input`")
+    check_model(raw.get("model"), served)
+    return read_fields(raw, served)
+
+
+def read_fields(raw: Mapping[str, Any], served: Served) -> Call:
+    """Read all fields but the model; errors as for `read_request`."""
+    dimensions = read_dimensions(raw, "dimensions", served)
     encodings, named = _encodings(raw)
-    length = default_dimensions if dimensions is None else dimensions
-    if {"binary", "ubinary"} & set(encodings) and length % 8:
-        raise RequestError(f"`dimensions` is {length}: binary embeddings take a multiple of 8", field="dimensions")
-    return EmbeddingRequest(
-        items=_items(raw, limits),
+    check_bits(encodings, dimensions, "dimensions", served)
+    request = EmbeddingRequest(
+        items=_items(raw.get("input"), served),
         dimensions=dimensions,
-        normalized=_flag(raw, "normalized"),
-        query=_is_query(raw.get("task")),
-        encodings=encodings,
-        named=named,
-        truncate=_flag(raw, "truncate") is True,
-        partial=_flag(raw, "partial") is True,
+        normalized=read_flag(raw, "normalized"),
+        query=read_choice(raw, "task", _TASKS),
+        truncate=read_flag(raw, "truncate") is True,
+        partial=read_flag(raw, "partial") is True,
     )
+    return Call(request, partial(_write, request, encodings, named))
 
 
-def format_answer(
-    request: EmbeddingRequest,
-    results: Sequence[NDArray[np.float32] | RequestError],
-    *,
-    model: str,
-    text_tokens: int,
-    image_tokens: int,
-) -> bytes:
-    """Write the answer to a request.
+def read_document(value: object, index: int, served: Served) -> Item:
+    """Read one item in any form that a client of the hosted API sends; what is wrong is returned in its place."""
+    if isinstance(value, str):
+        return string_item(value, index, served)
+    if not isinstance(value, dict):
+        return item_error(index, f"is {kind(value)}: send {_ALLOWED_ITEM}")
+    given = [name for name in ("text", *_IMAGE_FIELDS) if value.get(name) is not None]
+    if len(given) != 1:
+        what = f"has {' and '.join(f'`{name}`' for name in given)}" if given else "has neither `text` nor `image`"
+        return item_error(index, f"{what}: send {_ALLOWED_ITEM}")
+    content = value[given[0]]
+    if not isinstance(content, str):
+        return item_error(index, f"has `{given[0]}` that is {kind(content)}: send a string")
+    return text_item(content, index, served) if given[0] == "text" else image_item(content, index, served)
 
-    Args:
-        request: what was asked.
-        results: the finished vector (dimensions,) of each item, or why it has none.
-        model: the name of the model.
-        text_tokens: of all texts that have vectors.
-        image_tokens: the price of all images that have vectors.
-    """
-    data = [
-        {"object": "embedding", "index": index, "embedding": _encode(result, request)}
-        for index, result in enumerate(results)
-        if not isinstance(result, RequestError)
+
+def write_vectors(
+    answer: Answer, encodings: tuple[str, ...] = ("float",), *, named: bool = False
+) -> list[dict[str, Any]]:
+    """Write the vectors that there are, each with the number of its item."""
+    return [
+        {"object": "embedding", "index": index, "embedding": _encode(vector, encodings, named=named)}
+        for index, vector in enumerate(answer.vectors)
+        if not isinstance(vector, RequestError)
     ]
-    usage = {"total_tokens": text_tokens + image_tokens, "prompt_tokens": text_tokens + image_tokens}
-    if any(isinstance(item, ImageItem) for item in request.items):
-        usage["image_tokens"] = image_tokens
-    answer: dict[str, object] = {"object": "list", "model": model, "data": data, "usage": usage}
-    if request.partial:
-        answer["errors"] = [
-            {"index": index, "code": result.code, "detail": result.detail}
-            for index, result in enumerate(results)
-            if isinstance(result, RequestError)
-        ]
-    return json.dumps(answer, separators=(",", ":"), allow_nan=False).encode()
 
 
-def format_error(error: RequestError, *, request_id: str) -> bytes:
-    """Write an error; `detail` is a string whatever the status, as clients show it to people."""
-    body: dict[str, object] = {"detail": error.detail, "code": error.code, "request_id": request_id}
+def write_error(error: RequestError, request_id: str) -> bytes:
+    """Write an error, which OpenAI's clients find under `error` and all others in `detail`.
+
+    `detail` is a string whatever the status, as clients show it to people.
+    """
+    kind_of_error = "invalid_request_error" if error.status < 500 else "server_error"
+    body: dict[str, object] = {
+        "detail": error.detail,
+        "code": error.code,
+        "request_id": request_id,
+        "error": {"message": error.detail, "type": kind_of_error, "param": error.field, "code": error.code},
+    }
     if error.status == 422:
         body["errors"] = [{"field": error.field or "", "message": error.detail, "type": error.code.lower()}]
     return json.dumps(body).encode()
 
 
-def _read_json(body: bytes) -> dict[str, Any]:
-    try:
-        raw = json.loads(body, parse_constant=_refuse_constant)
-    except RecursionError:
-        raise RequestError("the body is nested too deeply", status=400) from None
-    except ValueError as error:
-        place = f" at line {error.lineno}, column {error.colno}" if isinstance(error, json.JSONDecodeError) else ""
-        raise RequestError(f"the body is not JSON in UTF-8{place}", status=400) from None
-    if not isinstance(raw, dict):
-        raise RequestError(f"the body is {_kind(raw)}: send an object with `model` and `input`", field="body")
-    return raw
+DIALECT = Dialect(read_request, write_error)
 
 
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(name)  # NaN and Infinity are Python's, not JSON's
-
-
-def _check_model(raw: Mapping[str, object], names: Sequence[str]) -> None:
-    model = raw.get("model")
-    if not isinstance(model, str):
-        raise RequestError(f"`model` is {_kind(model)}: send {names[0]!r}", field="model")
-    if model not in names:
-        raise RequestError(
-            f"the model {_shorten(model)} is not served here: send {names[0]!r}",
-            status=400,
-            code="INPUT_MODEL_NOT_FOUND",
-            field="model",
-        )
-
-
-def _dimensions(value: object, embedding_dim: int) -> int | None:
-    if value is None:
-        return None
-    if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value):
-        value = int(value)  # as the published examples send it
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= embedding_dim:
-        found = str(value) if isinstance(value, int) and abs(value) < 10**9 else _kind(value)
-        raise RequestError(f"`dimensions` is {found}: send an integer from 1 to {embedding_dim}", field="dimensions")
-    return value
-
-
-def _encodings(raw: Mapping[str, object]) -> tuple[tuple[Encoding, ...], bool]:
+def _encodings(raw: Mapping[str, object]) -> tuple[tuple[str, ...], bool]:
+    """What each vector is sent as; a list sends it under the names of its encodings."""
     given = {name: raw[name] for name in _ENCODING_FIELDS if raw.get(name) is not None}
     if not given:
         return ("float",), False
@@ -161,32 +135,11 @@ def _encodings(raw: Mapping[str, object]) -> tuple[tuple[Encoding, ...], bool]:
     return chosen, isinstance(value, list)
 
 
-def _flag(raw: Mapping[str, object], name: str) -> bool | None:
-    value = raw.get(name)
-    if value is not None and not isinstance(value, bool):
-        raise RequestError(f"`{name}` is {_kind(value)}: send true or false", field=name)
-    return value
-
-
-def _is_query(task: object) -> bool:
-    if task not in (None, "retrieval.query", "retrieval.passage"):  # a passage is what needs no task
-        found = _shorten(task) if isinstance(task, str) else _kind(task)
-        raise RequestError(
-            f"`task` is {found}: send 'retrieval.query' for search queries, 'retrieval.passage' or nothing otherwise",
-            field="task",
-        )
-    return task == "retrieval.query"
-
-
-def _items(raw: Mapping[str, object], limits: ServerLimits) -> tuple[Item, ...]:
-    value = raw.get("input")
+def _items(value: object, served: Served) -> tuple[Item, ...]:
     values = value if isinstance(value, list) else [value]
     if not values:
         raise RequestError("`input` is an empty list: send at least one item", field="input")
-    if len(values) > limits.max_items:
-        raise RequestError(
-            f"`input` has {len(values)} items, {limits.max_items} are allowed: send several requests", field="input"
-        )
+    check_count(len(values), "input", served)
     if all(isinstance(each, int) or (isinstance(each, list) and each) for each in values):
         raise RequestError(
             "`input` holds token ids, which mean nothing to this model: send the text (LangChain's `OpenAIEmbeddings` "
@@ -194,111 +147,29 @@ def _items(raw: Mapping[str, object], limits: ServerLimits) -> tuple[Item, ...]:
             status=400,
             field="input",
         )
-    items = tuple(_item(each, index, limits) for index, each in enumerate(values))
-    chars = sum(len(item.text) for item in items if isinstance(item, TextItem))
-    if chars > limits.max_request_chars:
-        raise RequestError(
-            f"the texts have {chars} characters in all, {limits.max_request_chars} are allowed: send several requests",
-            status=400,
-            code="INPUT_TOKEN_LIMIT_EXCEEDED",
-            field="input",
-        )
-    return items
+    return check_items((read_document(each, index, served) for index, each in enumerate(values)), "input", served)
 
 
-def _item(value: object, index: int, limits: ServerLimits) -> Item:
-    """Read one item; what is wrong with it is returned in its place."""
-    try:
-        if isinstance(value, str):
-            is_image = value[:11].lower() == "data:image/"  # a bare data URI, as some clients send
-            return ImageItem(_image_bytes(value, index, limits)) if is_image else _text(value, index, limits)
-        return _document(value, index, limits)
-    except RequestError as error:
-        return error
-
-
-def _document(value: object, index: int, limits: ServerLimits) -> Item:
-    if not isinstance(value, dict):
-        raise _item_error(index, f"is {_kind(value)}: send {_ALLOWED_ITEM}")
-    given = [name for name in ("text", *_IMAGE_FIELDS) if value.get(name) is not None]
-    if len(given) != 1:
-        what = f"has {' and '.join(f'`{name}`' for name in given)}" if given else "has neither `text` nor `image`"
-        raise _item_error(index, f"{what}: send {_ALLOWED_ITEM}")
-    content = value[given[0]]
-    if not isinstance(content, str):
-        raise _item_error(index, f"has `{given[0]}` that is {_kind(content)}: send a string")
-    if given[0] == "text":
-        return _text(content, index, limits)
-    return ImageItem(_image_bytes(content, index, limits))
-
-
-def _text(text: str, index: int, limits: ServerLimits) -> TextItem:
-    if len(text) > limits.max_text_chars:
-        raise _item_error(
-            index,
-            f"has {len(text)} characters, {limits.max_text_chars} are allowed: send parts of it",
-            code="INPUT_TOKEN_LIMIT_EXCEEDED",
-        )
-    return TextItem(text)
-
-
-def _image_bytes(text: str, index: int, limits: ServerLimits) -> bytes:
-    """Decode base64 or a data URI; a name of a file or a URL is neither."""
-    if _URL.match(text[:64]):
-        raise _item_error(
-            index, "is the URL of an image, and this server fetches none: send the image as base64", code="INPUT_URL"
-        )
-    payload = text
-    if text[:5].lower() == "data:":
-        header, comma, payload = text.partition(",")
-        if not comma or not header.lower().endswith(";base64"):
-            raise _item_error(index, "is a data URI without base64: send 'data:image/png;base64,...'")
-    payload = "".join(payload.split())
-    if len(payload) * 3 // 4 > limits.max_image_bytes + 2:  # up to two of them are padding
-        raise _item_error(
-            index,
-            f"is an image of {len(payload) * 3 // 4} bytes, {limits.max_image_bytes} are allowed: scale it down",
-        )
-    try:
-        data = base64.b64decode(payload, validate=True)
-    except (binascii.Error, ValueError):
-        raise _item_error(index, "is not base64: send the image's file as base64 or as a data URI") from None
-    if not data:
-        raise _item_error(index, "is an empty image: send the image's file as base64 or as a data URI")
-    return data
-
-
-def _encode(vector: NDArray[np.float32], request: EmbeddingRequest) -> object:
-    encoded = {encoding: _encode_as(vector, encoding) for encoding in request.encodings}
-    return encoded if request.named else encoded[request.encodings[0]]
-
-
-def _encode_as(vector: NDArray[np.float32], encoding: Encoding) -> object:
-    if encoding == "base64":
-        return base64.b64encode(vector.astype("<f4").tobytes()).decode("ascii")
-    if encoding == "binary":
-        return encode_binary(vector[np.newaxis])[0].tolist()
-    if encoding == "ubinary":
-        return encode_ubinary(vector[np.newaxis])[0].tolist()
-    return vector.tolist()
-
-
-def _item_error(index: int, what: str, *, code: str = "INPUT_INVALID") -> RequestError:
-    return RequestError(f"item {index} {what}", status=400, code=code, field=f"input.{index}")
-
-
-def _kind(value: object) -> str:
-    """Name a JSON type for people; never the value, which may be anything."""
-    names = {
-        str: "a string",
-        int: "an integer",
-        float: "a number",
-        bool: "a boolean",
-        list: "a list",
-        dict: "an object",
+def _write(request: EmbeddingRequest, encodings: tuple[str, ...], named: bool, answer: Answer) -> bytes:  # noqa: FBT001 (bound by `partial`)
+    total = answer.text_tokens + answer.image_tokens
+    usage = {"total_tokens": total, "prompt_tokens": total}
+    if any(isinstance(item, ImageItem | UrlItem) for item in request.items):
+        usage["image_tokens"] = answer.image_tokens
+    body: dict[str, object] = {
+        "object": "list",
+        "model": answer.model,
+        "data": write_vectors(answer, encodings, named=named),
+        "usage": usage,
     }
-    return "missing or null" if value is None else names[type(value)]
+    if request.partial:
+        body["errors"] = [
+            {"index": index, "code": vector.code, "detail": vector.detail}
+            for index, vector in enumerate(answer.vectors)
+            if isinstance(vector, RequestError)
+        ]
+    return json.dumps(body, separators=(",", ":"), allow_nan=False).encode()
 
 
-def _shorten(text: str) -> str:
-    return repr(text if len(text) <= 80 else f"{text[:80]}...")
+def _encode(vector: NDArray[np.float32], encodings: tuple[str, ...], *, named: bool) -> object:
+    encoded = {encoding: encode_vector(vector, encoding) for encoding in encodings}
+    return encoded if named else encoded[encodings[0]]

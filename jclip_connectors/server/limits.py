@@ -14,10 +14,14 @@ class ServerLimits:
         max_buffered_bytes: of all the requests that are being read or prepared.
         max_items: of one request.
         max_text_chars: of one text; tokenizing more would take long, whatever is kept of it.
-        max_request_chars: of all texts of one request; a thread that tokenizes them is not there for others.
+        max_request_chars: of all texts of one request.
         max_image_bytes: of one encoded image.
+        max_image_urls: of one request; each is a request to somebody else's server.
         max_pixels: of one image; each thread that decodes holds one at a time, 4 bytes a pixel.
+        max_decode_s: of processor time for decoding one image.
+        max_fetch_s: for fetching one image, where that is allowed.
         max_waiting_tokens: of work that waits for the model; more is refused until it is less.
+        max_wait_s: that the work in front of a request may take, as far as the model's speed is known.
         body_timeout_s: for a whole body to arrive.
 
     Raises:
@@ -30,8 +34,12 @@ class ServerLimits:
     max_text_chars: int = 2**18
     max_request_chars: int = 2**22
     max_image_bytes: int = 8 * 2**20
+    max_image_urls: int = 256
     max_pixels: int = 2**26
+    max_decode_s: int = 20
+    max_fetch_s: int = 10
     max_waiting_tokens: int = 2**18
+    max_wait_s: int = 30
     body_timeout_s: int = 60
 
     def __post_init__(self) -> None:

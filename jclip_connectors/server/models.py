@@ -2,10 +2,9 @@
 
 from typing import Any
 
+from jclip_connectors.server.fields import is_served
 from jclip_connectors.server.requests import RequestError
 from jclip_connectors.server.service import LoadedModel
-
-_OWNERS = ("jina-ai/", "jinaai/")  # that clients put before a name
 
 
 def list_models(model: LoadedModel) -> dict[str, Any]:
@@ -19,8 +18,7 @@ def model_info(model: LoadedModel, model_id: str) -> dict[str, Any]:
     Raises:
         RequestError: 404, it is not served here.
     """
-    names = {model_id, *(model_id.removeprefix(owner) for owner in _OWNERS)}
-    if not names & set(model.names):
+    if not is_served(model_id, model.names):
         raise RequestError(
             f"there is no such model here: it is {model.names[0]!r} that is served",
             status=404,

@@ -1,11 +1,10 @@
-"""What threads do before an item waits for the model: texts are counted in tokens, images become small squares."""
+"""What threads do before an item waits for the model: texts become token ids, images become small squares."""
 
-import contextlib
 import dataclasses
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +13,11 @@ from core_encoder.errors import InputError
 from core_encoder.image_input import ImageLimits, load_image
 from core_encoder.image_preprocess import PreprocessConfig, ResizeMode, preprocess
 from core_encoder.tiling import TOKENS_PER_TILE, count_tiles
-from jclip_connectors.server.requests import EmbeddingRequest, ImageItem, RequestError, TextItem
+from core_encoder.tokenization import TokenizedText
+from jclip_connectors.server.requests import EmbeddingRequest, RequestError, TextItem
 
 _PATCH_PX = 14  # of both published models
-_COUNTED_CHARS = 2**18  # at a time
-_LONGEST_PREFIX = 64  # more tokens than any task puts before a text
+_GROUP_CHARS = 2**18  # tokenized at a time: a tokenizer needs some hundred bytes for each
 _POSITION = re.compile(r"^item \d+")
 
 
@@ -32,39 +31,31 @@ class Encoder(Protocol):
     @property
     def max_tokens(self) -> int: ...  # noqa: D102
     @property
+    def precision(self) -> str: ...  # noqa: D102
+    @property
     def query_task(self) -> str | None: ...  # noqa: D102
-    def count_tokens(self, texts: Sequence[str]) -> list[int]: ...  # noqa: D102
-    def encode_text(  # noqa: D102
-        self,
-        texts: Sequence[str],
-        *,
-        task: str | None,
-        normalize: bool,
-        max_tokens: int | None,
-        overflow: Literal["truncate", "error"],
+    def tokenize(  # noqa: D102
+        self, texts: Sequence[str], *, task: str | None, max_tokens: int | None
+    ) -> list[TokenizedText]: ...
+    def encode_tokens(  # noqa: D102
+        self, texts: Sequence[TokenizedText], *, normalize: bool
     ) -> NDArray[np.float32]: ...
     def encode_image(  # noqa: D102
         self, images: Sequence[NDArray[np.uint8]], *, normalize: bool
     ) -> NDArray[np.float32]: ...
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class PreparedText:
     """A text that waits for the model.
 
     Attributes:
-        index: its place in the request.
-        text: as it was sent.
-        query: whether it is a search query.
-        truncate: whether it may be cut, where it is so long that the model could want it.
+        tokens: what the model reads.
         cost: of computing it, in tokens of the model.
         usage: what is reported, in tokens.
     """
 
-    index: int
-    text: str
-    query: bool
-    truncate: bool
+    tokens: TokenizedText
     cost: int
     usage: int
 
@@ -74,19 +65,17 @@ class PreparedImage:
     """An image that waits for the model; what it was decoded from is gone.
 
     Attributes:
-        index: its place in the request.
         square: (S, S, 3) uint8 0..255, what the model sees.
         cost: of computing it, in tokens of the model.
         usage: what is reported, in tokens.
     """
 
-    index: int
     square: NDArray[np.uint8]
     cost: int
     usage: int
 
 
-Prepared = PreparedText | PreparedImage
+Prepared: TypeAlias = PreparedText | PreparedImage
 
 
 class Preparation:
@@ -110,67 +99,62 @@ class Preparation:
         self._max_tokens = max_tokens
         self._resize_mode = resize_mode
         self._exif_orientation = exif_orientation
-        self._image_cost = 1 + (encoder.image_size // _PATCH_PX) ** 2
+        self.image_cost = 1 + (encoder.image_size // _PATCH_PX) ** 2
 
-    def prepare_texts(self, request: EmbeddingRequest) -> dict[int, PreparedText | RequestError]:
-        """Count the tokens of every text, by place in the request."""
-        places = {index: item.text for index, item in enumerate(request.items) if isinstance(item, TextItem)}
-        counts: dict[int, int] = {}
-        for group in _groups(places):
-            with contextlib.suppress(InputError):  # one of them: which, comes out when each is counted alone
-                counts.update(zip(group, self._encoder.count_tokens([places[index] for index in group]), strict=True))
-        return {index: self._prepare_text(request, index, text, counts.get(index)) for index, text in places.items()}
-
-    def prepare_image(self, item: ImageItem, index: int) -> PreparedImage | RequestError:
-        """Decode an image and bring it to the model's size."""
+    def prepare_texts(
+        self, request: EmbeddingRequest, texts: Mapping[int, str]
+    ) -> dict[int, PreparedText | RequestError]:
+        """Tokenize texts, by place in the request."""
+        task = self._encoder.query_task if request.query else None
         try:
-            image = load_image(item.data, index=index, limits=self._limits, exif_orientation=self._exif_orientation)
+            tokenized = self._encoder.tokenize(list(texts.values()), task=task, max_tokens=self._max_tokens)
         except InputError as error:
-            return item_error(error, index)
+            if len(texts) == 1:
+                return {index: item_error(error, request.number(index)) for index in texts}
+            alone = (self.prepare_texts(request, {index: text}) for index, text in texts.items())
+            return {index: prepared for one in alone for index, prepared in one.items()}
+        return {
+            index: self._prepared(request.number(index), tokens, truncate=request.truncate)
+            for index, tokens in zip(texts, tokenized, strict=True)
+        }
+
+    def prepare_image(self, data: bytes, number: int) -> PreparedImage | RequestError:
+        """Decode an image and bring it to the model's size; errors call it by its number."""
+        try:
+            image = load_image(data, index=number, limits=self._limits, exif_orientation=self._exif_orientation)
+        except InputError as error:
+            return item_error(error, number)
         values = preprocess(image, self._plain, self._resize_mode)  # (3, S, S)
         return PreparedImage(
-            index=index,
             square=np.ascontiguousarray(np.rint(values * 255).astype(np.uint8).transpose(1, 2, 0)),  # (S, S, 3)
-            cost=self._image_cost,
+            cost=self.image_cost,
             usage=image_usage(image.width, image.height, size=self._encoder.image_size),
         )
 
-    def _prepare_text(
-        self, request: EmbeddingRequest, index: int, text: str, count: int | None = None
-    ) -> PreparedText | RequestError:
-        limit = self._max_tokens
-        try:
-            tokens = self._encoder.count_tokens([text])[0] if count is None else count
-        except InputError as error:
-            return item_error(error, index)
-        if tokens > limit and not request.truncate:
+    def _prepared(self, number: int, tokens: TokenizedText, *, truncate: bool) -> PreparedText | RequestError:
+        if tokens.num_tokens > self._max_tokens and not truncate:
             return RequestError(
-                f"item {index} has {tokens} tokens, {limit} are allowed: shorten it, or send `truncate` true",
+                f"item {number} has {tokens.num_tokens} tokens, {self._max_tokens} are allowed: shorten it, or send "
+                "`truncate` true",
                 status=400,
                 code="INPUT_TOKEN_LIMIT_EXCEEDED",
-                field=f"input.{index}",
+                field=f"input.{number}",
             )
-        kept = min(tokens, limit)
-        return PreparedText(
-            index=index,
-            text=text,
-            query=request.query,
-            truncate=request.truncate and tokens > limit - _LONGEST_PREFIX,
-            cost=kept,
-            usage=kept,
-        )
+        return PreparedText(tokens=tokens, cost=len(tokens.ids), usage=len(tokens.ids))
 
 
-def _groups(texts: Mapping[int, str]) -> Iterator[list[int]]:
-    """Part texts so that a group has few characters: a tokenizer needs some hundred bytes for each."""
-    group: list[int] = []
+def text_groups(request: EmbeddingRequest) -> Iterator[dict[int, str]]:
+    """Part the texts of a request, by place, so that a thread has few characters at a time."""
+    group: dict[int, str] = {}
     chars = 0
-    for index, text in texts.items():
-        if group and chars + len(text) > _COUNTED_CHARS:
+    for index, item in enumerate(request.items):
+        if not isinstance(item, TextItem):
+            continue
+        if group and chars + len(item.text) > _GROUP_CHARS:
             yield group
-            group, chars = [], 0
-        group.append(index)
-        chars += len(text)
+            group, chars = {}, 0
+        group[index] = item.text
+        chars += len(item.text)
     if group:
         yield group
 
@@ -180,7 +164,7 @@ def image_usage(width: int, height: int, *, size: int) -> int:
     return TOKENS_PER_TILE.get(size, min(TOKENS_PER_TILE.values())) * count_tiles(width, height, size=size)
 
 
-def item_error(error: InputError, index: int) -> RequestError:
-    """Say what the encoder says of an item, with the item's place in the request."""
-    detail = _POSITION.sub(f"item {index}", str(error))
-    return RequestError(detail, status=400, field=f"input.{index}")
+def item_error(error: InputError, number: int) -> RequestError:
+    """Say what the encoder says of an item, with the item's number in the request."""
+    detail = _POSITION.sub(f"item {number}", str(error))
+    return RequestError(detail, status=400, field=f"input.{number}")

@@ -1,9 +1,13 @@
-"""What every dialect's request becomes, and the one error that every dialect can say."""
+"""What every dialect's request becomes, what it is answered with, and the one error that every dialect can say."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
-Encoding = Literal["float", "base64", "binary", "ubinary"]
+import numpy as np
+from numpy.typing import NDArray
+
+from jclip_connectors.server.limits import ServerLimits
 
 
 @dataclass(frozen=True)
@@ -18,6 +22,13 @@ class ImageItem:
     """An image to embed, still encoded: the content of a PNG, JPEG or other file."""
 
     data: bytes
+
+
+@dataclass(frozen=True)
+class UrlItem:
+    """An image to embed that is still to be fetched."""
+
+    url: str
 
 
 class RequestError(Exception):
@@ -49,8 +60,11 @@ class RequestError(Exception):
         self.retry_after_s = retry_after_s
 
 
-Item: TypeAlias = TextItem | ImageItem | RequestError
+Item: TypeAlias = TextItem | ImageItem | UrlItem | RequestError
 """A refused item keeps its place, so that the others can be answered under their own numbers."""
+
+Vector: TypeAlias = NDArray[np.float32] | RequestError
+"""The (dimensions,) vector of an item, or why it has none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,17 +76,76 @@ class EmbeddingRequest:
         dimensions: length of the vectors; `None` is the server's default.
         normalized: whether vectors have unit length; `None` is the server's default.
         query: whether texts are search queries rather than documents.
-        encodings: what each vector is sent as; more than one gives each vector under their names.
-        named: whether vectors are sent under the names of their encodings.
         truncate: whether a text over the model's limit is cut rather than refused.
         partial: whether a bad item fails alone rather than the whole request.
+        numbers: what errors call the items by; `None` is their places.
     """
 
     items: tuple[Item, ...]
     dimensions: int | None = None
     normalized: bool | None = None
     query: bool = False
-    encodings: tuple[Encoding, ...] = ("float",)
-    named: bool = False
     truncate: bool = False
     partial: bool = False
+    numbers: tuple[int, ...] | None = None
+
+    def number(self, index: int) -> int:
+        """What an error calls the item at a place."""
+        return index if self.numbers is None else self.numbers[index]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a request is answered with, whatever the dialect.
+
+    Attributes:
+        model: the model's own name.
+        vectors: of the items, in their order; errors only where the request was `partial`.
+        text_tokens: that the model read.
+        image_tokens: the price of all images that have vectors.
+    """
+
+    model: str
+    vectors: Sequence[Vector]
+    text_tokens: int
+    image_tokens: int
+
+
+@dataclass(frozen=True)
+class Call:
+    """A request that has been read, and how its answer is written in the same dialect."""
+
+    request: EmbeddingRequest
+    write: Callable[[Answer], bytes]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """What a dialect must know of the server to read a request.
+
+    Attributes:
+        names: what clients may call the model; the first is its own.
+        embedding_dim: length E of a full vector.
+        dimensions: length where a request names none.
+        limits: what a request may ask for.
+        image_urls: whether images may be named by URL.
+    """
+
+    names: tuple[str, ...]
+    embedding_dim: int
+    dimensions: int
+    limits: ServerLimits
+    image_urls: bool = False
+
+
+@dataclass(frozen=True)
+class Dialect:
+    """How a kind of client writes requests, and reads answers and errors.
+
+    Attributes:
+        read: the body of a request; raises `RequestError` where it cannot be answered as a whole.
+        write_error: a refusal and the id of the request.
+    """
+
+    read: Callable[[bytes, Served], Call]
+    write_error: Callable[[RequestError, str], bytes]

@@ -1,10 +1,12 @@
 """One request from its body to its answer: parse, prepare in threads, queue for the model, write."""
 
 import asyncio
+import contextlib
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,14 +15,31 @@ from core_encoder.image_input import ImageLimits
 from core_encoder.image_preprocess import PreprocessConfig
 from core_encoder.matryoshka import normalize, truncate
 from jclip_connectors.config import EmbeddingConfig
-from jclip_connectors.server.engine import Engine, Outcome
-from jclip_connectors.server.jina import format_answer, parse_request
+from jclip_connectors.port import EmbedInputError
+from jclip_connectors.server.engine import Engine, Kind, Outcome, Ticket
+from jclip_connectors.server.fields import item_error
 from jclip_connectors.server.limits import ServerLimits
-from jclip_connectors.server.preparation import Encoder, Preparation, Prepared, PreparedText
-from jclip_connectors.server.requests import EmbeddingRequest, ImageItem, RequestError
+from jclip_connectors.server.preparation import Encoder, Preparation, PreparedImage, PreparedText, text_groups
+from jclip_connectors.server.requests import (
+    Answer,
+    Call,
+    Dialect,
+    EmbeddingRequest,
+    ImageItem,
+    RequestError,
+    Served,
+    UrlItem,
+    Vector,
+)
 
 _IMAGE_THREADS = min(8, os.cpu_count() or 1)
+_BATCHES_AHEAD = 2  # of images that one request may have decoded
+_REQUESTS_AHEAD = 4  # that may have so many at the same time
+_FETCHES = 16  # at the same time, each of at most `max_image_bytes`
 _INLINE_VALUES = 4096  # of an answer; more are written in a thread
+
+Groups: TypeAlias = Iterator[dict[int, str]]
+"""Texts by place, as many at a time as a thread should tokenize."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,30 +59,78 @@ class LoadedModel:
     hub_id: str = ""
 
 
+class Fetcher(Protocol):
+    """What the server needs of `ImageFetcher`."""
+
+    async def fetch(self, url: str) -> bytes: ...  # noqa: D102 (as in `ImageFetcher`, like the rest)
+    async def aclose(self) -> None: ...  # noqa: D102
+
+
+@dataclass(frozen=True)
+class _Result:
+    """The raw features of an item, or why it has none, and what is reported for it."""
+
+    outcome: Outcome
+    text_tokens: int = 0
+    image_tokens: int = 0
+
+
 class EmbeddingService:
     """Answers embedding requests with one model; lives in one event loop."""
 
-    def __init__(self, model: LoadedModel, config: EmbeddingConfig, *, limits: ServerLimits, batch_tokens: int) -> None:
-        """Put the parts together; `start` begins the work."""
+    def __init__(
+        self,
+        model: LoadedModel,
+        config: EmbeddingConfig,
+        *,
+        limits: ServerLimits,
+        batch_tokens: int,
+        fetcher: Fetcher | None = None,
+        observe_batch: Callable[[str, int, float], None] = lambda *_: None,
+    ) -> None:
+        """Put the parts together; `engine.start` begins the work.
+
+        Args:
+            model: computes the vectors.
+            config: defaults for what a request does not say.
+            limits: on what a client may ask for.
+            batch_tokens: cost of what the model is given at once.
+            fetcher: of image URLs; `None` refuses them.
+            observe_batch: told of every batch: "text" or "image", how many items, how many seconds.
+        """
         self.model = model
-        self.limits = limits
-        self.dimensions = model.encoder.embedding_dim if config.dimensions is None else config.dimensions
-        max_tokens = model.encoder.max_tokens if config.max_tokens is None else config.max_tokens
+        self.served = Served(
+            names=model.names,
+            embedding_dim=model.encoder.embedding_dim,
+            dimensions=model.encoder.embedding_dim if config.dimensions is None else config.dimensions,
+            limits=limits,
+            image_urls=fetcher is not None,
+        )
+        self.max_tokens = model.encoder.max_tokens if config.max_tokens is None else config.max_tokens
+        self.batch_tokens = batch_tokens
         self.engine = Engine(
             model.encoder,
-            max_tokens=max_tokens,
             batch_tokens=batch_tokens,
             max_waiting_tokens=limits.max_waiting_tokens,
+            max_wait_s=limits.max_wait_s,
+            observe=observe_batch,
         )
         self._normalize = config.normalize
         self._preparation = Preparation(
             model.encoder,
             model.preprocessing,
-            limits=ImageLimits(max_bytes=limits.max_image_bytes, max_pixels=limits.max_pixels),
-            max_tokens=max_tokens,
+            limits=ImageLimits(
+                max_bytes=limits.max_image_bytes, max_pixels=limits.max_pixels, max_decode_s=limits.max_decode_s
+            ),
+            max_tokens=self.max_tokens,
             resize_mode=config.resize_mode,
             exif_orientation=config.exif_orientation,
         )
+        self._fetcher = fetcher
+        self._fetches = asyncio.Semaphore(_FETCHES)
+        # Decoded images wait here for the model, so that requests with thousands of them do not fill the memory.
+        self._images_ahead = max(_IMAGE_THREADS, _BATCHES_AHEAD * (batch_tokens // self._preparation.image_cost))
+        self._decoded = asyncio.Semaphore(_REQUESTS_AHEAD * self._images_ahead)
         # Apart, so that no text waits for the decoding of images.
         self._text_threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="jclip-text")
         self._image_threads = ThreadPoolExecutor(max_workers=_IMAGE_THREADS, thread_name_prefix="jclip-image")
@@ -73,80 +140,116 @@ class EmbeddingService:
         await self.engine.close()
         self._text_threads.shutdown()
         self._image_threads.shutdown()
+        if self._fetcher is not None:
+            await self._fetcher.aclose()
 
-    async def answer(self, body: bytes) -> bytes:
-        """Answer a request of the hosted API's dialect.
+    async def answer(self, body: bytes, dialect: Dialect) -> tuple[bytes, Answer]:
+        """Answer a request in its dialect; beside what was written is what it says.
 
         Raises:
-            RequestError: of the request, or of its first bad item where it is not `partial`.
+            RequestError: of the request, or of a bad item where it is not `partial`.
         """
         loop = asyncio.get_running_loop()
-        request, ready = await loop.run_in_executor(self._text_threads, self._parse, body)
-        ready.update(await self._prepare_images(request))
-        prepared = [ready[index] for index in range(len(request.items))]
-        if not request.partial:
-            _raise_first(prepared)
-        outcomes = iter(await self.engine.run([item for item in prepared if not isinstance(item, RequestError)]))
-        results = [item if isinstance(item, RequestError) else next(outcomes) for item in prepared]
-        if not request.partial:
-            _raise_first(results)
-        if len(results) * self.dimensions <= _INLINE_VALUES:
-            return self._write(request, prepared, results)
-        return await loop.run_in_executor(self._text_threads, self._write, request, prepared, results)
+        call, ready, groups = await loop.run_in_executor(self._text_threads, self._read, body, dialect)
+        for group in groups:  # one by one, so that other requests' texts come in between
+            ready |= await loop.run_in_executor(
+                self._text_threads, self._preparation.prepare_texts, call.request, group
+            )
+        if not call.request.partial:
+            _raise_first(ready)
+        vectors = await self._compute(call.request, ready)
+        if len(vectors) * self.served.dimensions <= _INLINE_VALUES:
+            return self._write(call, vectors)
+        return await loop.run_in_executor(self._text_threads, self._write, call, vectors)
 
-    async def _prepare_images(self, request: EmbeddingRequest) -> dict[int, Prepared | RequestError]:
-        """Decode the images of a request, a few at a time, so that those of other requests come in between."""
-        loop = asyncio.get_running_loop()
-        turn = asyncio.Semaphore(_IMAGE_THREADS)
+    def _read(self, body: bytes, dialect: Dialect) -> tuple[Call, dict[int, PreparedText | RequestError], Groups]:
+        """Read a request, in a thread, and make ready its first texts: of most requests, all that it has."""
+        call = dialect.read(body, self.served)
+        refused = {i: item for i, item in enumerate(call.request.items) if isinstance(item, RequestError)}
+        if not call.request.partial:
+            _raise_first(refused)
+        groups = text_groups(call.request)
+        first = next(groups, {})
+        return call, {**refused, **self._preparation.prepare_texts(call.request, first)}, groups
 
-        async def prepare(item: ImageItem, index: int) -> Prepared | RequestError:
-            async with turn:
-                return await loop.run_in_executor(self._image_threads, self._preparation.prepare_image, item, index)
-
-        images = {index: item for index, item in enumerate(request.items) if isinstance(item, ImageItem)}
-        prepared = await asyncio.gather(*(prepare(item, index) for index, item in images.items()))
-        return dict(zip(images, prepared, strict=True))
-
-    def _parse(self, body: bytes) -> tuple[EmbeddingRequest, dict[int, Prepared | RequestError]]:
-        """Read a request and make ready what takes no decoding of images."""
-        request = parse_request(
-            body,
-            model_names=self.model.names,
-            embedding_dim=self.model.encoder.embedding_dim,
-            default_dimensions=self.dimensions,
-            limits=self.limits,
-        )
-        refused = {index: item for index, item in enumerate(request.items) if isinstance(item, RequestError)}
-        if not request.partial:
-            _raise_first(list(refused.values()))
-        return request, {**refused, **self._preparation.prepare_texts(request)}
-
-    def _write(
-        self, request: EmbeddingRequest, prepared: list[Prepared | RequestError], results: list[Outcome]
-    ) -> bytes:
-        text_tokens, image_tokens = 0, 0
-        for item, result in zip(prepared, results, strict=True):
-            if isinstance(item, RequestError) or isinstance(result, RequestError):
-                continue
-            if isinstance(item, PreparedText):
-                text_tokens += item.usage
+    async def _compute(
+        self, request: EmbeddingRequest, ready: Mapping[int, PreparedText | RequestError]
+    ) -> list[_Result]:
+        """Compute all items that are no errors; images are decoded meanwhile."""
+        texts = {index: item for index, item in ready.items() if isinstance(item, PreparedText)}
+        images = {i: item for i, item in enumerate(request.items) if isinstance(item, ImageItem | UrlItem)}
+        results = {index: _Result(item) for index, item in ready.items() if isinstance(item, RequestError)}
+        costs: dict[Kind, int] = {
+            PreparedText: sum(text.cost for text in texts.values()),
+            PreparedImage: len(images) * self._preparation.image_cost,
+        }
+        with self.engine.admit(costs) as ticket:
+            if images:
+                turn = asyncio.Semaphore(self._images_ahead)
+                try:
+                    async with asyncio.TaskGroup() as tasks:
+                        running = {
+                            index: tasks.create_task(self._compute_image(ticket, turn, request, index, item))
+                            for index, item in images.items()
+                        }
+                        outcomes = await ticket.compute(list(texts.values()))
+                except* RequestError as refusals:
+                    raise refusals.exceptions[0] from None
+                results |= {index: task.result() for index, task in running.items()}
             else:
-                image_tokens += item.usage
-        return format_answer(
-            request,
-            self._finish(request, results),
-            model=self.model.names[0],
-            text_tokens=text_tokens,
-            image_tokens=image_tokens,
-        )
+                outcomes = await ticket.compute(list(texts.values()))
+        for (index, text), outcome in zip(texts.items(), outcomes, strict=True):
+            results[index] = _Result(outcome, text_tokens=text.usage)
+        if not request.partial:
+            _raise_first({index: result.outcome for index, result in results.items()})
+        return [results[index] for index in range(len(request.items))]
 
-    def _finish(self, request: EmbeddingRequest, results: list[Outcome]) -> list[Outcome]:
+    async def _compute_image(
+        self, ticket: Ticket, turn: asyncio.Semaphore, request: EmbeddingRequest, index: int, item: ImageItem | UrlItem
+    ) -> _Result:
+        """Fetch, decode and compute one image; raises its error where the request is not `partial`."""
+        loop, number = asyncio.get_running_loop(), request.number(index)
+        async with turn, self._fetches if isinstance(item, UrlItem) else contextlib.nullcontext():
+            data = await self._fetch(item.url, number) if isinstance(item, UrlItem) else item.data
+            async with self._decoded:
+                image: PreparedImage | RequestError
+                if isinstance(data, RequestError):
+                    image = data
+                else:
+                    image = await loop.run_in_executor(
+                        self._image_threads, self._preparation.prepare_image, data, number
+                    )
+                if not isinstance(image, RequestError):
+                    return _Result((await ticket.compute([image]))[0], image_tokens=image.usage)
+        if not request.partial:
+            raise image
+        return _Result(image)
+
+    async def _fetch(self, url: str, number: int) -> bytes | RequestError:
+        if self._fetcher is None:
+            return item_error(number, "is the URL of an image, and this server fetches none")
+        try:
+            return await self._fetcher.fetch(url)
+        except EmbedInputError as error:
+            return item_error(number, f"cannot be fetched: {error}", code="INPUT_URL")
+
+    def _write(self, call: Call, results: Sequence[_Result]) -> tuple[bytes, Answer]:
+        good = [result for result in results if not isinstance(result.outcome, RequestError)]
+        answer = Answer(
+            model=self.model.names[0],
+            vectors=self._finish(call.request, [result.outcome for result in results]),
+            text_tokens=sum(result.text_tokens for result in good),
+            image_tokens=sum(result.image_tokens for result in good),
+        )
+        return call.write(answer), answer
+
+    def _finish(self, request: EmbeddingRequest, results: list[Outcome]) -> list[Vector]:
         """Raw features -> what the client asked for: truncation first, then unit length, as the encoder does."""
         good = [index for index, result in enumerate(results) if not isinstance(result, RequestError)]
         rows = [result for result in results if not isinstance(result, RequestError)]
         if not rows:
             return results
-        dimensions = self.dimensions if request.dimensions is None else request.dimensions
+        dimensions = self.served.dimensions if request.dimensions is None else request.dimensions
         vectors: NDArray[np.float32] = truncate(np.stack(rows), dimensions)  # (n, dimensions)
         if self._normalize if request.normalized is None else request.normalized:
             vectors = normalize(vectors)
@@ -156,7 +259,8 @@ class EmbeddingService:
         return finished
 
 
-def _raise_first(results: Sequence[object]) -> None:
-    for result in results:
+def _raise_first(results: Mapping[int, object]) -> None:
+    """Raise the error of the item that comes first, if there is one."""
+    for _, result in sorted(results.items()):
         if isinstance(result, RequestError):
             raise result

@@ -4,7 +4,7 @@ import pytest
 
 from core_encoder import JinaClipEncoder
 from jclip_connectors.config import EmbeddingConfig
-from jclip_connectors.server.app import load_served_model
+from jclip_connectors.server.serve import load_served_model
 from tests.server.harness import Server
 
 

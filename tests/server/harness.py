@@ -10,10 +10,12 @@ import httpx
 import numpy as np
 import uvicorn
 
-from core_encoder.errors import InputError
+from core_encoder.errors import CheckpointError
 from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.server.app import create_app
+from jclip_connectors.server.protocol import LimitedProtocol
 from tests.pictures import PICTURE, encoded
+from tests.server.openapi_check import Judged
 
 PNG = encoded(PICTURE, "PNG")
 PNG_BASE64 = base64.b64encode(PNG).decode()
@@ -21,7 +23,7 @@ DATA_URI = f"data:image/png;base64,{PNG_BASE64}"
 
 
 class Server:
-    """uvicorn on a free port of loopback, from `with` to its end."""
+    """uvicorn on a free port of loopback, from `with` to its end; all it answers is held against the OpenAPI file."""
 
     def __init__(self, model, *, config=None, **options):
         self.app = create_app(model, config or EmbeddingConfig(model="nano"), **options)
@@ -30,9 +32,13 @@ class Server:
         self.socket.bind(("127.0.0.1", 0))
         self.port = self.socket.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
-        self.uvicorn = uvicorn.Server(uvicorn.Config(self.app, log_config=None, access_log=False))
+        self.judged = Judged(self.app)
+        self.uvicorn = uvicorn.Server(
+            uvicorn.Config(self.judged, http=LimitedProtocol, log_config=None, access_log=False)
+        )
         self.thread = threading.Thread(target=self.uvicorn.run, kwargs={"sockets": [self.socket]})
-        self.client = httpx.Client(base_url=self.url, timeout=30, trust_env=False)
+        hooks = {"response": [lambda _answer: self.check_answers()]}
+        self.client = httpx.Client(base_url=self.url, timeout=30, trust_env=False, event_hooks=hooks)
 
     def __enter__(self):
         self.thread.start()
@@ -44,6 +50,11 @@ class Server:
         self.stop()
         self.thread.join(30)
         assert not self.thread.is_alive()
+        self.check_answers()
+
+    def check_answers(self):
+        problems, self.judged.problems = self.judged.problems, []
+        assert not problems, problems
 
     def stop(self):
         self.uvicorn.should_exit = True
@@ -71,16 +82,17 @@ class HeldEncoder:
         self._encoder = encoder
         self.gate = threading.Event()
         self.batches = []
-        self.refused = None
+        self.poison = None
+        self.delay_s = 0
 
     def __getattr__(self, name):
         return getattr(self._encoder, name)
 
-    def encode_text(self, texts, **options):
+    def encode_tokens(self, texts, **options):
         self._arrive("text", texts)
-        if self.refused in texts:
-            raise InputError(f"item {texts.index(self.refused)}: this text is refused")
-        return self._encoder.encode_text(texts, **options)
+        if self.poison in [text.ids for text in texts]:
+            raise CheckpointError("item 0: the model gave NaN")
+        return self._encoder.encode_tokens(texts, **options)
 
     def encode_image(self, images, **options):
         self._arrive("image", images)
@@ -89,6 +101,7 @@ class HeldEncoder:
     def _arrive(self, kind, items):
         self.batches.append((kind, len(items)))
         assert self.gate.wait(30)
+        time.sleep(self.delay_s)
 
 
 def wait_until(condition, seconds=10):

@@ -8,7 +8,7 @@ from PIL import Image
 
 from core_encoder import JinaClipEncoder
 from jclip_connectors.config import EmbeddingConfig
-from jclip_connectors.server.app import load_served_model
+from jclip_connectors.server.serve import load_served_model
 from tests.checkpoints import V2_TINY
 from tests.pictures import PICTURE, encoded
 from tests.server.harness import DATA_URI, PNG, PNG_BASE64, Server

@@ -1,6 +1,7 @@
 """Requests that come at the same time: they share batches, take turns, give up, and are finished at the end."""
 
 import dataclasses
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
@@ -8,8 +9,9 @@ import numpy as np
 import pytest
 
 from jclip_connectors.config import EmbeddingConfig
-from jclip_connectors.server.app import load_served_model
 from jclip_connectors.server.limits import ServerLimits
+from jclip_connectors.server.preparation import PreparedImage
+from jclip_connectors.server.serve import load_served_model
 from tests.checkpoints import V2_TINY
 from tests.server.harness import DATA_URI, HeldEncoder, Server, in_background, wait_until
 
@@ -64,8 +66,8 @@ def test_many_clients_at_once_each_get_their_own_vectors(model):
     assert np.abs(np.array(vectors) - expected).max() <= 1e-6
 
 
-def test_what_the_encoder_refuses_in_a_batch_is_refused_alone_and_by_its_own_index(held_model, held):
-    held.refused = "bad"
+def test_what_the_model_cannot_compute_fails_alone_and_not_the_batch_that_it_shares(held_model, held):
+    held.poison = held.tokenize(["bad"], task=None, max_tokens=None)[0].ids
     with Server(held_model) as server:
         with in_background(server.post, "first"):
             wait_until(lambda: len(held.batches) == 1)
@@ -73,17 +75,61 @@ def test_what_the_encoder_refuses_in_a_batch_is_refused_alone_and_by_its_own_ind
                 in_background(server.post, ["a", "b", "c"]) as good,
                 in_background(server.post, ["a star", "bad"]) as bad,
             ):
-                wait_until(lambda: sum(len(queue) for queue in server.engine._queues.values()) == 5)
+                wait_until(lambda: server.engine.waiting_tokens >= 15)
                 held.gate.set()
         assert held.batches[1] == ("text", 5)
         assert good[0].status_code == 200
-        assert (bad[0].status_code, bad[0].json()["detail"]) == (400, "item 1: this text is refused")
+        assert (bad[0].status_code, bad[0].json()["code"]) == (500, "INTERNAL_ERROR")
+
+
+def test_a_small_request_does_not_wait_for_the_whole_of_a_large_one_before_it(held_model, held):
+    with Server(held_model, batch_tokens=12) as server:
+        with in_background(server.post, ["a star"] * 50) as large:
+            wait_until(lambda: len(held.batches) == 1 and server.engine.waiting_tokens > 0)
+            waiting = server.engine.waiting_tokens
+            with in_background(server.post, "a circle") as small:
+                wait_until(lambda: server.engine.waiting_tokens > waiting)
+                held.gate.set()
+                wait_until(lambda: small)
+                assert server.engine.waiting_tokens > waiting / 2
+        assert [answer.status_code for answer in large + small] == [200, 200]
+
+
+def test_a_request_with_many_images_has_few_of_them_decoded_at_a_time(held_model, held):
+    with Server(held_model, batch_tokens=60) as server:
+        ahead = server.app.state.service._images_ahead
+        with in_background(server.post, [DATA_URI] * 50) as answers:
+            wait_until(lambda: len(held.batches) == 1)
+            waiting = server.engine.waiting_tokens
+            time.sleep(0.2)
+            queued = sum(len(ticket.places[PreparedImage]) for ticket in server.engine._lanes[PreparedImage].turns)
+            held.gate.set()
+        assert queued < ahead < 20
+        assert waiting > 40 * server.app.state.service._preparation.image_cost
+        assert len(answers[0].json()["data"]) == 50
+        assert server.engine.waiting_tokens == 0
+
+
+def test_work_that_would_wait_too_long_is_refused_although_it_is_little(held_model, held):
+    with Server(held_model, batch_tokens=12, limits=ServerLimits(max_wait_s=1)) as server:
+        held.gate.set()
+        held.delay_s = 0.6
+        server.post(["a star"] * 4)  # by which the speed becomes known
+        with in_background(server.post, ["a star"] * 20) as slow:
+            wait_until(lambda: server.engine.waiting_tokens >= 40)
+            refused = server.post("a circle")
+            held.delay_s = 0
+        assert refused.status_code == 429
+        assert int(refused.headers["Retry-After"]) > 1
+        assert slow[0].status_code == 200
 
 
 def test_a_query_that_only_its_prefix_makes_too_long_is_refused_or_cut():
     text = "star " * 12
     tiny = load_served_model(EmbeddingConfig(model=str(V2_TINY)), device="cpu")[0]
-    config = EmbeddingConfig(model=str(V2_TINY), max_tokens=tiny.encoder.count_tokens([text])[0])
+    config = EmbeddingConfig(
+        model=str(V2_TINY), max_tokens=tiny.encoder.tokenize([text], task=None, max_tokens=None)[0].num_tokens
+    )
     with Server(tiny, config=config) as server:
         options = {"model": V2_TINY.name, "task": "retrieval.query"}
         refused = server.post(["a", text], **options)
@@ -129,7 +175,7 @@ def test_stopping_finishes_what_was_accepted(held_model, held):
     with Server(held_model) as server:
         with in_background(server.post, ["a star", DATA_URI], count=6) as answers:
             wait_until(lambda: len(held.batches) == 1)
-            wait_until(lambda: sum(len(queue) for queue in server.engine._queues.values()) >= 6)
+            wait_until(lambda: server.engine.waiting_tokens >= 6 * server.app.state.service._preparation.image_cost)
             server.stop()
             held.gate.set()
         assert [answer.status_code for answer in answers] == [200] * 6

@@ -170,7 +170,7 @@ def test_a_failure_of_the_model_says_nothing_of_the_content(model, monkeypatch, 
         raise RuntimeError(f"cannot do {texts}")
 
     with Server(model) as failing, caplog.at_level(logging.INFO):
-        monkeypatch.setattr(model.encoder, "encode_text", fail)
+        monkeypatch.setattr(model.encoder, "encode_tokens", fail)
         answer = failing.post("secret words")
         monkeypatch.undo()
         assert failing.post("a star").status_code == 200
@@ -180,7 +180,7 @@ def test_a_failure_of_the_model_says_nothing_of_the_content(model, monkeypatch, 
 
 
 def test_a_failure_of_the_server_itself_says_nothing_of_it(model, monkeypatch):
-    def fail(_body):
+    def fail(_body, _dialect):
         raise RuntimeError("secret words")
 
     with Server(model) as failing:

@@ -14,7 +14,7 @@ from tests.server.harness import wait_until
 SERVE = """
 import sys
 from jclip_connectors.config import EmbeddingConfig
-from jclip_connectors.server.app import serve
+from jclip_connectors.server.serve import serve
 serve(EmbeddingConfig(model="nano"), port=int(sys.argv[1]), api_keys=["a-key"], device="cpu")
 """
 

@@ -1,0 +1,72 @@
+"""One line in the log and one count for every request: when, what route, how it ended; never what it held."""
+
+import json
+import logging
+import time
+import uuid
+from dataclasses import asdict, dataclass
+
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from jclip_connectors.server.metrics import Metrics
+
+_LOG = logging.getLogger("jclip_connectors.server")
+_KEY = "jclip.seen"
+
+
+@dataclass
+class Seen:
+    """What is known of a request while it is answered.
+
+    Attributes:
+        request_id: sent with the answer, and written to the log.
+        route: the pattern of the path; the path itself is the client's own words.
+        items: how many were answered.
+        tokens: that were reported.
+        code: of the error, where it ended with one.
+    """
+
+    request_id: str
+    route: str = "unknown"
+    items: int = 0
+    tokens: int = 0
+    code: str | None = None
+
+
+def seen(request: Request) -> Seen:
+    """What is known of a request."""
+    known: Seen = request.scope[_KEY]
+    return known
+
+
+class Observation:
+    """ASGI middleware that numbers, times, counts and logs requests."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        """Observe `app`."""
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        known = scope[_KEY] = Seen(request_id=uuid.uuid4().hex[:16])
+        started, status = time.perf_counter(), 500
+
+        async def send_numbered(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                message["headers"].append((b"x-request-id", known.request_id.encode()))
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_numbered)
+        finally:
+            seconds = time.perf_counter() - started
+            self._metrics.request(known.route, status, seconds)
+            line = {"method": scope["method"], "status": status, "ms": round(seconds * 1000, 1), **asdict(known)}
+            _LOG.info("%s", json.dumps(line))

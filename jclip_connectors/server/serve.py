@@ -1,0 +1,122 @@
+"""`serve`: load a model, and run the web application until the process is told to stop."""
+
+import logging.config
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jclip_connectors.port import MissingDependencyError
+
+try:
+    import httptools as _  # noqa: F401 (for `protocol`, which is imported below)
+    import uvicorn
+except ModuleNotFoundError as error:
+    raise MissingDependencyError(str(error.name), extra="server") from error
+
+from core_encoder.models import is_hub_id
+from jclip_connectors.config import EmbeddingConfig
+from jclip_connectors.server.app import create_app
+from jclip_connectors.server.limits import ServerLimits
+from jclip_connectors.server.protocol import LimitedProtocol
+from jclip_connectors.server.service import LoadedModel
+
+BATCH_TOKENS = {"cpu": 4096, "cuda": 65536}  # as the encoder's own batches
+_BACKLOG = 2048  # connections that wait to be accepted
+_LOGGING: dict[str, Any] = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
+    "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
+    "loggers": {
+        "uvicorn": {"handlers": ["stderr"], "level": "INFO", "propagate": False},
+        "jclip_connectors": {"handlers": ["stderr"], "level": "INFO", "propagate": False},
+    },
+}
+
+
+def serve(
+    config: EmbeddingConfig,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8080,
+    api_keys: Sequence[str] = (),
+    limits: ServerLimits | None = None,
+    device: str | None = None,
+    names: Sequence[str] = (),
+    local_files_only: bool = False,
+    image_urls: bool = False,
+    allowed_hosts: Sequence[str] = (),
+    predict_route: str = "/predict",
+    health_route: str = "/health",
+) -> None:
+    """Load a model and serve it until the process is told to stop; what was accepted is finished first.
+
+    Args:
+        config: which model, and the defaults for what a request does not say.
+        host: address to listen on.
+        port: of it.
+        api_keys: any of which a client must send; none leaves the server open.
+        limits: on what a client may ask for; `ServerLimits()` if `None`.
+        device: "cpu", "cuda", ...; `None` is CUDA where there is one.
+        names: what clients may call the model besides its own name.
+        local_files_only: use the local cache of models and never the network.
+        image_urls: whether images may be named by URL; the server then fetches them, from public addresses alone.
+        allowed_hosts: from which hosts; none allows every public one.
+        predict_route: where Vertex AI's dialect is spoken.
+        health_route: a probe beside `/health`, as a host wants it.
+
+    Raises:
+        MissingDependencyError: torch or another package of the extra "local" is not installed.
+        ConfigError: an option is not one that the model has.
+        CheckpointError: the weights are absent or damaged.
+    """
+    logging.config.dictConfig(_LOGGING)
+    model, batch_tokens = load_served_model(config, device=device, names=names, local_files_only=local_files_only)
+    app = create_app(
+        model,
+        config,
+        api_keys=api_keys,
+        limits=limits,
+        batch_tokens=batch_tokens,
+        image_urls=image_urls,
+        allowed_hosts=allowed_hosts,
+        predict_route=predict_route,
+        health_route=health_route,
+    )
+    uvicorn.run(
+        app,
+        host=host,
+        port=port,
+        http=LimitedProtocol,
+        access_log=False,
+        server_header=False,
+        backlog=_BACKLOG,
+        log_config=None,
+    )
+
+
+def load_served_model(
+    config: EmbeddingConfig, *, device: str | None = None, names: Sequence[str] = (), local_files_only: bool = False
+) -> tuple[LoadedModel, int]:
+    """Load the model of `config`, and say how many tokens its device takes at once; arguments as for `serve`."""
+    try:
+        from core_encoder.encoder import JinaClipEncoder  # here, as it imports torch
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(str(error.name), extra="local") from error
+    encoder = JinaClipEncoder.load(
+        config.model,
+        revision=config.revision,
+        device=device,
+        precision=config.precision,
+        local_files_only=local_files_only,
+    )
+    encoder.encode_text([], max_tokens=config.max_tokens)  # refuses a bad option now
+    name = Path(config.model).name
+    hub_id = config.model if is_hub_id(config.model) and not Path(config.model).is_dir() else ""
+    model = LoadedModel(
+        encoder=encoder,
+        preprocessing=encoder.preprocessing,
+        names=tuple(dict.fromkeys([name, *([hub_id] if hub_id else []), *names])),
+        hub_id=hub_id,
+    )
+    return model, BATCH_TOKENS.get(encoder.device.type, BATCH_TOKENS["cpu"])
