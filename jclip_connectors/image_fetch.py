@@ -1,27 +1,29 @@
 """Images by URL, from public hosts only: whoever names a URL must not reach what only this machine can reach.
 
 A host is looked up once, its addresses are checked, and one of them is connected to as it is: a name cannot mean one
-machine to the check and another to the connection. Of httpx only the transport is used: there are no cookies, proxies,
-environment variables or logged URLs to keep out, and no redirects but those followed here.
+machine to the check and another to the connection. No HTTP client is used, only what is below one: there are no
+cookies, proxies, environment variables or logged URLs to keep out, and no redirects but those followed here.
 """
 
 import asyncio
 import re
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, fields
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address, ip_network
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from core_encoder.errors import ConfigError
+from jclip_connectors.image_fetch_network import BROKEN_OFF, Answer, ask
 from jclip_connectors.port import EmbedInputError, MissingDependencyError
 
 try:
+    import httpcore
     import httpx
-except ImportError as error:
-    raise MissingDependencyError("httpx", extra="server") from error
+except ModuleNotFoundError as error:
+    raise MissingDependencyError(str(error.name), extra="server") from error
 
 _MAX_AT_ONCE = 16  # fetches of one fetcher, each with up to `max_bytes` in memory
 _MAX_URL_CHARS = 8192
@@ -29,12 +31,6 @@ _MAX_ADDRESSES = 3  # of one host that are connected to in turn; more would let 
 _FEW_PIECES, _LEAST_MEAN_BYTES = 256, 256  # a body in crumbs costs the event loop far more than its bytes are worth
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _REDIRECTS = (301, 302, 303, 307, 308)
-_HEADERS = {
-    "User-Agent": "jclip-connectors",
-    "Accept": "*/*",
-    "Accept-Encoding": "identity",  # a few bytes must not become many
-    "Connection": "close",
-}
 _NOT_IN_A_URL = re.compile(r"[\x00-\x20\x7f\\]")  # readers of URLs disagree on what these mean
 _NOT_IN_A_HOST = re.compile(r"[\x00-\x20\x7f\\/?#@]")
 # A full name in ASCII. No top-level domain begins with a digit: 127.1, 0x7f.1 and 2130706433 are addresses to some.
@@ -145,31 +141,24 @@ class ImageFetcher:
     async def _follow(self, url: httpx.URL) -> bytes:
         first = url
         for _ in range(self._limits.max_redirects + 1):
-            async with self._open(url) as response:
-                if response.status_code not in _REDIRECTS:
-                    return await self._read(response, url)
-                url = _redirected(url, response)
+            async with self._open(url) as answer:
+                if answer.status not in _REDIRECTS:
+                    return await self._read(answer, url)
+                url = _redirected(url, answer)
         raise _error(first, f"is behind more than {self._limits.max_redirects} redirects")
 
     @asynccontextmanager
-    async def _open(self, url: httpx.URL) -> AsyncIterator[httpx.Response]:
+    async def _open(self, url: httpx.URL) -> AsyncIterator[Answer]:
         """Check where a URL leads, and ask there."""
         self._check_allowed(url)
         addresses = await self._addresses(url)
         try:
-            # A pool for one answer. A lasting one knows connections by their address, and would give the connection
-            # that was verified for one name to another name at that address.
-            async with (
-                AsyncExitStack() as opened,
-                httpx.AsyncHTTPTransport(verify=self._tls, trust_env=False) as transport,
-                aclosing(await _first_answer(transport, url, addresses, opened)) as response,
-            ):
-                yield response
-        # OSError: a TLS record that is broken after the handshake comes as the `ssl` module's own error.
-        except (httpx.TransportError, OSError) as error:
-            refused = isinstance(error, httpx.ConnectError)
-            what = "accepts no connection, or has no certificate for its name" if refused else "broke off its answer"
-            raise _error(url, what) from error
+            async with ask(url, _host(url), addresses, self._tls) as answer:
+                yield answer
+        except httpcore.ConnectError as error:
+            raise _error(url, "accepts no connection, or has no certificate for its name") from error
+        except BROKEN_OFF as error:
+            raise _error(url, "broke off its answer") from error
 
     async def _addresses(self, url: httpx.URL) -> list[str]:
         try:
@@ -181,16 +170,16 @@ class ImageFetcher:
             raise _error(url, "has no public address, or also one that is not public")
         return found[:_MAX_ADDRESSES]
 
-    async def _read(self, response: httpx.Response, url: httpx.URL) -> bytes:
-        if response.status_code != 200:
-            raise _error(url, f"answers with the status {response.status_code}")
-        if response.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
+    async def _read(self, answer: Answer, url: httpx.URL) -> bytes:
+        if answer.status != 200:
+            raise _error(url, f"answers with the status {answer.status}")
+        if answer.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
             raise _error(url, "compresses its answer, unasked")
         too_large = _error(url, f"sends more than the {self._limits.max_bytes} bytes allowed", "use a smaller file")
-        if int(response.headers.get("Content-Length", 0)) > self._limits.max_bytes:
+        if int(answer.headers.get("Content-Length", 0)) > self._limits.max_bytes:
             raise too_large
         body, pieces = bytearray(), 0
-        async for piece in response.aiter_raw():
+        async for piece in answer.pieces:
             body += piece
             pieces += 1
             if len(body) > self._limits.max_bytes:
@@ -268,38 +257,13 @@ def _host(url: httpx.URL) -> str:
         return text if _NAME.fullmatch(text) else ""
 
 
-def _redirected(url: httpx.URL, response: httpx.Response) -> httpx.URL:
-    if "Location" not in response.headers:
-        raise _error(url, f"answers with the status {response.status_code} and no `Location`")
-    target = _read_url(response.headers["Location"], url)
+def _redirected(url: httpx.URL, answer: Answer) -> httpx.URL:
+    if "Location" not in answer.headers:
+        raise _error(url, f"answers with the status {answer.status} and no `Location`")
+    target = _read_url(answer.headers["Location"], url)
     if (url.scheme, target.scheme) == ("https", "http"):
         raise _error(url, "redirects from https to http")
     return target
-
-
-async def _first_answer(
-    transport: httpx.AsyncHTTPTransport, url: httpx.URL, addresses: Sequence[str], opened: AsyncExitStack
-) -> httpx.Response:
-    async def note(event: str, info: Mapping[str, Any]) -> None:
-        # httpcore forgets a connection that is given up during its handshake, and it would stay open.
-        if event == "connection.connect_tcp.complete":
-            opened.push_async_callback(info["return_value"].aclose)
-
-    *others, last = (_pinned(url, address, note) for address in addresses)
-    for request in others:
-        with suppress(httpx.ConnectError):  # a machine without a route to IPv6 is told of such addresses all the same
-            return await transport.handle_async_request(request)
-    return await transport.handle_async_request(last)
-
-
-def _pinned(url: httpx.URL, address: str, note: Callable[[str, Mapping[str, Any]], Awaitable[None]]) -> httpx.Request:
-    """Ask for a URL at an address, but by its name: in the Host header, and for the certificate."""
-    return httpx.Request(
-        "GET",
-        url.copy_with(host=address),
-        headers={"Host": url.netloc.decode("ascii"), **_HEADERS},
-        extensions={"sni_hostname": _host(url), "trace": note},
-    )
 
 
 def _read_allowed(entry: str) -> _Allowed:

@@ -56,9 +56,22 @@ async def endless_chunk_extension(writer):
 
 async def endless_hints(writer):
     while True:
-        writer.write(b"HTTP/1.1 103 Early Hints\r\n\r\n" * 64)
+        writer.write(b"HTTP/1.1 103\r\n\r\n" * 4096)
         await writer.drain()
-        await asyncio.sleep(0.01)
+
+
+async def endless_framing(writer):
+    writer.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+    while True:
+        writer.write(b"400;" + b"x" * 0x4000 + b"\r\n" + b"x" * 0x400 + b"\r\n")
+        await writer.drain()
+
+
+async def slow_hints(writer):
+    while True:
+        writer.write(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+        await writer.drain()
+        await asyncio.sleep(0.05)
 
 
 async def slow_body(writer):

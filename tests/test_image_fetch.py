@@ -1,6 +1,7 @@
 """Images are fetched from public hosts, from the address that was checked, within their limits; or refused in words."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import socket
@@ -71,6 +72,22 @@ async def gone(site):
     async with asyncio.timeout(1):
         while site.now:
             await asyncio.sleep(0.01)
+
+
+@contextlib.asynccontextmanager
+async def longest_stall():
+    """How long others had to wait for the event loop, in seconds."""
+    longest = [0.0]
+
+    async def watch():
+        while True:
+            began = time.perf_counter()
+            await asyncio.sleep(0)
+            longest[0] = max(longest[0], time.perf_counter() - began)
+
+    watching = asyncio.create_task(watch())
+    yield longest
+    watching.cancel()
 
 
 # Looking up, and the address that is connected to.
@@ -283,7 +300,7 @@ async def test_an_answer_that_says_it_is_not_compressed_is_taken(encoding, site,
 
 
 @pytest.mark.parametrize(
-    "page", [pages.slow_body, pages.slow_header, pages.silence, pages.slow_redirects, pages.endless_hints]
+    "page", [pages.slow_body, pages.slow_header, pages.silence, pages.slow_redirects, pages.slow_hints]
 )
 async def test_an_answer_that_takes_too_long_is_given_up(page, site, connect):
     site.pages["/p"] = page
@@ -318,6 +335,55 @@ async def test_a_flood_of_headers_is_cut(page, site, connect):
     with pytest.raises(ImageFetchError, match="broke off its answer"):
         await connect().fetch(url(site, "/p"))
     assert time.monotonic() - began < 5
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_interim_answers_without_end_are_cut_and_hold_nobody_up(scheme, site, safe_site, connect, names):
+    names.answers["a.web.example"] = [["127.0.0.1"]] * 17
+    place, fetcher = (safe_site, safe_site.fetcher) if scheme == "https" else (site, connect(timeout_s=5))
+    host = "a.web.example" if scheme == "https" else HOST
+    place.pages["/p"] = pages.endless_hints
+    assert await fetcher.fetch(url(place, "/", host, scheme)) == PICTURE  # what is done once is not measured
+    began = time.monotonic()
+    async with longest_stall() as stall:
+        fetches = (fetcher.fetch(url(place, "/p", host, scheme)) for _ in range(16))
+        found = await asyncio.gather(*fetches, return_exceptions=True)
+    assert {str(each) for each in found} == {
+        f"the image's host '{host}' broke off its answer: send the image itself as base64"
+    }
+    assert time.monotonic() - began < 3
+    assert stall[0] < 0.3
+    await gone(place)
+
+
+async def test_a_body_that_its_framing_outweighs_is_cut(site, connect):
+    site.pages["/p"] = pages.endless_framing
+    began = time.monotonic()
+    with pytest.raises(ImageFetchError, match="broke off its answer"):
+        await connect().fetch(url(site, "/p"))
+    assert time.monotonic() - began < 1
+
+
+async def test_what_comes_around_a_picture_may_take_32_kib(site, connect):
+    hint = b"HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n"
+    body = os.urandom(1_000_000)
+    fits, large = 31 * 1024, 33 * 1024
+    site.pages |= {"/fits": hint * 3 + answer(body, X=fits * "x"), "/large": hint * 3 + answer(body, X=large * "x")}
+    site.pages |= {"/hints": hint * 3 + answer(body), "/many-hints": hint * 900 + answer(body)}
+    fetcher = connect()
+    for path in ("/fits", "/hints"):
+        assert await fetcher.fetch(url(site, path)) == body
+    for path in ("/large", "/many-hints"):
+        with pytest.raises(ImageFetchError, match="broke off its answer"):
+            await fetcher.fetch(url(site, path))
+
+
+async def test_a_picture_in_small_chunks_is_taken_whole(site, connect):
+    body = os.urandom(2**20)
+    chunks = (body[start : start + 512] for start in range(0, len(body), 512))
+    framed = b"".join(b"200\r\n%b\r\n" % chunk for chunk in chunks) + b"0\r\n\r\n"
+    site.pages["/p"] = answer(framed, Transfer_Encoding="chunked")
+    assert await connect(max_bytes=2**20).fetch(url(site, "/p")) == body
 
 
 async def test_the_limit_itself_is_allowed_and_one_byte_more_is_not(site, connect):

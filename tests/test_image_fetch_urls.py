@@ -5,7 +5,7 @@ import socket
 from ipaddress import IPv6Address, ip_address
 from urllib.parse import urlsplit
 
-import httpx
+import httpcore
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -32,7 +32,7 @@ def unplugged(monkeypatch):
             raise AssertionError(f"{host} was looked up") from None
         return literals_only(host, *args, **options)
 
-    monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", connected)
+    monkeypatch.setattr(httpcore.AsyncHTTPConnection, "handle_async_request", connected)
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
 
 
@@ -47,10 +47,10 @@ def public(monkeypatch):
 
     async def answered(_, request):
         seen.append(request)
-        return httpx.Response(200, stream=httpx.ByteStream(PICTURE))
+        return httpcore.Response(200, content=PICTURE)
 
     monkeypatch.setattr(image_fetch, "_resolve", resolve)
-    monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", answered)
+    monkeypatch.setattr(httpcore.AsyncHTTPConnection, "handle_async_request", answered)
     return seen
 
 
@@ -303,8 +303,8 @@ async def test_a_plain_url_is_asked_for_at_its_host(text, host, public):
     assert await ImageFetcher().fetch(text) == PICTURE
     looked_up, request = public
     assert looked_up == request.extensions["sni_hostname"] == host
-    assert (request.url.host, request.url.port or 80) == ("1.1.1.1", 80)
-    assert request.headers["Host"].removesuffix(":80") in (host, "[2606:4700:0::1111]")
+    assert (request.url.host, request.url.port or 80) == (b"1.1.1.1", 80)
+    assert dict(request.headers)[b"Host"].decode().removesuffix(":80") in (host, "[2606:4700:0::1111]")
 
 
 # The hosts that an operator allows.
