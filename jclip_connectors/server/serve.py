@@ -10,6 +10,7 @@ from jclip_connectors.port import MissingDependencyError
 try:
     import httptools as _  # noqa: F401 (for `protocol`, which is imported below)
     import uvicorn
+    from fastapi import FastAPI
 except ModuleNotFoundError as error:
     raise MissingDependencyError(str(error.name), extra="server") from error
 
@@ -83,6 +84,11 @@ def serve(
         predict_route=predict_route,
         health_route=health_route,
     )
+    run(app, host=host, port=port)
+
+
+def run(app: FastAPI, *, host: str, port: int) -> None:
+    """Answer requests until the process is told to stop; what was accepted is finished first."""
     uvicorn.run(
         app,
         host=host,
