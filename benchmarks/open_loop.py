@@ -149,7 +149,8 @@ def answer_length(received: bytes | bytearray) -> int | None:
 @dataclass(eq=False)
 class _Connection:
     socket: socket.socket
-    due: float = 0.0  # of the request that is on its way
+    busy: bool = False  # a request is on its way
+    due: float = 0.0  # of that request
     received: bytearray = field(default_factory=bytearray)
 
 
@@ -232,7 +233,7 @@ class Generator:
         return connection
 
     def _send(self, connection: _Connection, due: float) -> None:
-        connection.due = due
+        connection.busy, connection.due = True, due
         if due >= self._load.warmup_s:
             self._late.append(self._now() - due)
         self._on_their_way += 1
@@ -249,7 +250,7 @@ class Generator:
                 received = connection.socket.recv(65536)
             except OSError:
                 received = b""
-            if not received:
+            if not received or not connection.busy:  # closed, or about to be: nothing was asked
                 self._drop(connection)
                 continue
             connection.received += received
@@ -267,7 +268,7 @@ class Generator:
                 self._without_retry_after += 1
         if connection.due >= self._load.warmup_s:
             (self._latencies if status == "200" else self._refusals).append(now - connection.due)
-        connection.received = bytearray()
+        connection.busy, connection.received = False, bytearray()
         self._on_their_way -= 1
         self._free.append(connection)
 
@@ -276,11 +277,11 @@ class Generator:
         self._selector.unregister(connection.socket)
         connection.socket.close()
         self._opened -= 1
-        if connection in self._free:
-            self._free.remove(connection)
-        else:
+        if connection.busy:
             self._on_their_way -= 1
             self._statuses["broken"] += 1
+        else:
+            self._free.remove(connection)
 
 
 def main() -> None:

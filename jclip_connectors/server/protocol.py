@@ -6,19 +6,21 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 _MAX_HEAD_BYTES = 2**16  # of a request line and its headers
 _HEAD_TIMEOUT_S = 10
+IDLE_TIMEOUT_S = 75  # longer than proxies keep connections in store, so that it is they who close them
 
 
 class LimitedProtocol(HttpToolsProtocol):
-    """A connection that is closed where a head is too long, or does not end in time."""
+    """A connection that is closed where a head is too long, or does not begin or end in time."""
 
     _head_bytes = 0
     _in_head = True
-    _head_timer: asyncio.TimerHandle | None = None
+    _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin to wait for a first head."""
+        """Wait for a first head; uvicorn itself waits for the others."""
         super().connection_made(transport)
-        self._begin_head()
+        # Closed without a word: whoever has asked nothing would take it for an answer to what it asks next.
+        self._timer = self.loop.call_later(IDLE_TIMEOUT_S, transport.close)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Wait no more."""
@@ -53,12 +55,12 @@ class LimitedProtocol(HttpToolsProtocol):
     def _begin_head(self) -> None:
         self._end_head()
         self._in_head, self._head_bytes = True, 0
-        self._head_timer = self.loop.call_later(_HEAD_TIMEOUT_S, self._refuse)
+        self._timer = self.loop.call_later(_HEAD_TIMEOUT_S, self._refuse)
 
     def _end_head(self) -> None:
         self._in_head = False
-        if self._head_timer is not None:
-            self._head_timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
 
     def _refuse(self) -> None:
         self._end_head()

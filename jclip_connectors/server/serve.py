@@ -18,7 +18,7 @@ from core_encoder.models import is_hub_id
 from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.server.app import create_app
 from jclip_connectors.server.limits import ServerLimits
-from jclip_connectors.server.protocol import LimitedProtocol
+from jclip_connectors.server.protocol import IDLE_TIMEOUT_S, LimitedProtocol
 from jclip_connectors.server.service import LoadedModel
 
 BATCH_TOKENS = {"cpu": 4096, "cuda": 65536}  # as the encoder's own batches
@@ -97,6 +97,7 @@ def run(app: FastAPI, *, host: str, port: int) -> None:
         access_log=False,
         server_header=False,
         backlog=_BACKLOG,
+        timeout_keep_alive=IDLE_TIMEOUT_S,
         log_config=None,
     )
 

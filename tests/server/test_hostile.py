@@ -254,6 +254,17 @@ def test_a_head_that_never_ends_is_given_up(server, monkeypatch):
         assert slow.recv(100)[:12] in (b"", b"HTTP/1.1 400", b"HTTP/1.1 408")
 
 
+def test_a_connection_on_which_nothing_is_asked_is_closed_without_a_word(server, monkeypatch):
+    monkeypatch.setattr(protocol, "_HEAD_TIMEOUT_S", 0.2)
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as idle:
+        time.sleep(0.5)
+        idle.sendall(HEAD + LENGTH + b"\r\n" + GOOD)  # it had time
+        assert idle.recv(100).startswith(b"HTTP/1.1 200")
+    monkeypatch.setattr(protocol, "IDLE_TIMEOUT_S", 0.2)
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as idle:
+        assert idle.recv(100) == b""
+
+
 def test_clients_that_go_in_the_middle_leave_nothing_behind(server):
     def go(number):
         body = json.dumps({"model": "nano", "input": ["a star"] * 200 + [DATA_URI] * 20}).encode()
