@@ -6,7 +6,8 @@ from contextlib import asynccontextmanager
 from jclip_connectors.port import MissingDependencyError
 
 try:
-    import prometheus_client as _  # noqa: F401 (for `metrics`, which is imported below)
+    import orjson  # noqa: F401 (like the next, for modules that are imported below)
+    import prometheus_client  # noqa: F401
     from fastapi import FastAPI
     from starlette.exceptions import HTTPException
     from starlette.requests import Request

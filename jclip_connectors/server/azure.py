@@ -6,10 +6,10 @@ with or without `model`, as a deployment has one.
 Source: Azure Machine Learning's online endpoints, and the samples of its catalogue's `embeddings` task.
 """
 
-import json
 from collections.abc import Mapping
 from functools import partial
 
+from jclip_connectors.server.encodings import write_json
 from jclip_connectors.server.fields import (
     check_count,
     check_items,
@@ -68,4 +68,4 @@ def _row(row: object, columns: list[str], index: int, served: Served) -> dict[st
 
 
 def _write(pairs: Pairs, answer: Answer) -> bytes:
-    return json.dumps(pairs.write(answer), separators=(",", ":"), allow_nan=False).encode()
+    return write_json(pairs.write(answer))

@@ -10,7 +10,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Any
 
-from jclip_connectors.server.encodings import encode_vector
+from jclip_connectors.server.encodings import encode_vector, write_json
 from jclip_connectors.server.fields import (
     check_bits,
     check_items,
@@ -124,4 +124,4 @@ def _write(items: Sequence[Item], encodings: Sequence[str], answer: Answer) -> b
         "texts": texts,
         "meta": {"api_version": {"version": "2"}, "billed_units": billed},
     }
-    return json.dumps(body, separators=(",", ":"), allow_nan=False).encode()
+    return write_json(body)

@@ -111,17 +111,26 @@ class Endpoints:
 
 async def _unless_disconnected(request: Request, work: Awaitable[T]) -> T:
     """Finish `work`, or cancel it when the client goes, so that its places in the queue are free again."""
-    working = asyncio.ensure_future(work)
-    watching = asyncio.ensure_future(_disconnected(request.receive))
+    working, finished, gone = asyncio.current_task(), False, False
+
+    def cancel(_: object) -> None:
+        nonlocal gone
+        if working is not None and not finished:
+            gone = True
+            working.cancel()
+
+    # A task for what rarely happens; the work itself needs none.
+    watching = asyncio.create_task(_disconnected(request.receive))
+    watching.add_done_callback(cancel)
     try:
-        await asyncio.wait((working, watching), return_when=asyncio.FIRST_COMPLETED)
-        if working.done():
-            return working.result()
-        raise RequestError("the client has gone", status=499, code="CLIENT_CLOSED_REQUEST")
+        return await work
+    except asyncio.CancelledError:
+        if working is None or not gone or working.uncancel():  # somebody else cancels it too
+            raise
+        raise RequestError("the client has gone", status=499, code="CLIENT_CLOSED_REQUEST") from None
     finally:
+        finished = True
         watching.cancel()
-        working.cancel()
-        await asyncio.gather(working, watching, return_exceptions=True)
 
 
 async def _disconnected(receive: Callable[[], Awaitable[object]]) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from jclip_connectors.server.encodings import encode_vector
+from jclip_connectors.server.encodings import encode_vector, write_json
 from jclip_connectors.server.fields import (
     check_bits,
     check_count,
@@ -167,7 +167,7 @@ def _write(request: EmbeddingRequest, encodings: tuple[str, ...], named: bool, a
             for index, vector in enumerate(answer.vectors)
             if isinstance(vector, RequestError)
         ]
-    return json.dumps(body, separators=(",", ":"), allow_nan=False).encode()
+    return write_json(body)
 
 
 def _encode(vector: NDArray[np.float32], encodings: tuple[str, ...], *, named: bool) -> object:

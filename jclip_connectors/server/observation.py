@@ -4,7 +4,7 @@ import json
 import logging
 import time
 import uuid
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -68,5 +68,5 @@ class Observation:
         finally:
             seconds = time.perf_counter() - started
             self._metrics.request(known.route, status, seconds)
-            line = {"method": scope["method"], "status": status, "ms": round(seconds * 1000, 1), **asdict(known)}
+            line = {"method": scope["method"], "status": status, "ms": round(seconds * 1000, 1), **vars(known)}
             _LOG.info("%s", json.dumps(line))

@@ -6,10 +6,10 @@ with or without `model`, as an endpoint has one.
 Source: SageMaker's contract for inference containers, and the source of `jina-sagemaker`.
 """
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
+from jclip_connectors.server.encodings import write_json
 from jclip_connectors.server.fields import (
     check_items,
     check_model,
@@ -60,4 +60,4 @@ def _read_data(raw: Mapping[str, Any], served: Served) -> Call:
 def _write(answer: Answer) -> bytes:
     total = answer.text_tokens + answer.image_tokens
     body = {"data": write_vectors(answer), "usage": {"total_tokens": total}}
-    return json.dumps(body, separators=(",", ":"), allow_nan=False).encode()
+    return write_json(body)

@@ -36,7 +36,8 @@ _IMAGE_THREADS = min(8, os.cpu_count() or 1)
 _BATCHES_AHEAD = 2  # of images that one request may have decoded
 _REQUESTS_AHEAD = 4  # that may have so many at the same time
 _FETCHES = 16  # at the same time, each of at most `max_image_bytes`
-_INLINE_VALUES = 4096  # of an answer; more are written in a thread
+_INLINE_BYTES = 1024  # of a request: a thread would take longer to begin than these take to be read and tokenized
+_INLINE_VALUES = 4096  # of an answer, likewise
 
 Groups: TypeAlias = Iterator[dict[int, str]]
 """Texts by place, as many at a time as a thread should tokenize."""
@@ -150,7 +151,10 @@ class EmbeddingService:
             RequestError: of the request, or of a bad item where it is not `partial`.
         """
         loop = asyncio.get_running_loop()
-        call, ready, groups = await loop.run_in_executor(self._text_threads, self._read, body, dialect)
+        if len(body) <= _INLINE_BYTES:
+            call, ready, groups = self._read(body, dialect)
+        else:
+            call, ready, groups = await loop.run_in_executor(self._text_threads, self._read, body, dialect)
         for group in groups:  # one by one, so that other requests' texts come in between
             ready |= await loop.run_in_executor(
                 self._text_threads, self._preparation.prepare_texts, call.request, group
@@ -163,7 +167,7 @@ class EmbeddingService:
         return await loop.run_in_executor(self._text_threads, self._write, call, vectors)
 
     def _read(self, body: bytes, dialect: Dialect) -> tuple[Call, dict[int, PreparedText | RequestError], Groups]:
-        """Read a request, in a thread, and make ready its first texts: of most requests, all that it has."""
+        """Read a request and make ready its first texts: of most requests, all that it has."""
         call = dialect.read(body, self.served)
         refused = {i: item for i, item in enumerate(call.request.items) if isinstance(item, RequestError)}
         if not call.request.partial:

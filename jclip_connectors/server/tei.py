@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any
 
-from jclip_connectors.server.encodings import encode_vector
+from jclip_connectors.server.encodings import encode_vector, write_json
 from jclip_connectors.server.fields import (
     check_count,
     check_items,
@@ -82,4 +82,4 @@ def _item(value: object, index: int, served: Served) -> Item:
 
 def _write(answer: Answer) -> bytes:
     vectors = [encode_vector(each, "float") for each in answer.vectors if not isinstance(each, RequestError)]
-    return json.dumps(vectors, separators=(",", ":"), allow_nan=False).encode()
+    return write_json(vectors)

@@ -6,9 +6,9 @@ multimodal model.
 Source: Vertex AI's requirements for custom containers, and its reference of multimodal embeddings.
 """
 
-import json
 from functools import partial
 
+from jclip_connectors.server.encodings import write_json
 from jclip_connectors.server.fields import (
     check_count,
     check_items,
@@ -78,4 +78,4 @@ def _image(value: object, index: int, served: Served) -> Item:
 
 def _write(pairs: Pairs, answer: Answer) -> bytes:
     body = {"predictions": pairs.write(answer), "model": answer.model}
-    return json.dumps(body, separators=(",", ":"), allow_nan=False).encode()
+    return write_json(body)

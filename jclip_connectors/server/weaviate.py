@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from jclip_connectors.server.encodings import encode_vector
+from jclip_connectors.server.encodings import encode_vector, write_json
 from jclip_connectors.server.fields import (
     check_count,
     check_items,
@@ -57,7 +57,7 @@ def _read(dimensions: str | None, body: bytes, served: Served) -> Call:
 def _write(num_texts: int, answer: Answer) -> bytes:
     vectors = [encode_vector(each, "float") for each in answer.vectors if not isinstance(each, RequestError)]
     body: Mapping[str, object] = {"textVectors": vectors[:num_texts], "imageVectors": vectors[num_texts:]}
-    return json.dumps(body, separators=(",", ":"), allow_nan=False).encode()
+    return write_json(body)
 
 
 def _write_error(error: RequestError, request_id: str) -> bytes:
