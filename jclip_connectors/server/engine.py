@@ -1,8 +1,13 @@
-"""Micro-batching across requests: one worker gives the model what has queued, and never waits while it could work."""
+"""Micro-batching across requests: one worker gives the model what has queued, and never waits while it could work.
+
+The worker is a thread that takes its next batch itself. If the event loop gave it one, the model would stand still
+after each batch until the loop had written what it was writing.
+"""
 
 import asyncio
 import logging
 import math
+import threading
 import time
 import traceback
 from collections import OrderedDict, deque
@@ -83,15 +88,13 @@ class Ticket:
         if not items:
             return []
         call = _Call([None] * len(items), len(items), asyncio.get_running_loop().create_future())
-        for number, item in enumerate(items):
-            self.places[type(item)].append(_Place(call, number, item))
-        self._engine.queue(self)
+        self._engine.queue(self, [_Place(call, number, item) for number, item in enumerate(items)])
         await call.done
         return [outcome for outcome in call.outcomes if outcome is not None]
 
 
 class Engine:
-    """Queues in front of one encoder; lives in one event loop, computes in one thread."""
+    """Queues in front of one encoder; filled and read in one event loop, emptied by one thread."""
 
     def __init__(
         self,
@@ -117,10 +120,10 @@ class Engine:
         self._max_wait_s = max_wait_s
         self._observe = observe
         self._lanes: dict[Kind, _Lane] = {PreparedText: _Lane(), PreparedImage: _Lane()}
-        self._wake = asyncio.Event()
+        self._changed = threading.Condition()  # held by whoever looks at the lanes or changes them
         self._closing = False
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="jclip-model")
-        self._worker: asyncio.Task[None] | None = None
+        self._worker: asyncio.Future[None] | None = None
 
     @property
     def waiting_tokens(self) -> int:
@@ -129,12 +132,14 @@ class Engine:
 
     def start(self) -> None:
         """Begin the work, in the event loop that runs."""
-        self._worker = asyncio.create_task(self._work())
+        loop = asyncio.get_running_loop()
+        self._worker = loop.run_in_executor(self._thread, self._work, loop)
 
     async def close(self) -> None:
         """Finish what was accepted; the server in front takes no more requests by now."""
-        self._closing = True
-        self._wake.set()
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
         if self._worker is not None:
             await self._worker
         self._thread.shutdown()
@@ -166,40 +171,41 @@ class Engine:
         """
         self.check_room()
         ticket = Ticket(self, costs)
-        for kind, cost in costs.items():
-            self._lanes[kind].waiting_tokens += cost
+        with self._changed:
+            for kind, cost in costs.items():
+                self._lanes[kind].waiting_tokens += cost
         try:
             yield ticket
         finally:
-            for kind, cost in ticket.reserved.items():
-                self._lanes[kind].waiting_tokens -= cost
-                ticket.places[kind].clear()
+            with self._changed:
+                for kind, cost in ticket.reserved.items():
+                    self._lanes[kind].waiting_tokens -= cost
+                    ticket.places[kind].clear()
 
-    def queue(self, ticket: Ticket) -> None:
-        """Let a ticket take turns in every lane in which it has items."""
-        for kind, places in ticket.places.items():
-            if places:
-                self._lanes[kind].turns.setdefault(ticket)
-        self._wake.set()
+    def queue(self, ticket: Ticket, places: Sequence[_Place]) -> None:
+        """Let a ticket take turns with these items, each in the lane of its kind."""
+        with self._changed:
+            for place in places:
+                ticket.places[type(place.item)].append(place)
+                self._lanes[type(place.item)].turns.setdefault(ticket)
+            self._changed.notify()
 
-    async def _work(self) -> None:
-        loop = asyncio.get_running_loop()
-        last: Kind = PreparedImage
+    def _work(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Compute whatever waits, in the model's thread, until the engine closes."""
+        kind: Kind = PreparedImage
         while True:
-            kind = next((kind for kind in sorted(self._lanes, key=lambda each: each is last) if self._has(kind)), None)
-            if kind is None:
-                if self._closing:
+            with self._changed:
+                self._changed.wait_for(lambda: self._closing or any(map(self._has, self._lanes)))
+                # Texts and images by turns, so that neither waits for two batches of the other.
+                waiting = [each for each in self._lanes if self._has(each)]
+                if not waiting:
                     return
-                self._wake.clear()
-                await self._wake.wait()
-                continue
-            last = kind  # texts and images by turns, so that neither waits for two batches of the other
-            batch, tokens = self._take(kind)
+                kind = next((each for each in waiting if each is not kind), kind)
+                batch, tokens = self._take(kind)
             started = time.perf_counter()
-            outcomes = await loop.run_in_executor(self._thread, self._isolate, [place.item for place in batch])
+            outcomes = self._isolate([place.item for place in batch])
             self._measure(kind, len(batch), tokens, time.perf_counter() - started)
-            for place, outcome in zip(batch, outcomes, strict=True):
-                _deliver(place, outcome)
+            loop.call_soon_threadsafe(_deliver, batch, outcomes)
 
     def _has(self, kind: Kind) -> bool:
         turns = self._lanes[kind].turns
@@ -254,9 +260,11 @@ class Engine:
         return self._encoder.encode_tokens(texts, normalize=False)
 
 
-def _deliver(place: _Place, outcome: Outcome) -> None:
-    call = place.call
-    call.outcomes[place.number] = outcome
-    call.left -= 1
-    if call.left == 0 and not call.done.done():  # done already where the client has gone
-        call.done.set_result(None)
+def _deliver(batch: Sequence[_Place], outcomes: Sequence[Outcome]) -> None:
+    """Give a batch's outcomes to the calls that wait for them, in the event loop."""
+    for place, outcome in zip(batch, outcomes, strict=True):
+        call = place.call
+        call.outcomes[place.number] = outcome
+        call.left -= 1
+        if call.left == 0 and not call.done.done():  # done already where the client has gone
+            call.done.set_result(None)
