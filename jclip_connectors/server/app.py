@@ -1,6 +1,6 @@
 """The web application: which route does what, and how errors are written."""
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 from jclip_connectors.port import MissingDependencyError
@@ -24,8 +24,19 @@ from jclip_connectors.server.endpoints import Endpoint, Endpoints
 from jclip_connectors.server.limits import ServerLimits
 from jclip_connectors.server.metrics import Metrics
 from jclip_connectors.server.observation import Observation, seen
-from jclip_connectors.server.requests import RequestError
+from jclip_connectors.server.requests import Dialect, RequestError
 from jclip_connectors.server.service import EmbeddingService, LoadedModel
+from jclip_connectors.server.shedding import Shedding
+
+_DIALECTS = {
+    "/v1/embeddings": jina.DIALECT,
+    "/v2/embed": cohere.DIALECT,
+    "/embed": tei.DIALECT,
+    "/": tei.DIALECT,  # where its clients post that are given no path
+    "/vectorize": weaviate.dialect(),
+    "/invocations": sagemaker.DIALECT,
+    "/score": azure.DIALECT,
+}
 
 
 def create_app(
@@ -61,38 +72,30 @@ def create_app(
     endpoints = Endpoints(ApiKeys(api_keys), Bodies(limits), metrics)
     fetch_limits = FetchLimits(max_bytes=limits.max_image_bytes, timeout_s=limits.max_fetch_s)
     fetcher = ImageFetcher(limits=fetch_limits, allowed_hosts=allowed_hosts) if image_urls else None
+    dialects = {**_DIALECTS, predict_route: vertex.DIALECT}
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, object]]:
         service = EmbeddingService(
             model, config, limits=limits, batch_tokens=batch_tokens, fetcher=fetcher, observe_batch=metrics.batch
         )
         service.engine.start()
         app.state.service = endpoints.service = service
-        yield
+        yield {"shedding": Shedding(service.engine, dialects, metrics)}  # for `protocol`
         await service.close()
 
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(Observation, metrics=metrics)
-    _add_routes(app, endpoints, predict_route=predict_route, health_route=health_route)
+    _add_routes(app, endpoints, dialects, health_route=health_route)
     app.add_exception_handler(RequestError, _answer_request_error)
     app.add_exception_handler(HTTPException, _answer_http_error)
     app.add_exception_handler(Exception, _answer_failure)
     return app
 
 
-def _add_routes(app: FastAPI, endpoints: Endpoints, *, predict_route: str, health_route: str) -> None:
-    posts = {
-        "/v1/embeddings": endpoints.embed(jina.DIALECT),
-        "/v2/embed": endpoints.embed(cohere.DIALECT),
-        "/embed": endpoints.embed(tei.DIALECT),
-        "/": endpoints.embed(tei.DIALECT),  # where its clients post that are given no path
-        "/vectorize": endpoints.embed(weaviate.dialect()),
-        "/weaviate/{dimensions}/vectorize": endpoints.embed_for_weaviate,
-        "/invocations": endpoints.embed(sagemaker.DIALECT),
-        "/score": endpoints.embed(azure.DIALECT),
-        predict_route: endpoints.embed(vertex.DIALECT),
-    }
+def _add_routes(app: FastAPI, endpoints: Endpoints, dialects: Mapping[str, Dialect], *, health_route: str) -> None:
+    posts = {route: endpoints.embed(dialect) for route, dialect in dialects.items()}
+    posts["/weaviate/{dimensions}/vectorize"] = endpoints.embed_for_weaviate
     gets = {
         "/v1/models": endpoints.models,
         "/v1/models/{model_id:path}": endpoints.model,
@@ -127,14 +130,9 @@ async def _answer_request_error(request: Request, error: Exception) -> Response:
         raise error
     known = seen(request)
     known.code = error.code
-    headers = {}
-    if error.retry_after_s is not None:
-        headers["Retry-After"] = str(error.retry_after_s)
-    if error.status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
     write = getattr(request.state, "write_error", jina.write_error)  # the dialect's, where a route was found
     content: bytes = write(error, known.request_id)
-    return Response(content, status_code=error.status, headers=headers, media_type="application/json")
+    return Response(content, status_code=error.status, headers=error.headers, media_type="application/json")
 
 
 async def _answer_http_error(request: Request, error: Exception) -> Response:

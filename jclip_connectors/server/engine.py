@@ -101,6 +101,7 @@ class Engine:
         encoder: Encoder,
         *,
         batch_tokens: int,
+        max_waiting_requests: int,
         max_waiting_tokens: int,
         max_wait_s: int,
         observe: Callable[[str, int, float], None] = lambda *_: None,
@@ -110,17 +111,20 @@ class Engine:
         Args:
             encoder: of which one call runs at a time.
             batch_tokens: cost of what the model is given at once; one item may cost more.
-            max_waiting_tokens: cost of what may wait; while it is reached, requests are refused.
+            max_waiting_requests: that may wait or be computed; while there are so many, others are refused.
+            max_waiting_tokens: likewise, for the cost of what waits.
             max_wait_s: likewise, for the time that it will take.
             observe: told of every batch: "text" or "image", how many items, how many seconds.
         """
         self._encoder = encoder
         self._batch_tokens = batch_tokens
+        self._max_waiting_requests = max_waiting_requests
         self._max_waiting_tokens = max_waiting_tokens
         self._max_wait_s = max_wait_s
         self._observe = observe
         self._lanes: dict[Kind, _Lane] = {PreparedText: _Lane(), PreparedImage: _Lane()}
         self._changed = threading.Condition()  # held by whoever looks at the lanes or changes them
+        self._num_requests = 0  # admitted, and not answered yet
         self._closing = False
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="jclip-model")
         self._worker: asyncio.Future[None] | None = None
@@ -144,20 +148,31 @@ class Engine:
             await self._worker
         self._thread.shutdown()
 
+    def find_refusal(self, unanswered: int = 0) -> RequestError | None:
+        """Say why another request is refused, and when to come back; `None` where there is room.
+
+        Args:
+            unanswered: requests that the server has, as far as they are known to be more than were admitted.
+        """
+        requests, tokens, wait_s = max(unanswered, self._num_requests), self.waiting_tokens, self._wait_s()
+        if requests < self._max_waiting_requests and tokens < self._max_waiting_tokens and wait_s <= self._max_wait_s:
+            return None
+        return RequestError(
+            f"too much work waits ({requests} requests, {tokens} tokens): try again later",
+            status=429,
+            code="RATE_CONCURRENCY_LIMIT_EXCEEDED",
+            retry_after_s=min(_LONGEST_RETRY_S, max(_SHORTEST_RETRY_S, math.ceil(wait_s))),
+        )
+
     def check_room(self) -> None:
         """Refuse a request that would have to wait too long.
 
         Raises:
             RequestError: 429, with when to come back.
         """
-        waiting, wait_s = self.waiting_tokens, self._wait_s()
-        if waiting >= self._max_waiting_tokens or wait_s > self._max_wait_s:
-            raise RequestError(
-                f"too much work waits ({waiting} tokens): try again later",
-                status=429,
-                code="RATE_CONCURRENCY_LIMIT_EXCEEDED",
-                retry_after_s=min(_LONGEST_RETRY_S, max(_SHORTEST_RETRY_S, math.ceil(wait_s))),
-            )
+        refusal = self.find_refusal()
+        if refusal is not None:
+            raise refusal
 
     @contextmanager
     def admit(self, costs: Mapping[Kind, int]) -> Iterator[Ticket]:
@@ -171,12 +186,14 @@ class Engine:
         """
         self.check_room()
         ticket = Ticket(self, costs)
+        self._num_requests += 1
         with self._changed:
             for kind, cost in costs.items():
                 self._lanes[kind].waiting_tokens += cost
         try:
             yield ticket
         finally:
+            self._num_requests -= 1
             with self._changed:
                 for kind, cost in ticket.reserved.items():
                     self._lanes[kind].waiting_tokens -= cost

@@ -20,7 +20,8 @@ class ServerLimits:
         max_pixels: of one image; each thread that decodes holds one at a time, 4 bytes a pixel.
         max_decode_s: of processor time for decoding one image.
         max_fetch_s: for fetching one image, where that is allowed.
-        max_waiting_tokens: of work that waits for the model; more is refused until it is less.
+        max_waiting_requests: that wait for the model or are computed; more are refused until there are fewer.
+        max_waiting_tokens: of work that waits for the model, likewise.
         max_wait_s: that the work in front of a request may take, as far as the model's speed is known.
         body_timeout_s: for a whole body to arrive.
 
@@ -38,6 +39,7 @@ class ServerLimits:
     max_pixels: int = 2**26
     max_decode_s: int = 20
     max_fetch_s: int = 10
+    max_waiting_requests: int = 1024
     max_waiting_tokens: int = 2**18
     max_wait_s: int = 30
     body_timeout_s: int = 60

@@ -35,6 +35,10 @@ class Metrics:
         self._requests.labels(route, str(status)).inc()
         self._seconds.labels(route).observe(seconds)
 
+    def refused(self, route: str, status: int, count: int) -> None:
+        """Count requests that were refused without being read, which took no time."""
+        self._requests.labels(route, str(status)).inc(count)
+
     def tokens(self, *, text: int, image: int) -> None:
         """Count what was embedded."""
         self._tokens.labels("text").inc(text)

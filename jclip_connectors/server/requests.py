@@ -59,6 +59,16 @@ class RequestError(Exception):
         self.field = field
         self.retry_after_s = retry_after_s
 
+    @property
+    def headers(self) -> dict[str, str]:
+        """What HTTP says beside the body."""
+        found = {}
+        if self.retry_after_s is not None:
+            found["Retry-After"] = str(self.retry_after_s)
+        if self.status == 401:
+            found["WWW-Authenticate"] = "Bearer"
+        return found
+
 
 Item: TypeAlias = TextItem | ImageItem | UrlItem | RequestError
 """A refused item keeps its place, so that the others can be answered under their own numbers."""

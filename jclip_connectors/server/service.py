@@ -112,6 +112,7 @@ class EmbeddingService:
         self.engine = Engine(
             model.encoder,
             batch_tokens=batch_tokens,
+            max_waiting_requests=limits.max_waiting_requests,
             max_waiting_tokens=limits.max_waiting_tokens,
             max_wait_s=limits.max_wait_s,
             observe=observe_batch,

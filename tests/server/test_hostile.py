@@ -31,6 +31,7 @@ from tests.server.hostile_requests import (
     as_base64,
     request,
 )
+from tests.server.openapi_check import find_problem
 from tests.server.test_refusals import check_refusal
 
 
@@ -204,6 +205,23 @@ def test_bytes_that_are_no_good_request_are_refused(server, name):
     status, said = exchange(server, PROTOCOL[name])
     assert status is None or 400 <= status < 500, said[:300]
     assert said.count(b"HTTP/1.1 ") <= 1  # nothing was smuggled behind it
+    if status is not None:
+        start, _, body = said.partition(b"\r\n\r\n")
+        assert b"content-type: application/json" in start.lower()
+        assert find_problem("POST", "/v1/embeddings", status, "application/json", body) is None
+        assert json.loads(body)["detail"]
+
+
+@pytest.mark.parametrize("protocol_name", [b"h2c", b"websocket", b"TLS/1.0"])
+@pytest.mark.parametrize("parts", [1, 2, 3])
+def test_a_wish_for_another_protocol_is_passed_over(server, good_vectors, protocol_name, parts):
+    wish = b"Connection: Upgrade, HTTP2-Settings\r\nHTTP2-Settings: AAMAAABkAAQAoAAA\r\nUpgrade: %b\r\n" % protocol_name
+    whole = HEAD + wish + LENGTH + b"\r\n" + GOOD
+    cuts = {1: [whole], 2: [whole[: -len(GOOD)], GOOD], 3: [whole[:60], whole[60:-5], whole[-5:]]}[parts]
+    status, said = exchange(server, *cuts, pause_s=0.05)
+    assert status == 200
+    embedding = json.loads(said.partition(b"\r\n\r\n")[2])["data"][0]["embedding"]
+    np.testing.assert_allclose(embedding, good_vectors[0], atol=1e-6)
 
 
 def test_a_thousand_headers_do_no_harm(server):

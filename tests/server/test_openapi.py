@@ -142,11 +142,13 @@ def test_the_errors_of_a_full_server_agree_with_the_file(model):
         wait_until(lambda: server.judged.statuses)
         with in_background(server.post, ["a star"] * 5) as second:
             wait_until(lambda: server.engine.waiting_tokens > 1)
-            server.post("too many")
+            refused = server.post("too many")  # before the application: not among what it answers
             server.client.get("/ready")
             held.gate.set()
     assert [answer.status_code for answer in first + second] == [200, 200]
-    assert server.judged.statuses == {499, 429, 503, 200}
+    assert server.judged.statuses == {499, 503, 200}
+    assert refused.status_code == 429
+    assert find_problem("POST", "/v1/embeddings", 429, refused.headers["Content-Type"], refused.content) is None
 
 
 def request(item, **fields):

@@ -1,0 +1,92 @@
+"""Refusing requests before the application sees them: in the client's dialect, and for next to nothing.
+
+What is refused within a moment because the queue is full gets the same answer, with the same id, and is one line in the
+log.
+"""
+
+import asyncio
+import json
+import logging
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from jclip_connectors.server import jina
+from jclip_connectors.server.engine import Engine
+from jclip_connectors.server.metrics import Metrics
+from jclip_connectors.server.requests import Dialect, RequestError
+
+_LOG = logging.getLogger("jclip_connectors.server")
+_MOMENT_S = 0.1
+
+
+@dataclass
+class Refusal:
+    """An answer that is ready to be sent, to as many as ask in this moment.
+
+    Attributes:
+        status: of HTTP.
+        request_id: that the answer and the log name.
+        headers: names and values.
+        body: JSON.
+        count: how many requests got it.
+    """
+
+    status: int
+    request_id: str
+    headers: tuple[tuple[bytes, bytes], ...]
+    body: bytes
+    count: int = 0
+
+
+def write_refusal(error: RequestError, write: Callable[[RequestError, str], bytes] = jina.write_error) -> Refusal:
+    """Make the answer of an error; `write` is a dialect's."""
+    request_id = uuid.uuid4().hex[:16]
+    body = write(error, request_id)
+    headers = {
+        **error.headers,
+        "Content-Type": "application/json",
+        "Content-Length": str(len(body)),
+        "X-Request-ID": request_id,
+    }
+    written = tuple((name.encode(), value.encode()) for name, value in headers.items())
+    return Refusal(error.status, request_id, written, body)
+
+
+class Shedding:
+    """Refuses for one engine, in its event loop.
+
+    Attributes:
+        unanswered: requests that have arrived as a whole; `protocol` counts them. The engine counts those that it has
+            admitted, which is too late: what arrives at the same time would be read and tokenized before it is refused.
+    """
+
+    def __init__(self, engine: Engine, dialects: Mapping[str, Dialect], metrics: Metrics) -> None:
+        """Refuse what is posted to the paths in `dialects`."""
+        self.unanswered = 0
+        self._engine = engine
+        self._dialects = {path.encode(): dialect for path, dialect in dialects.items()}
+        self._metrics = metrics
+        self._refusals: dict[bytes, Refusal] = {}  # of this moment, by path
+
+    def refuse(self, path: bytes) -> Refusal | None:
+        """Give the refusal of a request, or `None` where there is room, or where the path is none of these."""
+        error = self._engine.find_refusal(self.unanswered)
+        if error is None or path not in self._dialects:
+            return None
+        refusal = self._refusals.get(path)
+        if refusal is None:
+            refusal = self._refusals[path] = self._write(error, path)
+        refusal.count += 1
+        return refusal
+
+    def _write(self, error: RequestError, path: bytes) -> Refusal:
+        refusal = write_refusal(error, self._dialects[path].write_error)
+        asyncio.get_running_loop().call_later(_MOMENT_S, self._forget, path, error.code)
+        return refusal
+
+    def _forget(self, path: bytes, code: str) -> None:
+        refusal, route = self._refusals.pop(path), path.decode()
+        self._metrics.refused(route, refusal.status, refusal.count)
+        line = {"status": refusal.status, "request_id": refusal.request_id, "route": route, "code": code}
+        _LOG.info("%s", json.dumps({**line, "refused": refusal.count}))
