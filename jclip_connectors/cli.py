@@ -258,7 +258,15 @@ def serve(
     api_keys: Annotated[
         Path | None, typer.Option("--api-keys", metavar="FILE", parser=_path, help="Accepted API keys, one a line.")
     ] = None,
-    name: Annotated[list[str] | None, typer.Option(help="Another name that clients may call the model.")] = None,
+    name: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="What clients may call the model besides its own name.")
+    ] = None,
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE", help="One of docs/serving.md, as in max_items=64; may be given several times."
+        ),
+    ] = None,
     allow_image_urls: Annotated[
         bool, typer.Option("--allow-image-urls", help="Fetch images that are named by URL, from public addresses.")
     ] = False,
@@ -271,6 +279,7 @@ def serve(
 ) -> None:
     """Serve a model as `/v1/embeddings`; keys are also read from JCLIP_SERVER_API_KEYS, separated by commas."""
     from jclip_connectors.server.api_keys import read_api_keys
+    from jclip_connectors.server.limits import read_limits
     from jclip_connectors.server.serve import serve as run_server
 
     keys = (*read_api_keys(os.environ, file=api_keys), *(api_key if api_key is not None else ()))
@@ -283,6 +292,7 @@ def serve(
         host=host,
         port=port,
         api_keys=keys,
+        limits=read_limits(limit if limit is not None else ()),
         device=device,
         names=name if name is not None else (),
         image_urls=allow_image_urls,

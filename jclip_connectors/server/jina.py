@@ -58,7 +58,7 @@ def read_request(body: bytes, served: Served) -> Call:
 
 
 def read_fields(raw: Mapping[str, Any], served: Served) -> Call:
-    """Read all fields but the model; errors as for `read_request`."""
+    """Read all fields, of which the caller has checked `model`; errors as for `read_request`."""
     dimensions = read_dimensions(raw, "dimensions", served)
     encodings, named = _encodings(raw)
     check_bits(encodings, dimensions, "dimensions", served)
@@ -70,7 +70,9 @@ def read_fields(raw: Mapping[str, Any], served: Served) -> Call:
         truncate=read_flag(raw, "truncate") is True,
         partial=read_flag(raw, "partial") is True,
     )
-    return Call(request, partial(_write, request, encodings, named))
+    # A client looks for the name that it knows: some refuse another model's vectors.
+    model = served.names[0] if raw.get("model") is None else raw["model"]
+    return Call(request, partial(_write, request, model, encodings, named))
 
 
 def read_document(value: object, index: int, served: Served) -> Item:
@@ -150,14 +152,20 @@ def _items(value: object, served: Served) -> tuple[Item, ...]:
     return check_items((read_document(each, index, served) for index, each in enumerate(values)), "input", served)
 
 
-def _write(request: EmbeddingRequest, encodings: tuple[str, ...], named: bool, answer: Answer) -> bytes:  # noqa: FBT001 (bound by `partial`)
+def _write(
+    request: EmbeddingRequest,
+    model: str,
+    encodings: tuple[str, ...],
+    named: bool,  # noqa: FBT001 (bound by `partial`)
+    answer: Answer,
+) -> bytes:
     total = answer.text_tokens + answer.image_tokens
     usage = {"total_tokens": total, "prompt_tokens": total}
     if any(isinstance(item, ImageItem | UrlItem) for item in request.items):
         usage["image_tokens"] = answer.image_tokens
     body: dict[str, object] = {
         "object": "list",
-        "model": answer.model,
+        "model": model,
         "data": write_vectors(answer, encodings, named=named),
         "usage": usage,
     }

@@ -1,5 +1,6 @@
 """What one request may cost."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
 from core_encoder.errors import ConfigError
@@ -50,3 +51,22 @@ class ServerLimits:
             value = getattr(self, field.name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
                 raise ConfigError(f"`{field.name}` must be an integer from 1 up, not {value!r}")
+
+
+def read_limits(settings: Iterable[str]) -> ServerLimits:
+    """Read limits from texts such as "max_items=64"; what none of them names keeps its default.
+
+    Raises:
+        ConfigError: a text names no limit, or names one twice, or its value is not a positive integer.
+    """
+    known, limits = [field.name for field in fields(ServerLimits)], dict[str, int]()
+    for setting in settings:
+        name, _, value = setting.partition("=")
+        if name not in known:
+            raise ConfigError(f"{setting!r} sets no limit: give NAME=VALUE with a name of {', '.join(known)}")
+        if name in limits:
+            raise ConfigError(f"`{name}` is set twice: set it once")
+        if not (value.isascii() and value.isdecimal() and len(value) < 19):
+            raise ConfigError(f"`{name}` must be an integer from 1 up, not {value!r}")
+        limits[name] = int(value)
+    return ServerLimits(**limits)

@@ -109,13 +109,11 @@ class Answer:
     """What a request is answered with, whatever the dialect.
 
     Attributes:
-        model: the model's own name.
         vectors: of the items, in their order; errors only where the request was `partial`.
         text_tokens: that the model read.
         image_tokens: the price of all images that have vectors.
     """
 
-    model: str
     vectors: Sequence[Vector]
     text_tokens: int
     image_tokens: int
@@ -134,7 +132,7 @@ class Served:
     """What a dialect must know of the server to read a request.
 
     Attributes:
-        names: what clients may call the model; the first is its own.
+        names: what clients may call the model; answers without a name of the client's give the first.
         embedding_dim: length E of a full vector.
         dimensions: length where a request names none.
         limits: what a request may ask for.

@@ -66,7 +66,7 @@ def serve(
         api_keys: any of which a client must send; none leaves the server open.
         limits: on what a client may ask for; `ServerLimits()` if `None`.
         device: "cpu", "cuda", ...; `None` is CUDA where there is one.
-        names: what clients may call the model besides its own name.
+        names: what clients may call the model besides its own name, and how it is listed.
         local_files_only: use the local cache of models and never the network.
         image_urls: whether images may be named by URL; the server then fetches them, from public addresses alone.
         allowed_hosts: from which hosts; none allows every public one.
@@ -151,7 +151,7 @@ def load_served_model(
     model = LoadedModel(
         encoder=encoder,
         preprocessing=encoder.preprocessing,
-        names=tuple(dict.fromkeys([name, *([hub_id] if hub_id else []), *names])),
+        names=tuple(dict.fromkeys([*names, name, *([hub_id] if hub_id else [])])),
         hub_id=hub_id,
     )
     return model, BATCH_TOKENS.get(encoder.device.type, BATCH_TOKENS["cpu"])

@@ -50,7 +50,7 @@ class LoadedModel:
     Attributes:
         encoder: computes the vectors.
         preprocessing: of the same checkpoint.
-        names: what clients may call it; the first is its own.
+        names: what clients may call it; it is listed by the first.
         hub_id: of the checkpoint; "" where it came from a folder.
     """
 
@@ -241,7 +241,6 @@ class EmbeddingService:
     def _write(self, call: Call, results: Sequence[_Result]) -> tuple[bytes, Answer]:
         good = [result for result in results if not isinstance(result.outcome, RequestError)]
         answer = Answer(
-            model=self.model.names[0],
             vectors=self._finish(call.request, [result.outcome for result in results]),
             text_tokens=sum(result.text_tokens for result in good),
             image_tokens=sum(result.image_tokens for result in good),

@@ -48,7 +48,7 @@ def read_request(body: bytes, served: Served) -> Call:
         dimensions=read_dimensions(parameters, name, served),
         query=read_choice(parameters, "task", _TASKS),
     )
-    return Call(request, partial(_write, pairs))
+    return Call(request, partial(_write, pairs, served.names[0]))
 
 
 DIALECT = Dialect(read_request, write_error)
@@ -76,6 +76,6 @@ def _image(value: object, index: int, served: Served) -> Item:
     return image_item(value["bytesBase64Encoded"], index, served)
 
 
-def _write(pairs: Pairs, answer: Answer) -> bytes:
-    body = {"predictions": pairs.write(answer), "model": answer.model}
+def _write(pairs: Pairs, model: str, answer: Answer) -> bytes:
+    body = {"predictions": pairs.write(answer), "model": model}
     return write_json(body)

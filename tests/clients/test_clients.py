@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from core_encoder.matryoshka import encode_binary, encode_ubinary
-from tests.checkpoints import V2_TINY
+from tests.clients.conftest import MODEL
 
 pytestmark = pytest.mark.timeout(900)  # the first builds the environment
 
@@ -86,11 +86,11 @@ def test_openai_asks_for_base64_and_gets_it(returned, given):
 @pytest.mark.parametrize("script", ["use_openai", "use_haystack"])
 def test_a_client_is_told_the_model_and_the_tokens(returned, expected, script):
     tokens = sum(expected.tokens) if script == "use_openai" else expected.tokens[0]
-    assert returned(script, "usage") == {"model": V2_TINY.name, "prompt": tokens, "total": tokens}
+    assert returned(script, "usage") == {"model": MODEL, "prompt": tokens, "total": tokens}
 
 
 def test_openai_finds_the_model_in_the_list_and_by_its_other_name(returned):
-    assert returned("use_openai", "models") == [V2_TINY.name, V2_TINY.name]
+    assert returned("use_openai", "models") == [MODEL, MODEL]
 
 
 @pytest.mark.parametrize(

@@ -37,7 +37,7 @@ class Server:
             uvicorn.Config(self.judged, http=LimitedProtocol, log_config=None, access_log=False)
         )
         self.thread = threading.Thread(target=self.uvicorn.run, kwargs={"sockets": [self.socket]})
-        hooks = {"response": [lambda _answer: self.check_answers()]}
+        hooks = {"response": [lambda answer: (answer.read(), self.check_answers())]}
         self.client = httpx.Client(base_url=self.url, timeout=30, trust_env=False, event_hooks=hooks)
 
     def __enter__(self):

@@ -91,7 +91,7 @@ class TestTextEmbeddingsInference:
 
     def test_info_says_what_its_clients_ask_for(self, server):
         info = server.client.get("/info").json()
-        assert (info["model_id"], info["model_dtype"], info["max_input_length"]) == ("nano", "float32", 8192)
+        assert (info["model_id"], info["model_dtype"], info["max_input_length"]) == ("jina-clip-v2", "float32", 8192)
 
     @pytest.mark.parametrize(
         "body", [{}, {"inputs": []}, {"inputs": [5]}, {"inputs": "a", "truncation_direction": "left"}]

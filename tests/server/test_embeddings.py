@@ -138,15 +138,16 @@ def test_with_partial_a_bad_item_fails_alone(server, encoder):
     assert answer["errors"][0]["detail"].startswith("item 1 is not an image")
 
 
-def test_the_model_may_be_called_by_any_of_its_names(server):
-    assert server.post("a star", model="jina-clip-v2").json()["model"] == "nano"
+@pytest.mark.parametrize("name", ["nano", "jina-clip-v2", "jinaai/jina-clip-v2", "jina-ai/nano"])
+def test_the_model_may_be_called_by_any_of_its_names_and_answers_to_it(server, name):
+    assert server.post("a star", model=name).json()["model"] == name
 
 
 def test_the_models_are_listed_with_what_both_kinds_of_clients_read(server):
     listed = server.client.get("/v1/models").json()
     assert listed["object"] == "list"
     assert listed["data"][0] == server.client.get("/v1/models/jina-ai/jina-clip-v2").json()
-    assert (listed["data"][0]["id"], listed["data"][0]["max_output_length"]) == ("nano", 128)
+    assert (listed["data"][0]["id"], listed["data"][0]["max_output_length"]) == ("jina-clip-v2", 128)
 
 
 @pytest.mark.parametrize("route", ["/health", "/live", "/ready"])
