@@ -107,7 +107,10 @@ class TextTokenizer:
             self.check_max_tokens(max_tokens)
         for index, text in enumerate(texts, start=first_index):
             _check_text(text, index)
-        encodings = self._tokenizer.encode_batch([prefix + text for text in texts], add_special_tokens=False)
+        if len(texts) == 1:  # without threads, which take longer to wake up than a query takes
+            encodings = [self._tokenizer.encode(prefix + texts[0], add_special_tokens=False)]
+        else:
+            encodings = self._tokenizer.encode_batch([prefix + text for text in texts], add_special_tokens=False)
         result = []
         for encoding in encodings:
             num_tokens = len(encoding) + self._num_special

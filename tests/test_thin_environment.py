@@ -20,7 +20,7 @@ pytestmark = pytest.mark.timeout(900)  # the first builds the environment
 SCRIPTS = Path(__file__).parent / "clients" / "scripts"
 CONFIG = EmbeddingConfig(model="nano", dimensions=64, tiling=Tiling(max_tiles=4))  # as the script's
 TEXTS = ["a red circle", "ein grüner Stern", ""]
-ABSENT = ["torch", "tokenizers", "safetensors", "huggingface_hub", "transformers", "fastapi", "uvicorn", "pytest"]
+ABSENT = ["torch", "tokenizers", "safetensors", "huggingface_hub", "transformers", "starlette", "uvicorn", "pytest"]
 
 
 @pytest.fixture(scope="module")

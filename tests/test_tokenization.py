@@ -31,6 +31,13 @@ def test_ids_equal_the_references_truncated_to_512(folder):
 
 
 @FOLDERS
+@given(texts=st.lists(st.text(st.characters(codec="utf-8"), max_size=40), min_size=2, max_size=4))
+def test_a_text_alone_has_the_tokens_that_it_has_among_others(folder, texts):
+    together = tokenizer(folder).encode(texts, max_tokens=20, prefix="a ")
+    assert together == [tokenizer(folder).encode([text], max_tokens=20, prefix="a ")[0] for text in texts]
+
+
+@FOLDERS
 def test_truncation_keeps_both_special_tokens_and_the_true_count(folder):
     long = "the cat " * 50
     (whole,) = tokenizer(folder).encode([long], max_tokens=None)

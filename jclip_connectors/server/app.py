@@ -8,10 +8,12 @@ from jclip_connectors.port import MissingDependencyError
 try:
     import orjson  # noqa: F401 (like the next, for modules that are imported below)
     import prometheus_client  # noqa: F401
-    from fastapi import FastAPI
+    from starlette.applications import Starlette
     from starlette.exceptions import HTTPException
+    from starlette.middleware import Middleware
     from starlette.requests import Request
     from starlette.responses import Response
+    from starlette.routing import Route
 except ModuleNotFoundError as error:
     raise MissingDependencyError(str(error.name), extra="server") from error
 
@@ -50,7 +52,7 @@ def create_app(
     allowed_hosts: Sequence[str] = (),
     predict_route: str = "/predict",
     health_route: str = "/health",
-) -> FastAPI:
+) -> Starlette:
     """Make the application for a loaded model; `app.state.service` is what answers while it runs.
 
     Args:
@@ -75,7 +77,7 @@ def create_app(
     dialects = {**_DIALECTS, predict_route: vertex.DIALECT}
 
     @asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[dict[str, object]]:
+    async def lifespan(app: Starlette) -> AsyncIterator[dict[str, object]]:
         service = EmbeddingService(
             model, config, limits=limits, batch_tokens=batch_tokens, fetcher=fetcher, observe_batch=metrics.batch
         )
@@ -84,16 +86,19 @@ def create_app(
         yield {"shedding": Shedding(service.engine, dialects, metrics)}  # for `protocol`
         await service.close()
 
-    app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
-    app.add_middleware(Observation, metrics=metrics)
-    _add_routes(app, endpoints, dialects, health_route=health_route)
-    app.add_exception_handler(RequestError, _answer_request_error)
-    app.add_exception_handler(HTTPException, _answer_http_error)
-    app.add_exception_handler(Exception, _answer_failure)
-    return app
+    return Starlette(
+        routes=_routes(endpoints, dialects, health_route=health_route),
+        middleware=[Middleware(Observation, metrics=metrics)],
+        exception_handlers={
+            RequestError: _answer_request_error,
+            HTTPException: _answer_http_error,
+            Exception: _answer_failure,
+        },
+        lifespan=lifespan,
+    )
 
 
-def _add_routes(app: FastAPI, endpoints: Endpoints, dialects: Mapping[str, Dialect], *, health_route: str) -> None:
+def _routes(endpoints: Endpoints, dialects: Mapping[str, Dialect], *, health_route: str) -> list[Route]:
     posts = {route: endpoints.embed(dialect) for route, dialect in dialects.items()}
     posts["/weaviate/{dimensions}/vectorize"] = endpoints.embed_for_weaviate
     gets = {
@@ -111,10 +116,11 @@ def _add_routes(app: FastAPI, endpoints: Endpoints, dialects: Mapping[str, Diale
         gets[f"{mount}/meta"] = endpoints.meta
         gets[f"{mount}/.well-known/live"] = endpoints.live
         gets[f"{mount}/.well-known/ready"] = endpoints.ready
-    for route, endpoint in posts.items():
-        app.add_route(route, _seen_as(route, endpoint), methods=["POST"])
-    for route, endpoint in gets.items():
-        app.add_route(route, _seen_as(route, endpoint), methods=["GET"])
+    return [
+        Route(route, _seen_as(route, endpoint), methods=[method])
+        for method, endpoints_by_route in (("POST", posts), ("GET", gets))
+        for route, endpoint in endpoints_by_route.items()
+    ]
 
 
 def _seen_as(route: str, endpoint: Endpoint) -> Endpoint:

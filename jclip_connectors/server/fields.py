@@ -27,7 +27,7 @@ def read_object(body: bytes, *, expected: str) -> dict[str, Any]:
     if sum(map(body.count, _SEPARATORS)) > _MAX_PARTS:
         raise RequestError(f"the body has more than {_MAX_PARTS} parts: send several requests", status=400)
     try:
-        raw = json.loads(body, parse_constant=_refuse_constant)
+        raw = _DECODER.decode(body.decode("utf-8"))
     except RecursionError:
         raise RequestError("the body is nested too deeply", status=400) from None
     except ValueError as error:
@@ -223,3 +223,6 @@ def shorten(text: str) -> str:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise ValueError(name)  # NaN and Infinity are Python's, not JSON's
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant)

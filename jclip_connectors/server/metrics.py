@@ -28,12 +28,21 @@ class Metrics:
             "jclip_batch_seconds", "Time of the model for a batch.", ["kind"],
             buckets=_SECONDS, registry=self._registry,
         )  # fmt: skip
+        self._text_tokens, self._image_tokens = self._tokens.labels("text"), self._tokens.labels("image")
+        self._by_route: dict[tuple[str, int], tuple[Counter, Histogram]] = {}  # to find them costs as much as to count
         self._waiting = Gauge("jclip_waiting_tokens", "Cost of what waits for the model.", registry=self._registry)
 
     def request(self, route: str, status: int, seconds: float) -> None:
         """Count an answered request; `route` is a pattern, not a path, so that there are few."""
-        self._requests.labels(route, str(status)).inc()
-        self._seconds.labels(route).observe(seconds)
+        found = self._by_route.get((route, status))
+        if found is None:
+            found = self._by_route[route, status] = (
+                self._requests.labels(route, str(status)),
+                self._seconds.labels(route),
+            )
+        count, histogram = found
+        count.inc()
+        histogram.observe(seconds)
 
     def refused(self, route: str, status: int, count: int) -> None:
         """Count requests that were refused without being read, which took no time."""
@@ -41,8 +50,8 @@ class Metrics:
 
     def tokens(self, *, text: int, image: int) -> None:
         """Count what was embedded."""
-        self._tokens.labels("text").inc(text)
-        self._tokens.labels("image").inc(image)
+        self._text_tokens.inc(text)
+        self._image_tokens.inc(image)
 
     def batch(self, kind: str, items: int, seconds: float) -> None:
         """Count a batch of the model."""

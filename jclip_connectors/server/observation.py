@@ -1,15 +1,15 @@
 """One line in the log and one count for every request: when, what route, how it ended; never what it held."""
 
-import json
 import logging
 import time
-import uuid
 from dataclasses import dataclass
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from jclip_connectors.server.encodings import write_json
 from jclip_connectors.server.metrics import Metrics
+from jclip_connectors.server.requests import new_request_id
 
 _LOG = logging.getLogger("jclip_connectors.server")
 _KEY = "jclip.seen"
@@ -53,7 +53,7 @@ class Observation:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        known = scope[_KEY] = Seen(request_id=uuid.uuid4().hex[:16])
+        known = scope[_KEY] = Seen(request_id=new_request_id())
         started, status = time.perf_counter(), 500
 
         async def send_numbered(message: Message) -> None:
@@ -69,4 +69,4 @@ class Observation:
             seconds = time.perf_counter() - started
             self._metrics.request(known.route, status, seconds)
             line = {"method": scope["method"], "status": status, "ms": round(seconds * 1000, 1), **vars(known)}
-            _LOG.info("%s", json.dumps(line))
+            _LOG.info("%s", write_json(line).decode())

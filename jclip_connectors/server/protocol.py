@@ -53,6 +53,8 @@ class LimitedProtocol(HttpToolsProtocol):
             self._head_bytes += len(data)
             if self._head_bytes > _MAX_HEAD_BYTES:
                 self._give_up(_HEAD_PROBLEM)
+            elif self._timer is None:  # most heads come in one piece, and need none
+                self._timer = self.loop.call_later(_HEAD_TIMEOUT_S, self._give_up, _HEAD_PROBLEM)
 
     def on_message_begin(self) -> None:
         """Begin a head, on a connection that is kept too."""
@@ -141,12 +143,12 @@ class LimitedProtocol(HttpToolsProtocol):
     def _begin_head(self) -> None:
         self._end_head()
         self._in_head, self._head_bytes = True, 0
-        self._timer = self.loop.call_later(_HEAD_TIMEOUT_S, self._give_up, _HEAD_PROBLEM)
 
     def _end_head(self) -> None:
         self._in_head = False
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
 
     def _give_up(self, problem: str) -> None:
         self._end_head()

@@ -1,5 +1,6 @@
 """What every dialect's request becomes, what it is answered with, and the one error that every dialect can say."""
 
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -144,6 +145,11 @@ class Served:
     dimensions: int
     limits: ServerLimits
     image_urls: bool = False
+
+
+def new_request_id() -> str:
+    """Name a request, for its answer and its line in the log."""
+    return f"{random.getrandbits(64):016x}"
 
 
 @dataclass(frozen=True)

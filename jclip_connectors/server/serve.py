@@ -16,7 +16,7 @@ except ModuleNotFoundError:  # not on Windows
 try:
     import httptools as _  # noqa: F401 (for `protocol`, which is imported below)
     import uvicorn
-    from fastapi import FastAPI
+    from starlette.applications import Starlette
 except ModuleNotFoundError as error:
     raise MissingDependencyError(str(error.name), extra="server") from error
 
@@ -94,7 +94,7 @@ def serve(
     run(app, host=host, port=port)
 
 
-def run(app: FastAPI, *, host: str, port: int) -> None:
+def run(app: Starlette, *, host: str, port: int) -> None:
     """Answer requests until the process is told to stop; what was accepted is finished first."""
     _spare_the_collector()
     _raise_file_limit()
@@ -107,6 +107,7 @@ def run(app: FastAPI, *, host: str, port: int) -> None:
         http=LimitedProtocol,
         access_log=False,
         server_header=False,
+        proxy_headers=False,
         backlog=_BACKLOG,
         timeout_keep_alive=IDLE_TIMEOUT_S,
         log_config=None,

@@ -254,7 +254,7 @@ class EmbeddingService:
         if not rows:
             return results
         dimensions = self.served.dimensions if request.dimensions is None else request.dimensions
-        vectors: NDArray[np.float32] = truncate(np.stack(rows), dimensions)  # (n, dimensions)
+        vectors: NDArray[np.float32] = truncate(np.array(rows), dimensions)  # (n, dimensions)
         if self._normalize if request.normalized is None else request.normalized:
             vectors = normalize(vectors)
         finished = list(results)

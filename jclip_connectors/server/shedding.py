@@ -5,16 +5,15 @@ log.
 """
 
 import asyncio
-import json
 import logging
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from jclip_connectors.server import jina
+from jclip_connectors.server.encodings import write_json
 from jclip_connectors.server.engine import Engine
 from jclip_connectors.server.metrics import Metrics
-from jclip_connectors.server.requests import Dialect, RequestError
+from jclip_connectors.server.requests import Dialect, RequestError, new_request_id
 
 _LOG = logging.getLogger("jclip_connectors.server")
 _MOMENT_S = 0.1
@@ -41,7 +40,7 @@ class Refusal:
 
 def write_refusal(error: RequestError, write: Callable[[RequestError, str], bytes] = jina.write_error) -> Refusal:
     """Make the answer of an error; `write` is a dialect's."""
-    request_id = uuid.uuid4().hex[:16]
+    request_id = new_request_id()
     body = write(error, request_id)
     headers = {
         **error.headers,
@@ -89,4 +88,4 @@ class Shedding:
         refusal, route = self._refusals.pop(path), path.decode()
         self._metrics.refused(route, refusal.status, refusal.count)
         line = {"status": refusal.status, "request_id": refusal.request_id, "route": route, "code": code}
-        _LOG.info("%s", json.dumps({**line, "refused": refusal.count}))
+        _LOG.info("%s", write_json({**line, "refused": refusal.count}).decode())
