@@ -29,7 +29,7 @@ from core_encoder import JinaClipEncoder
 NANO = ("-m", "jclip_connectors.cli", "serve", "--model", "nano", "--device", "cpu", "--port", "PORT")
 FIXED = ("-m", "benchmarks.fixed_engine", "PORT")
 CALL_S = 0.005  # that an engine takes for a call, besides its texts: 24 layers of kernels to launch
-ENGINES = {"large model, CPU": 50.0, "large model, GPU": 500.0, "larger GPU": 1000.0}  # short texts a second
+ENGINES = {"large model, GPU": 500.0, "larger GPU": 1000.0}  # short texts a second
 CLIENTS, MANY_CLIENTS = 64, 256
 LARGEST_DIFFERENCE = 1e-6
 # The bars.
