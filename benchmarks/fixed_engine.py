@@ -16,9 +16,9 @@ from core_encoder import JinaClipEncoder
 from core_encoder.tokenization import TokenizedText
 from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.server.app import create_app
-from jclip_connectors.server.serve import load_served_model, run
+from jclip_connectors.server.serve import BATCH_TOKENS, load_served_model, run
 
-BATCH_TOKENS = 4096
+TOKENS = BATCH_TOKENS["cpu"]
 TEXTS = tuple(
     f"a {size} {color} circle above a blue star on a white background"
     for size in ("small", "large")
@@ -71,7 +71,7 @@ def main() -> None:
     model, _ = load_served_model(config, device="cpu")
     encoder = JinaClipEncoder.load("nano", device="cpu")
     fixed = FixedTimeEncoder(encoder, texts_per_s=options.texts_per_s, call_s=options.call_s)
-    app = create_app(dataclasses.replace(model, encoder=fixed), config, batch_tokens=BATCH_TOKENS)
+    app = create_app(dataclasses.replace(model, encoder=fixed), config, batch_tokens=TOKENS)
     run(app, host="127.0.0.1", port=options.port)
 
 

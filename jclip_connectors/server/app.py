@@ -47,7 +47,7 @@ def create_app(
     *,
     api_keys: Sequence[str] = (),
     limits: ServerLimits | None = None,
-    batch_tokens: int = 4096,
+    batch_tokens: int = 2048,
     image_urls: bool = False,
     allowed_hosts: Sequence[str] = (),
     predict_route: str = "/predict",

@@ -148,20 +148,25 @@ class Engine:
             await self._worker
         self._thread.shutdown()
 
-    def find_refusal(self, unanswered: int = 0) -> RequestError | None:
-        """Say why another request is refused, and when to come back; `None` where there is room.
+    def has_room(self, unanswered: int = 0) -> bool:
+        """Say whether another request would be admitted.
 
         Args:
             unanswered: requests that the server has, as far as they are known to be more than were admitted.
         """
-        requests, tokens, wait_s = max(unanswered, self._num_requests), self.waiting_tokens, self._wait_s()
-        if requests < self._max_waiting_requests and tokens < self._max_waiting_tokens and wait_s <= self._max_wait_s:
-            return None
+        return (
+            max(unanswered, self._num_requests) < self._max_waiting_requests
+            and self.waiting_tokens < self._max_waiting_tokens
+            and self._wait_s() <= self._max_wait_s
+        )
+
+    def refusal(self) -> RequestError:
+        """What another request is told where there is no room: 429, with when to come back."""
         return RequestError(
-            f"too much work waits ({requests} requests, {tokens} tokens): try again later",
+            f"too much work waits ({self._num_requests} requests, {self.waiting_tokens} tokens): try again later",
             status=429,
             code="RATE_CONCURRENCY_LIMIT_EXCEEDED",
-            retry_after_s=min(_LONGEST_RETRY_S, max(_SHORTEST_RETRY_S, math.ceil(wait_s))),
+            retry_after_s=min(_LONGEST_RETRY_S, max(_SHORTEST_RETRY_S, math.ceil(self._wait_s()))),
         )
 
     def check_room(self) -> None:
@@ -170,9 +175,8 @@ class Engine:
         Raises:
             RequestError: 429, with when to come back.
         """
-        refusal = self.find_refusal()
-        if refusal is not None:
-            raise refusal
+        if not self.has_room():
+            raise self.refusal()
 
     @contextmanager
     def admit(self, costs: Mapping[Kind, int]) -> Iterator[Ticket]:

@@ -40,7 +40,7 @@ class ServerLimits:
     max_pixels: int = 2**26
     max_decode_s: int = 20
     max_fetch_s: int = 10
-    max_waiting_requests: int = 1024
+    max_waiting_requests: int = 512
     max_waiting_tokens: int = 2**18
     max_wait_s: int = 30
     body_timeout_s: int = 60

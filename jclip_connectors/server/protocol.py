@@ -7,7 +7,7 @@ bear, half of its answers would be lost to refusals. So the application puts its
 import asyncio
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from jclip_connectors.server.requests import RequestError
 from jclip_connectors.server.shedding import Refusal, Shedding, write_refusal
@@ -94,7 +94,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._end_head()
         if self.transport.is_closing():
             return
-        self._write(self._refusal)
+        self.transport.write(self._refusal.content)
         if self.parser.should_keep_alive():
             self.on_response_complete()
         else:
@@ -153,12 +153,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def _give_up(self, problem: str) -> None:
         self._end_head()
         if not self.transport.is_closing():
-            refusal = write_refusal(RequestError(problem, status=400, code="REQUEST_INVALID"))
+            refusal = write_refusal(RequestError(problem, status=400, code="REQUEST_INVALID"), close=True)
             self.logger.warning("%s (request_id %s)", problem, refusal.request_id)
-            self._write(refusal, (b"Connection", b"close"))
+            self.transport.write(refusal.content)
             self.transport.close()
-
-    def _write(self, refusal: Refusal, *more: tuple[bytes, bytes]) -> None:
-        headers = (*self.server_state.default_headers, *refusal.headers, *more)
-        lines = [STATUS_LINE[refusal.status], *(b"%b: %b\r\n" % header for header in headers), b"\r\n"]
-        self.transport.write(b"".join([*lines, refusal.body]))

@@ -8,6 +8,8 @@ import asyncio
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from email.utils import formatdate
+from http import HTTPStatus
 
 from jclip_connectors.server import jina
 from jclip_connectors.server.encodings import write_json
@@ -26,30 +28,33 @@ class Refusal:
     Attributes:
         status: of HTTP.
         request_id: that the answer and the log name.
-        headers: names and values.
-        body: JSON.
+        content: all of it, from the status line on.
         count: how many requests got it.
     """
 
     status: int
     request_id: str
-    headers: tuple[tuple[bytes, bytes], ...]
-    body: bytes
+    content: bytes
     count: int = 0
 
 
-def write_refusal(error: RequestError, write: Callable[[RequestError, str], bytes] = jina.write_error) -> Refusal:
-    """Make the answer of an error; `write` is a dialect's."""
+def write_refusal(
+    error: RequestError, write: Callable[[RequestError, str], bytes] = jina.write_error, *, close: bool = False
+) -> Refusal:
+    """Make the answer of an error; `write` is a dialect's, and `close` says that the connection ends with it."""
     request_id = new_request_id()
     body = write(error, request_id)
     headers = {
+        "Date": formatdate(usegmt=True),
         **error.headers,
         "Content-Type": "application/json",
         "Content-Length": str(len(body)),
         "X-Request-ID": request_id,
+        **({"Connection": "close"} if close else {}),
     }
-    written = tuple((name.encode(), value.encode()) for name, value in headers.items())
-    return Refusal(error.status, request_id, written, body)
+    status = HTTPStatus(error.status)
+    head = [f"HTTP/1.1 {status.value} {status.phrase}", *(f"{name}: {value}" for name, value in headers.items())]
+    return Refusal(error.status, request_id, "\r\n".join([*head, "", ""]).encode() + body)
 
 
 class Shedding:
@@ -70,12 +75,11 @@ class Shedding:
 
     def refuse(self, path: bytes) -> Refusal | None:
         """Give the refusal of a request, or `None` where there is room, or where the path is none of these."""
-        error = self._engine.find_refusal(self.unanswered)
-        if error is None or path not in self._dialects:
+        if self._engine.has_room(self.unanswered) or path not in self._dialects:
             return None
         refusal = self._refusals.get(path)
         if refusal is None:
-            refusal = self._refusals[path] = self._write(error, path)
+            refusal = self._refusals[path] = self._write(self._engine.refusal(), path)
         refusal.count += 1
         return refusal
 

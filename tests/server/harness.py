@@ -34,7 +34,7 @@ class Server:
         self.url = f"http://127.0.0.1:{self.port}"
         self.judged = Judged(self.app)
         self.uvicorn = uvicorn.Server(
-            uvicorn.Config(self.judged, http=LimitedProtocol, log_config=None, access_log=False)
+            uvicorn.Config(self.judged, http=LimitedProtocol, log_config=None, access_log=False, server_header=False)
         )
         self.thread = threading.Thread(target=self.uvicorn.run, kwargs={"sockets": [self.socket]})
         hooks = {"response": [lambda answer: (answer.read(), self.check_answers())]}
