@@ -1,7 +1,7 @@
 """uvicorn's HTTP protocol with what it lacks: limits on a head, refusals that cost little, and an ear for HTTP/2.
 
 A refusal that goes through the application costs a third of what an answer does: at twice the load that a server can
-bear, half of its answers would be lost to refusals. So the application puts its `Shedding` into its lifespan's state.
+bear, a third of its answers would be lost to refusals. So the application puts its `Shedding` into its lifespan's state.
 """
 
 import asyncio
