@@ -1,7 +1,8 @@
 """uvicorn's HTTP protocol with what it lacks: limits on a head, refusals that cost little, and an ear for HTTP/2.
 
 A refusal that goes through the application costs a third of what an answer does: at twice the load that a server can
-bear, a third of its answers would be lost to refusals. So the application puts its `Shedding` into its lifespan's state.
+bear, a third of its answers would be lost to refusals. So the application puts its `Shedding` into the state of its
+lifespan.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ from jclip_connectors.server.shedding import Refusal, Shedding, write_refusal
 
 _MAX_HEAD_BYTES = 2**16  # of a request line and its headers
 _HEAD_TIMEOUT_S = 10
+_WISHES = (b"upgrade", b"http2-settings")  # headers that ask for another protocol; `connection` names them
 _MAX_REFUSED_BYTES = 2**15  # of a body that is read to its end, so that its connection can be kept
 _HEAD_PROBLEM = "the head of the request is too long, or did not arrive in time"
 IDLE_TIMEOUT_S = 75  # longer than proxies keep connections in store, so that it is they who close them
@@ -43,12 +45,15 @@ class LimitedProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Read on, and count what has come of a head that has not ended."""
         self._unset_keepalive_if_required()
-        try:
-            self.parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._decline_upgrade(data[upgrade.args[0] :])
-        except httptools.HttpParserError:
-            self._give_up("the request is not HTTP/1.1")
+        pieces: list[bytes | memoryview] = [data]
+        while pieces and not self.transport.is_closing():
+            piece = pieces.pop()
+            try:
+                self.parser.feed_data(piece)
+            except httptools.HttpParserUpgrade as upgrade:
+                pieces += [memoryview(piece)[upgrade.args[0] :], self._decline_upgrade()]
+            except httptools.HttpParserError:
+                self._give_up("the request is not HTTP/1.1")
         if self._in_head:
             self._head_bytes += len(data)
             if self._head_bytes > _MAX_HEAD_BYTES:
@@ -126,19 +131,27 @@ class LimitedProtocol(HttpToolsProtocol):
         lengths = [value for name, value in self.headers if name == b"content-length"]
         return len(lengths) == 1 and int(lengths[0]) <= _MAX_REFUSED_BYTES and not self.expect_100_continue
 
-    def _decline_upgrade(self, rest: bytes) -> None:
-        """Read a request again without its wish for another protocol, which a server may pass over (RFC 9110, 7.8).
+    def _decline_upgrade(self) -> bytes:
+        """Write a head again without its wish for another protocol, which a server may pass over (RFC 9110, 7.8).
 
         Clients that would rather speak HTTP/2 ask so with every first request: Java's do, and `curl --http2`. Neither
         httptools nor uvicorn would read the body.
         """
-        method, wishes = self.parser.get_method(), (b"upgrade", b"http2-settings", b"connection")
+        method, closed = self.parser.get_method(), False
         if method == b"CONNECT":
             self._give_up("the server is no proxy")
-            return
-        headers = [b"%b: %b\r\n" % header for header in self.headers if header[0] not in wishes]
+            return b""
+        head = [b"%b %b HTTP/%b" % (method, self.url, self.parser.get_http_version().encode())]
+        for name, value in self.headers:
+            if name == b"connection":
+                closed |= b"close" in value.lower()
+            elif name not in _WISHES:
+                head.append(b"%b: %b" % (name, value))
+        if closed:
+            head.append(b"connection: close")
         self.parser = httptools.HttpRequestParser(self)
-        self.data_received(b"".join([b"%b %b HTTP/1.1\r\n" % (method, self.url), *headers, b"\r\n", rest]))
+        self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
+        return b"\r\n".join([*head, b"", b""])
 
     def _begin_head(self) -> None:
         self._end_head()

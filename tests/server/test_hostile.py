@@ -224,6 +224,39 @@ def test_a_wish_for_another_protocol_is_passed_over(server, good_vectors, protoc
     np.testing.assert_allclose(embedding, good_vectors[0], atol=1e-6)
 
 
+WISH = b"Upgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAoAAA\r\n"
+
+
+def test_a_connection_on_which_another_protocol_was_wished_for_is_kept_or_closed_as_was_said(server):
+    kept = HEAD + WISH + b"Connection: Upgrade, HTTP2-Settings\r\n" + LENGTH + b"\r\n" + GOOD
+    _, said = exchange(server, kept + kept + kept.replace(b"Upgrade,", b"close, Upgrade,") + kept)
+    assert said.count(b"HTTP/1.1 200") == 3
+    assert b"connection: close" in said
+
+
+def test_a_thousand_wishes_in_one_piece_are_passed_over(server):
+    wish = b"GET /live HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as connection:
+        connection.sendall(wish * 1000)
+        said = b""
+        while said.count(b'{"status":"ok"}') < 1000:
+            said += connection.recv(2**20)
+    assert said.count(b"HTTP/1.1 200") == 1000
+
+
+def test_a_body_in_pieces_after_a_wish_for_another_protocol_is_read(server):
+    pieces = b"5\r\n" + GOOD[:5] + b"\r\n%x\r\n" % len(GOOD[5:]) + GOOD[5:] + b"\r\n0\r\n\r\n"
+    wish = HEAD + WISH + b"Connection: Upgrade\r\nTransfer-Encoding: chunked\r\n\r\n"
+    assert exchange(server, wish + pieces)[0] == 200
+    assert exchange(server, wish, pieces[:9], pieces[9:], pause_s=0.05)[0] == 200
+
+
+def test_the_server_is_no_proxy(server):
+    status, said = exchange(server, b"CONNECT example.com:443 HTTP/1.1\r\nHost: example.com\r\n\r\n")
+    assert status == 400
+    assert b"no proxy" in said
+
+
 def test_a_thousand_headers_do_no_harm(server):
     headers = b"".join(b"X-%d: y\r\n" % each for each in range(1000))
     status, said = exchange(server, HEAD + headers + LENGTH + b"\r\n" + GOOD)
