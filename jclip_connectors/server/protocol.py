@@ -53,7 +53,7 @@ class LimitedProtocol(HttpToolsProtocol):
             except httptools.HttpParserUpgrade as upgrade:
                 pieces += [memoryview(piece)[upgrade.args[0] :], self._decline_upgrade()]
             except httptools.HttpParserError:
-                self._give_up("the request is not HTTP/1.1")
+                self._give_up("the request is not well-formed HTTP/1.1")
         if self._in_head:
             self._head_bytes += len(data)
             if self._head_bytes > _MAX_HEAD_BYTES:
