@@ -14,6 +14,7 @@ import time
 import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -31,6 +32,7 @@ FIXED = ("-m", "benchmarks.fixed_engine", "PORT")
 CALL_S = 0.005  # that an engine takes for a call, besides its texts: 24 layers of kernels to launch
 ENGINES = {"large model, GPU": 500.0, "larger GPU": 1000.0}  # short texts a second
 CLIENTS, MANY_CLIENTS = 64, 256
+OVERLOAD_PARTS = 4
 LARGEST_DIFFERENCE = 1e-6
 # The bars.
 LATENCY_BATCHES, STEADY_LOAD, BULK_SHARE, OVERLOAD, GOODPUT_SHARE, LATE, GROWTH = 3, 0.7, 0.7, 2.0, 0.95, 0.05, 1.05
@@ -41,7 +43,7 @@ class Setup:
     """How long everything takes, and where it runs.
 
     Attributes:
-        overload_s: of more load than the server can bear.
+        overload_s: of more load than the server can bear, in all parts together.
         steady_s: of less, in all rounds together.
         window_s: of one measurement of throughput.
         rounds: of all that a ratio is made of.
@@ -184,38 +186,40 @@ def measure_throughput(name: str, encoder: JinaClipEncoder, setup: Setup, texts_
 
 
 def measure_overload(name: str, server: ServerProcess, setup: Setup) -> list[Row]:
-    """More than the server can bear, between two measurements of what it can."""
-    before = closed(server, setup, MANY_CLIENTS).goodput
-    with Memory(server) as memory:
-        found = open_loop(server, setup, OVERLOAD * before, setup.overload_s)
-    most = statistics.mean([before, closed(server, setup, MANY_CLIENTS).goodput])
-    share, grown = found.goodput / most, growth(memory.samples)
+    """More than the server can bear, in parts between measurements of what it can, as machines change their speed."""
+    borne, found, memories = [closed(server, setup, MANY_CLIENTS).goodput], list[Outcome](), list[Memory]()
+    for _ in range(OVERLOAD_PARTS):
+        with Memory(server) as memory:
+            found.append(open_loop(server, setup, OVERLOAD * borne[-1], setup.overload_s / OVERLOAD_PARTS))
+        memories.append(memory)
+        borne.append(closed(server, setup, MANY_CLIENTS).goodput)
+    shares = [outcome.goodput / statistics.mean(around) for outcome, around in zip(found, pairwise(borne), strict=True)]
+    share, late = statistics.median(shares), max(outcome.late for outcome in found)
+    samples = [sample for memory in memories for sample in memory.samples]
+    grown, failed = growth(samples), sum(outcome.failed for outcome in found)
+    refused_s, most = max(outcome.refused_p99_s for outcome in found), statistics.median(borne)
     return [
         Row(
             f"{name}, {OVERLOAD:.0f} x saturation ({most:.0f}/s) for {setup.overload_s:.0f} s: goodput",
             f">= {GOODPUT_SHARE:.0%} of saturation",
-            f"{share:.0%} (p99 {found.p99_s:.1f} s)",
+            f"{share:.0%} ({min(shares):.0%} - {max(shares):.0%}; p99 {max(outcome.p99_s for outcome in found):.1f} s)",
             share >= GOODPUT_SHARE,
         ),
         Row(
             f"{name}, the rest",
             f"429 or 503 with Retry-After; <= {LATE:.0%} wait",
-            f"{_counts(found)}, {found.late:.0%} still wait; refused within {found.refused_p99_s:.2f} s (p99)",
-            not found.failed and found.late <= LATE,
+            f"{sum(outcome.refused for outcome in found)} refused, {failed} failed, {late:.0%} still wait; "
+            f"refused within {refused_s:.2f} s (p99)",
+            not failed and late <= LATE,
         ),
         Row(
             f"{name}, memory",
             f"last quarter <= {GROWTH:.2f} x the first",
-            f"{grown:.2f} x ({memory.samples[0] / 1e6:.0f} MB before, {max(memory.samples) / 1e6:.0f} at most)",
+            f"{grown:.2f} x ({samples[0] / 1e6:.0f} MB before, {max(samples) / 1e6:.0f} at most)",
             grown <= GROWTH,
         ),
-        _generator(found),
+        _generator(found[-1]),
     ]
-
-
-def _counts(found: Outcome) -> str:
-    others = {status: count for status, count in found.statuses.items() if status != "200"}
-    return f"{found.refused} refused, {found.failed} failed" + (f" {others}" if others else "")
 
 
 def _generator(found: Outcome) -> Row:
