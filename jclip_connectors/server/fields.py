@@ -27,7 +27,7 @@ def read_object(body: bytes, *, expected: str) -> dict[str, Any]:
     if sum(map(body.count, _SEPARATORS)) > _MAX_PARTS:
         raise RequestError(f"the body has more than {_MAX_PARTS} parts: send several requests", status=400)
     try:
-        raw = _DECODER.decode(body.decode("utf-8"))
+        raw = _DECODER.decode(body.decode("utf-8-sig"))  # some clients begin with a mark
     except RecursionError:
         raise RequestError("the body is nested too deeply", status=400) from None
     except ValueError as error:

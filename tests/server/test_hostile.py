@@ -137,6 +137,11 @@ def test_fields_that_nobody_knows_are_left_alone_as_the_file_allows(server, good
     np.testing.assert_allclose(server.vectors([{"text": "a star", **unknown}])[0], good_vectors[0], atol=1e-6)
 
 
+def test_a_mark_of_byte_order_before_the_body_is_passed_over(server, good_vectors):
+    answer = post_json(server, b"\xef\xbb\xbf" + GOOD)
+    np.testing.assert_allclose(answer.json()["data"][0]["embedding"], good_vectors[0], atol=1e-6)
+
+
 def test_of_two_equal_keys_the_later_counts(server, good_vectors):
     content = b'{"model": "gpt-4", "input": 5, "model": "nano", "input": "a star"}'
     np.testing.assert_allclose(post_json(server, content).json()["data"][0]["embedding"], good_vectors[0], atol=1e-6)
