@@ -187,15 +187,14 @@ def measure_throughput(name: str, encoder: JinaClipEncoder, setup: Setup, texts_
 
 def measure_overload(name: str, server: ServerProcess, setup: Setup) -> list[Row]:
     """More than the server can bear, in parts between measurements of what it can, as machines change their speed."""
-    borne, found, memories = [closed(server, setup, MANY_CLIENTS).goodput], list[Outcome](), list[Memory]()
+    borne, found, samples = [closed(server, setup, MANY_CLIENTS).goodput], list[Outcome](), list[int]()
     for _ in range(OVERLOAD_PARTS):
         with Memory(server) as memory:
             found.append(open_loop(server, setup, OVERLOAD * borne[-1], setup.overload_s / OVERLOAD_PARTS))
-        memories.append(memory)
+        samples += memory.samples
         borne.append(closed(server, setup, MANY_CLIENTS).goodput)
     shares = [outcome.goodput / statistics.mean(around) for outcome, around in zip(found, pairwise(borne), strict=True)]
     share, late = statistics.median(shares), max(outcome.late for outcome in found)
-    samples = [sample for memory in memories for sample in memory.samples]
     grown, failed = growth(samples), sum(outcome.failed for outcome in found)
     refused_s, most = max(outcome.refused_p99_s for outcome in found), statistics.median(borne)
     return [

@@ -1,11 +1,13 @@
 """A real server on a loopback port, and clients of it."""
 
+import dataclasses
+
 import pytest
 
 from core_encoder import JinaClipEncoder
 from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.server.serve import load_served_model
-from tests.server.harness import Server
+from tests.server.harness import HeldEncoder, Server
 
 
 @pytest.fixture(scope="session")
@@ -22,3 +24,14 @@ def model():
 def server(model):
     with Server(model) as running:
         yield running
+
+
+@pytest.fixture
+def held(model):
+    return HeldEncoder(model.encoder)
+
+
+@pytest.fixture
+def held_model(model, held):
+    yield dataclasses.replace(model, encoder=held)
+    held.gate.set()

@@ -1,6 +1,5 @@
 """Requests that come at the same time: they share batches, take turns, give up, and are finished at the end."""
 
-import dataclasses
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,18 +12,7 @@ from jclip_connectors.server.limits import ServerLimits
 from jclip_connectors.server.preparation import PreparedImage
 from jclip_connectors.server.serve import load_served_model
 from tests.checkpoints import V2_TINY
-from tests.server.harness import DATA_URI, HeldEncoder, Server, in_background, wait_until
-
-
-@pytest.fixture
-def held(model):
-    return HeldEncoder(model.encoder)
-
-
-@pytest.fixture
-def held_model(model, held):
-    yield dataclasses.replace(model, encoder=held)
-    held.gate.set()
+from tests.server.harness import DATA_URI, Server, in_background, wait_until
 
 
 def test_requests_that_wait_share_one_batch(held_model, held):

@@ -1,6 +1,5 @@
 """While the queue is full, requests are refused before the application sees them, as it would refuse them itself."""
 
-import dataclasses
 import json
 import logging
 import socket
@@ -9,24 +8,20 @@ import pytest
 
 from jclip_connectors.server import protocol
 from jclip_connectors.server.limits import ServerLimits
-from tests.server.harness import HeldEncoder, Server, in_background, wait_until
+from tests.server.harness import Server, in_background, wait_until
 from tests.server.openapi_check import find_problem
 from tests.server.test_observation import lines, metric
 
-BODY = b'{"model": "nano", "input": "a star"}'  # 36 bytes
+BODY = b'{"model": "nano", "input": "a star"}'
+LENGTH = len(BODY)
 POSTS = ["/v1/embeddings", "/v2/embed", "/embed", "/", "/vectorize", "/invocations", "/predict", "/score"]
 
 
 @pytest.fixture
-def held(model):
-    return HeldEncoder(model.encoder)
-
-
-@pytest.fixture
-def full(model, held):
+def full(held_model, held):
     """A server that has as many requests as it takes: one."""
     limits = ServerLimits(max_waiting_requests=1)
-    with Server(dataclasses.replace(model, encoder=held), limits=limits) as server:
+    with Server(held_model, limits=limits) as server:
         with in_background(server.post, "first") as first:
             wait_until(lambda: len(held.batches) == 1)
             yield server
@@ -39,7 +34,7 @@ def shedding(server):
     return server.uvicorn.lifespan.state["shedding"]
 
 
-def head(path="/v1/embeddings", *, length=36, more=b""):
+def head(path="/v1/embeddings", *, length=LENGTH, more=b""):
     return b"POST %b HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n%b\r\n" % (path.encode(), length, more)
 
 
