@@ -129,7 +129,7 @@ class Qdrant(Front):
         self.server.stop()
 
     def be_slow(self):
-        self.server.faults.append(Fault("points/query|GET", status=503, delay_s=1.2, times=99))
+        self.server.faults.append(Fault("points/query|GET", status=503, delay_s=20, times=99))
 
     def be_busy(self):
         self.server.faults.append(Fault("points", status=503, times=99))
@@ -160,7 +160,7 @@ class _Holding(Fault):
 class Weaviate(Front):
     @contextlib.contextmanager
     def running(self, _):
-        with WeaviateDouble() as self.server, self.server.connect(timeout_s=0.5) as self.client:
+        with WeaviateDouble() as self.server, self.server.connect(timeout_s=1) as self.client:
             self.store = self.open(PLAIN)
             yield self
         assert self.server.surprises == []
@@ -181,7 +181,7 @@ class Weaviate(Front):
 
     def be_slow(self):
         for call in ("Search", "Aggregate", "GET /v1/meta"):
-            self.server.delay(call, 0.8)
+            self.server.delay(call, 20)
 
     def be_busy(self):
         for call in ("Search", "Aggregate", "BatchObjects", "BatchDelete"):
@@ -197,7 +197,7 @@ class Weaviate(Front):
 class PineconeFront(Front):
     @contextlib.contextmanager
     def running(self, _):
-        with PineconeDouble() as self.server, self.server.connect(timeout=0.25) as self.client:
+        with PineconeDouble() as self.server, self.server.connect(timeout=1) as self.client:
             self.connections: list[socket.socket] = []
             accept = self.server._http.get_request
 
@@ -229,7 +229,7 @@ class PineconeFront(Front):
 
     def be_slow(self):
         for route in ("documents_search", "documents_fetch", "describe_index"):
-            self.server.fail(route, hold_s=0.4, times=99)
+            self.server.fail(route, hold_s=20, times=99)
 
     def be_busy(self):
         for route in ("documents_search", "documents_fetch", "documents_upsert", "documents_delete"):

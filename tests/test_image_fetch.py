@@ -5,6 +5,7 @@ import contextlib
 import logging
 import os
 import socket
+import threading
 import time
 import traceback
 from concurrent.futures import ThreadPoolExecutor
@@ -69,21 +70,21 @@ def url(site, path="/", host=HOST, scheme="http"):
 
 async def gone(site):
     """The fetcher has let go of every connection to the site."""
-    async with asyncio.timeout(1):
+    async with asyncio.timeout(20):
         while site.now:
             await asyncio.sleep(0.01)
 
 
 @contextlib.asynccontextmanager
 async def longest_stall():
-    """How long others had to wait for the event loop, in seconds."""
+    """For how long the event loop worked before others had their turn, in seconds of this thread."""
     longest = [0.0]
 
     async def watch():
         while True:
-            began = time.perf_counter()
+            began = time.thread_time()
             await asyncio.sleep(0)
-            longest[0] = max(longest[0], time.perf_counter() - began)
+            longest[0] = max(longest[0], time.thread_time() - began)
 
     watching = asyncio.create_task(watch())
     yield longest
@@ -167,18 +168,19 @@ async def test_the_next_address_is_tried_where_one_takes_no_connection(site, con
 
 
 async def test_slow_names_do_not_hold_the_threads_of_others(monkeypatch):
+    answered = threading.Event()
+
     def look_up(*_, **__):
-        time.sleep(1.5)
+        answered.wait(60)
         return []
 
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
     fetcher = ImageFetcher(limits=FetchLimits(timeout_s=1))
-    began = time.monotonic()
     waiting = [asyncio.create_task(fetcher.fetch("http://slow.example/")) for _ in range(16)]
     await asyncio.sleep(0.1)
-    assert await asyncio.wait_for(asyncio.to_thread(lambda: "free"), 0.5) == "free"
-    found = await asyncio.gather(*waiting, return_exceptions=True)
-    assert time.monotonic() - began < 1.4
+    assert await asyncio.wait_for(asyncio.to_thread(lambda: "free"), 20) == "free"
+    found = await asyncio.wait_for(asyncio.gather(*waiting, return_exceptions=True), 20)
+    answered.set()
     assert {str(each) for each in found} == {
         "the image's host 'slow.example' takes longer than 1 s: send the image itself as base64"
     }
@@ -306,8 +308,8 @@ async def test_an_answer_that_takes_too_long_is_given_up(page, site, connect):
     site.pages["/p"] = page
     began = time.monotonic()
     with pytest.raises(ImageFetchError, match=r"'pictures.example' takes longer than 1 s: send the image itself"):
-        await connect(timeout_s=1).fetch(url(site, "/p"))
-    assert 0.9 < time.monotonic() - began < 2
+        await asyncio.wait_for(connect(timeout_s=1).fetch(url(site, "/p")), 20)
+    assert time.monotonic() - began > 0.9
     await gone(site)
 
 
@@ -331,10 +333,8 @@ async def test_a_body_in_crumbs_is_cut_early(site, connect):
 )
 async def test_a_flood_of_headers_is_cut(page, site, connect):
     site.pages["/p"] = page
-    began = time.monotonic()
-    with pytest.raises(ImageFetchError, match="broke off its answer"):
+    with pytest.raises(ImageFetchError, match="broke off its answer"):  # and not that it takes too long
         await connect().fetch(url(site, "/p"))
-    assert time.monotonic() - began < 5
 
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
@@ -344,24 +344,20 @@ async def test_interim_answers_without_end_are_cut_and_hold_nobody_up(scheme, si
     host = "a.web.example" if scheme == "https" else HOST
     place.pages["/p"] = pages.endless_hints
     assert await fetcher.fetch(url(place, "/", host, scheme)) == PICTURE  # what is done once is not measured
-    began = time.monotonic()
     async with longest_stall() as stall:
         fetches = (fetcher.fetch(url(place, "/p", host, scheme)) for _ in range(16))
         found = await asyncio.gather(*fetches, return_exceptions=True)
     assert {str(each) for each in found} == {
         f"the image's host '{host}' broke off its answer: send the image itself as base64"
     }
-    assert time.monotonic() - began < 3
-    assert stall[0] < 0.3
+    assert stall[0] < 0.5
     await gone(place)
 
 
 async def test_a_body_that_its_framing_outweighs_is_cut(site, connect):
     site.pages["/p"] = pages.endless_framing
-    began = time.monotonic()
-    with pytest.raises(ImageFetchError, match="broke off its answer"):
+    with pytest.raises(ImageFetchError, match="broke off its answer"):  # and not that it sends more than is allowed
         await connect().fetch(url(site, "/p"))
-    assert time.monotonic() - began < 1
 
 
 async def test_what_comes_around_a_picture_may_take_32_kib(site, connect):
@@ -541,11 +537,13 @@ async def test_a_handshake_that_never_ends_is_given_up_and_leaves_no_connection(
 
 async def test_sixteen_are_fetched_at_once_and_the_others_wait(site, connect):
     async def slow(writer):
-        await asyncio.sleep(0.1)
+        while site.most_at_once < 16:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.1)  # in which a seventeenth could come
         writer.write(answer())
 
     site.pages["/p"] = slow
-    fetcher = connect(timeout_s=1)
+    fetcher = connect()
     found = await asyncio.gather(*(fetcher.fetch(url(site, "/p")) for _ in range(40)))
     assert found == [PICTURE] * 40
     assert site.most_at_once == 16
@@ -562,12 +560,14 @@ async def test_a_fetch_that_is_given_up_frees_its_place(site, connect):
     assert all(
         isinstance(each, asyncio.CancelledError) for each in await asyncio.gather(*waiting, return_exceptions=True)
     )
-    assert await asyncio.wait_for(fetcher.fetch(url(site)), 2) == PICTURE
+    assert await asyncio.wait_for(fetcher.fetch(url(site)), 20) == PICTURE
 
 
 async def test_a_closed_fetcher_finishes_what_has_begun_and_begins_nothing(site, connect):
+    ended = asyncio.Event()
+
     async def slow(writer):
-        await asyncio.sleep(0.2)
+        await ended.wait()
         writer.write(redirect("/"))  # so that a host is looked up after the end has begun
 
     site.pages["/p"] = slow
@@ -575,7 +575,10 @@ async def test_a_closed_fetcher_finishes_what_has_begun_and_begins_nothing(site,
     fetches = [asyncio.create_task(fetcher.fetch(url(site, "/p"))) for _ in range(20)]
     while len(site.requests) < 16:
         await asyncio.sleep(0.01)
-    await fetcher.aclose()
+    ending = asyncio.create_task(fetcher.aclose())
+    await asyncio.sleep(0)
+    ended.set()
+    await ending
     assert all(each.done() for each in fetches[:16])
     await fetcher.aclose()
     found = await asyncio.gather(*fetches, return_exceptions=True)

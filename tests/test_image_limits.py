@@ -67,9 +67,9 @@ def test_a_file_that_grows_while_it_is_read_is_not_read_to_its_end(tmp_path, mon
     ("width", "height"), [(31_623, 31_623), (2**31 - 1, 2**31 - 1), (1, 178_956_971), (178_956_971, 1)]
 )
 def test_too_many_pixels_are_refused_from_the_header(width, height):
-    start = time.process_time()
+    start = time.thread_time()
     assert "`max_pixels`" in refusal(png(width, height))
-    assert time.process_time() - start < 1
+    assert time.thread_time() - start < 3
 
 
 def test_a_jpeg_that_claims_65535_by_65535_is_refused_from_the_header():

@@ -1,6 +1,5 @@
 """LangChain's embeddings: LangChain's own suites, and what these do not ask."""
 
-import asyncio
 import copy
 import dataclasses
 import pickle
@@ -23,6 +22,7 @@ from jclip_connectors.langchain_embeddings import JinaClipEmbeddings
 from jclip_connectors.local_embedder import LocalEmbedder
 from jclip_connectors.port import EmbedInputError, PartialFailureError
 from jclip_connectors.testing import HashEmbedder
+from tests.loops import needing_the_loop
 from tests.pictures import PICTURE, PNG
 
 NANO: dict[str, Any] = {"model": "nano", "dimensions": 32, "device": "cpu"}
@@ -64,20 +64,6 @@ def picture(tmp_path):
     path = tmp_path / "picture.png"
     path.write_bytes(PNG)
     return str(path)
-
-
-class SlowEmbedder(HashEmbedder):
-    def embed_texts(self, texts):
-        time.sleep(0.2)
-        return super().embed_texts(texts)
-
-    def embed_query(self, text):
-        time.sleep(0.2)
-        return super().embed_query(text)
-
-    def embed_images(self, images):
-        time.sleep(0.2)
-        return super().embed_images(images)
 
 
 def test_the_options_are_those_of_the_configuration_and_the_device():
@@ -139,18 +125,8 @@ async def test_every_coroutine_gives_what_its_twin_gives(nano, picture):
     ],
 )
 async def test_the_event_loop_goes_on_while_vectors_are_made(method, argument):
-    ticks = 0
-
-    async def tick():
-        nonlocal ticks
-        while True:
-            await asyncio.sleep(0.01)
-            ticks += 1
-
-    heartbeat = asyncio.create_task(tick())
-    await getattr(JinaClipEmbeddings.from_embedder(SlowEmbedder(HASH)), method)(argument)
-    heartbeat.cancel()
-    assert ticks >= 3  # a loop that is blocked for the 0.2 s has none
+    embedder = needing_the_loop(HashEmbedder(HASH), "embed_texts", "embed_query", "embed_images")
+    assert await getattr(JinaClipEmbeddings.from_embedder(embedder), method)(argument)
 
 
 def test_an_image_that_cannot_be_read_is_named_and_the_others_are_kept(nano, picture):

@@ -2,7 +2,6 @@
 
 import asyncio
 import runpy
-import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +13,7 @@ from jclip_connectors.langchain_embeddings import JinaClipEmbeddings
 from jclip_connectors.langchain_vector_store import SEARCH_TYPES, JinaClipRetriever, JinaClipVectorStore
 from jclip_connectors.testing import HashEmbedder, InMemoryStore
 from tests.langchain_parts import PLAIN, TILED, documents, ids_of, over, pictures
+from tests.loops import needing_the_loop
 
 __all__ = ["documents", "pictures"]
 
@@ -34,20 +34,6 @@ class TestStandardRetriever(RetrieversIntegrationTests):
     @property
     def retriever_query_example(self):
         return "three"
-
-
-class SlowEmbedder(HashEmbedder):
-    def embed_texts(self, texts):
-        time.sleep(0.15)
-        return super().embed_texts(texts)
-
-    def embed_query(self, text):
-        time.sleep(0.15)
-        return super().embed_query(text)
-
-    def embed_images(self, images):
-        time.sleep(0.15)
-        return super().embed_images(images)
 
 
 @pytest.mark.parametrize("search_type", SEARCH_TYPES)
@@ -100,21 +86,11 @@ def test_a_retriever_that_cannot_work_is_not_made(documents, options):
     ],
 )
 async def test_the_event_loop_goes_on_while_a_coroutine_works(method, arguments, pictures):
-    vectors = over(InMemoryStore(PLAIN), SlowEmbedder)
+    vectors = over(InMemoryStore(PLAIN))
+    needing_the_loop(vectors.embeddings.embedder, "embed_texts", "embed_query", "embed_images")
     given = [pictures[0] if each == "PICTURE" else pictures[:1] if each == ["PICTURE"] else each for each in arguments]
-    ticks = 0
-
-    async def tick():
-        nonlocal ticks
-        while True:
-            await asyncio.sleep(0.01)
-            ticks += 1
-
-    heartbeat = asyncio.create_task(tick())
     result = await getattr(vectors, method)(*given)
-    heartbeat.cancel()
-    assert ticks >= 3  # a loop that is blocked for the 0.15 s has none
-    assert result == getattr(vectors, method.removeprefix("a"))(*given)
+    assert result == await asyncio.to_thread(getattr(vectors, method.removeprefix("a")), *given)
 
 
 async def test_coroutines_by_vector_give_what_their_twins_give(documents, pictures):

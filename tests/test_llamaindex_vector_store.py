@@ -1,4 +1,3 @@
-import asyncio
 import base64
 import dataclasses
 import logging
@@ -6,7 +5,6 @@ import pickle
 import runpy
 import subprocess
 import sys
-import time
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -62,6 +60,7 @@ from jclip_connectors.port import (
 from jclip_connectors.testing import HashEmbedder, InMemoryStore
 from tests.contracts.embedder_contract import picture
 from tests.live_stores import LIVE_STORES
+from tests.loops import needing_the_loop
 
 E = 8
 PLAIN = EmbeddingConfig(model="hash", revision="1", dimensions=E)
@@ -615,40 +614,13 @@ async def test_the_async_twins_do_the_same(memory):
     assert memory.store.count() == 0
 
 
-class SlowStore(InMemoryStore):
-    def upsert(self, records):
-        time.sleep(0.3)
-        super().upsert(records)
-
-    def search(self, embedding, **options):
-        time.sleep(0.3)
-        return super().search(embedding, **options)
-
-    def delete(self, ids=None, *, where=None):
-        time.sleep(0.3)
-        super().delete(ids, where=where)
-
-
 async def test_the_event_loop_goes_on_while_the_store_works():
-    nodes = JinaClipVectorStore(store=SlowStore(PLAIN), modality="text")
-    beats = 0
-
-    async def heartbeat():
-        nonlocal beats
-        while True:
-            await asyncio.sleep(0.01)
-            beats += 1
-
-    beating = asyncio.create_task(heartbeat())
-    for work in (
-        nodes.async_add([note("a")]),
-        nodes.aquery(ask()),
-        nodes.adelete_nodes(["a"]),
-    ):
-        beats = 0
-        await work
-        assert beats >= 3  # of thirty on an idle machine, and none where the loop is held up
-    beating.cancel()
+    store = needing_the_loop(InMemoryStore(PLAIN), "upsert", "search", "delete")
+    nodes = JinaClipVectorStore(store=store, modality="text")
+    assert await nodes.async_add([note("a")]) == ["a"]
+    assert (await nodes.aquery(ask())).ids == ["a"]
+    await nodes.adelete_nodes(["a"])
+    assert store.count() == 0
 
 
 class KeyedStore(InMemoryStore):

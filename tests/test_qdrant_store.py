@@ -600,11 +600,11 @@ def test_a_server_that_goes_away_is_unavailable(store, server):
 def test_a_server_that_is_slow_is_waited_for_no_longer_than_the_client_says(server):
     with closing(QdrantClient(url=server.url, check_compatibility=False, timeout=1)) as client:
         store = QdrantStore.open(client, "photos", CONFIG)
-        server.faults.append(Fault(SEARCH, delay_s=1.5, times=3))
+        server.faults.append(Fault(SEARCH, delay_s=20, times=3))
         started = time.monotonic()
         with pytest.raises(StoreUnavailableError, match="not answered in time"):
             store.search(QUERY)
-        assert time.monotonic() - started < 4
+        assert time.monotonic() - started < 15
 
 
 def test_a_server_that_asks_to_wait_is_waited_for(store, server, quick):
@@ -732,10 +732,8 @@ async def test_many_can_wait_for_the_server_at_once(server):
     store = await AsyncQdrantStore.open(client, "photos", CONFIG)
     await asyncio.gather(*(store.upsert(records(start, start + 10)) for start in range(0, 100, 10)))
     assert await store.count() == 100
-    server.faults.append(Fault(SEARCH, delay_s=0.2, times=5))
-    started = time.monotonic()
+    server.faults.append(Fault(SEARCH, meeting=threading.Barrier(5), times=5))
     found = await asyncio.gather(*(store.search(QUERY, limit=3) for _ in range(5)))
-    assert time.monotonic() - started < 0.9
     assert found == [found[0]] * 5
     assert len([record async for record in store.scroll()]) == 100
     await store.close()

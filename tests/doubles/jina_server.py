@@ -41,6 +41,7 @@ class JinaServer:
         self.delay_s = 0.0
         self.at_once = self.most_at_once = 0
         self.lock = threading.Lock()
+        self.end = threading.Event()
 
     def __enter__(self):
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
@@ -50,6 +51,7 @@ class JinaServer:
         return self
 
     def __exit__(self, *_):
+        self.end.set()
         self._http.shutdown()
         self._thread.join()
         self._http.server_close()
@@ -115,7 +117,7 @@ def _handler(server):
                 server.at_once += 1
                 server.most_at_once = max(server.most_at_once, server.at_once)
                 fault = server.faults.pop(0) if server.faults else None
-            threading.Event().wait(server.delay_s)
+            server.end.wait(server.delay_s)
             found = (404, {}, b"{}") if self.path != "/v1/embeddings" else server.answer(self.headers, body)
             found = found if fault is None else fault(*found)
             with server.lock:

@@ -57,17 +57,17 @@ class Fault:
 
 
 class Namespace:
-    """Items by id; what is written is seen `delay_s` later."""
+    """Items by id; what is written is seen at its time."""
 
     def __init__(self):
         self.items = {}
         self._pending: deque[tuple[float, Callable[[dict[str, Any]], None]]] = deque()
 
-    def write(self, change, delay_s):
-        self._pending.append((time.monotonic() + delay_s, change))
+    def write(self, change, seen_at):
+        self._pending.append((seen_at, change))
 
-    def seen(self):
-        while self._pending and self._pending[0][0] <= time.monotonic():
+    def seen(self, now):
+        while self._pending and self._pending[0][0] <= now:
             self._pending.popleft()[1](self.items)
         return self.items
 
@@ -82,8 +82,8 @@ class Index:
         ]
         self.namespaces = {}
 
-    def describe(self):
-        ready = time.monotonic() >= self.ready_at
+    def describe(self, now):
+        ready = now >= self.ready_at
         return {
             "name": self.name,
             "host": self.host,
@@ -99,12 +99,14 @@ class PineconeDouble:
 
     def __init__(self, *, delay_s=0.0, ready_after_s=0.0):
         self.delay_s, self.ready_after_s = delay_s, ready_after_s
+        self.skipped_s = 0.0  # of time that a test does not wait for
         self.indexes = {}
         self.faults = []
         self.poison = set()  # ids that no upsert may hold
         self.surprises = []
         self.requests = []  # (method, route) of each
         self.lock = threading.RLock()
+        self._end = threading.Event()
 
     def __enter__(self):
         self._http = _Server(self)
@@ -113,6 +115,7 @@ class PineconeDouble:
         return self
 
     def __exit__(self, *_):
+        self._end.set()
         self._http.shutdown()
         self._http.server_close()
 
@@ -123,12 +126,15 @@ class PineconeDouble:
     def connect_async(self, **options):
         return AsyncPinecone(api_key=KEY, host=self.url, ssl_verify=False, **options)
 
+    def now(self):
+        return time.monotonic() + self.skipped_s
+
     def fail(self, route, **what):
         self.faults.append(Fault(route, **what))
 
     def items(self, index, namespace="jclip"):
         """What is stored and seen, by id."""
-        return self.indexes[index].namespaces[namespace].seen()
+        return self.indexes[index].namespaces[namespace].seen(self.now())
 
     def answer(self, method, path, params, headers, body):
         """The JSON that a request is answered with, or an `AnswerError`."""
@@ -140,7 +146,7 @@ class PineconeDouble:
             raise SurpriseError(f"version {headers.get('X-Pinecone-Api-Version')!r}")
         fault = self._fault(route)
         if fault is not None:
-            time.sleep(fault.hold_s)
+            self._end.wait(fault.hold_s)
             if fault.status is not None:
                 raise AnswerError(fault.status, fault.message, headers=fault.headers)
         with self.lock:
@@ -187,7 +193,7 @@ class PineconeDouble:
     def _describe_index(self, _, name):
         if name not in self.indexes:
             raise AnswerError(404, f"Resource {name} not found", code="NOT_FOUND")
-        return self.indexes[name].describe()
+        return self.indexes[name].describe(self.now())
 
     def _create_index(self, _, *, name, schema, deployment):
         check_index_name(name)
@@ -196,14 +202,14 @@ class PineconeDouble:
             raise SurpriseError(f"deployment {deployment}")
         if name in self.indexes:
             raise AnswerError(409, "Resource already exists", code="ALREADY_EXISTS")
-        ready_at = time.monotonic() + self.ready_after_s
+        ready_at = self.now() + self.ready_after_s
         self.indexes[name] = Index(name, schema, f"{self.url}/data/{name}", ready_at)
-        return self.indexes[name].describe()
+        return self.indexes[name].describe(self.now())
 
     def _describe_namespace(self, index, name):
         if name not in index.namespaces:
             raise AnswerError(404, f"Namespace {name} not found", code="NOT_FOUND")
-        return {"name": name, "record_count": str(len(index.namespaces[name].seen()))}
+        return {"name": name, "record_count": str(len(index.namespaces[name].seen(self.now())))}
 
     def _documents_upsert(self, index, namespace, *, documents):
         self._upsert(index, namespace, documents, DOCUMENT_RULES)
@@ -272,7 +278,8 @@ class PineconeDouble:
         for document in stored.values():
             unit = np.array(document[index.dense], np.float32)
             document[index.dense] = unit.tolist()
-        index.namespaces.setdefault(namespace, Namespace()).write(lambda items: items.update(stored), self.delay_s)
+        seen_at = self.now() + self.delay_s
+        index.namespaces.setdefault(namespace, Namespace()).write(lambda items: items.update(stored), seen_at)
 
     def _nearest(self, index, namespace, vector, top_k, condition, rules):
         _check_kind(index, rules)
@@ -315,10 +322,10 @@ class PineconeDouble:
                 items.pop(name, None)
 
         if namespace in index.namespaces:
-            index.namespaces[namespace].write(change, self.delay_s)
+            index.namespaces[namespace].write(change, self.now() + self.delay_s)
 
     def _seen(self, index, namespace):
-        return index.namespaces[namespace].seen() if namespace in index.namespaces else {}
+        return index.namespaces[namespace].seen(self.now()) if namespace in index.namespaces else {}
 
     def _matching(self, index, namespace, condition):
         matches({}, condition)  # a bad one is refused where nothing is stored, too

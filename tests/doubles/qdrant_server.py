@@ -7,7 +7,6 @@ What the real server enforces and local mode does not is enforced here: keys, th
 import json
 import re
 import threading
-import time
 import uuid
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -32,6 +31,7 @@ class Fault:
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b'{"status": {"error": "out of order"}, "time": 0}'
     delay_s: float = 0.0
+    meeting: threading.Barrier | None = None  # at which requests wait for each other first
     times: int = 1
     skip: int = 0  # so many matching requests are answered as usual first
 
@@ -62,6 +62,7 @@ class QdrantServer:
         self.keys = {key: kind for key, kind in ((api_key, "all"), (read_only_key, "read")) if key is not None}
         self.indexes: dict[str, dict[str, Any]] = {}
         self._client: Any = QdrantClient(":memory:")
+        self._end = threading.Event()
         self._lock = threading.Lock()  # local mode is for one thread
 
     def __enter__(self):
@@ -92,7 +93,7 @@ class QdrantServer:
 
     def stop(self):
         """Answer nobody any more; a second call does nothing."""
-        self._stopped = True
+        self._end.set()
         self._http.shutdown()
         self._thread.join()
         self._http.server_close()
@@ -108,7 +109,10 @@ class QdrantServer:
         self.requests.append(Request(call, body, dict(handler.headers)))
         fault = self._fault(call)
         if fault is not None:
-            time.sleep(fault.delay_s)
+            if fault.meeting is not None:
+                fault.meeting.wait(20)
+            if self._end.wait(fault.delay_s):
+                return
             if fault.status != 200:
                 self._send(handler, fault.status, fault.body, fault.headers)
                 return

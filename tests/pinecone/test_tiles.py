@@ -101,7 +101,7 @@ def test_former_tiles_that_cannot_be_deleted_are_told_and_not_found(server, tile
 def test_a_record_whose_tiles_are_not_there_is_not_given_without_them(server, tiled):
     tiled.upsert([image("a", **tiles((1,), (0, 1)))])
     ((_, index),) = server.indexes.items()
-    seen = index.namespaces["jclip"].seen()
+    seen = index.namespaces["jclip"].seen(server.now())
     seen.pop(next(name for name, item in seen.items() if item["kind"] == "tile"))
     for call in (lambda: tiled.get(["a"]), lambda: list(tiled.scroll())):
         with pytest.raises(StoreUnavailableError, match="tiles of record 'a'"):

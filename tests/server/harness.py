@@ -104,7 +104,7 @@ class HeldEncoder:
         time.sleep(self.delay_s)
 
 
-def wait_until(condition, seconds=10):
+def wait_until(condition, seconds=30):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"

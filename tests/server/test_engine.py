@@ -150,7 +150,7 @@ def test_a_client_that_goes_frees_its_places(held_model, held):
                 httpx.post(
                     f"{server.url}/v1/embeddings",
                     json={"model": "nano", "input": ["gone"] * 5},
-                    timeout=0.5,
+                    timeout=httpx.Timeout(30, read=1),
                     trust_env=False,
                 )
             wait_until(lambda: server.engine.waiting_tokens == 0)

@@ -138,7 +138,9 @@ def test_the_errors_of_a_full_server_agree_with_the_file(model):
     ):
         wait_until(lambda: held.batches)
         with pytest.raises(httpx.ReadTimeout):  # this client goes, and is answered all the same
-            httpx.post(f"{server.url}/v1/embeddings", json=request("gone"), timeout=0.5, trust_env=False)
+            httpx.post(
+                f"{server.url}/v1/embeddings", json=request("gone"), timeout=httpx.Timeout(30, read=1), trust_env=False
+            )
         wait_until(lambda: server.judged.statuses)
         with in_background(server.post, ["a star"] * 5) as second:
             wait_until(lambda: server.engine.waiting_tokens > 1)

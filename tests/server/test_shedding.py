@@ -39,11 +39,11 @@ def head(path="/v1/embeddings", *, length=LENGTH, more=b""):
 
 
 def ask(server, *parts):
-    """Send raw bytes, and give what comes back within a moment."""
+    """Send raw bytes, and give what comes back until no more comes for a moment."""
     with socket.create_connection(("127.0.0.1", server.port), timeout=10) as connection:
         connection.sendall(b"".join(parts))
-        connection.settimeout(0.3)
-        said = b""
+        said = connection.recv(2**16)
+        connection.settimeout(1)
         try:
             while piece := connection.recv(2**16):
                 said += piece
