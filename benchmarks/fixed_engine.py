@@ -16,9 +16,8 @@ from core_encoder import JinaClipEncoder
 from core_encoder.tokenization import TokenizedText
 from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.server.app import create_app
-from jclip_connectors.server.serve import BATCH_TOKENS, load_served_model, run
+from jclip_connectors.server.serve import load_served_model, run
 
-TOKENS = BATCH_TOKENS["cpu"]
 TEXTS = tuple(
     f"a {size} {color} circle above a blue star on a white background"
     for size in ("small", "large")
@@ -68,10 +67,10 @@ def main() -> None:
     parser.add_argument("call_s", type=float)
     options = parser.parse_args()
     config = EmbeddingConfig(model="nano")
-    model, _ = load_served_model(config, device="cpu")
+    model = load_served_model(config, device="cpu")
     encoder = JinaClipEncoder.load("nano", device="cpu")
     fixed = FixedTimeEncoder(encoder, texts_per_s=options.texts_per_s, call_s=options.call_s)
-    app = create_app(dataclasses.replace(model, encoder=fixed), config, batch_tokens=TOKENS)
+    app = create_app(dataclasses.replace(model, encoder=fixed), config)
     run(app, host="127.0.0.1", port=options.port)
 
 

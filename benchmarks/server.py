@@ -22,10 +22,11 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.fixed_engine import TEXTS, TOKENS, FixedTimeEncoder
+from benchmarks.fixed_engine import TEXTS, FixedTimeEncoder
 from benchmarks.open_loop import Load, Outcome, send
 from benchmarks.server_process import Memory, ServerProcess, growth, running
 from core_encoder import JinaClipEncoder
+from jclip_connectors.server.serve import BATCH_TOKENS
 
 NANO = ("-m", "jclip_connectors.cli", "serve", "--model", "nano", "--device", "cpu", "--port", "PORT")
 FIXED = ("-m", "benchmarks.fixed_engine", "PORT")
@@ -77,7 +78,7 @@ def two_processors() -> tuple[int | None, int | None]:
 
 def full_batch(encoder: JinaClipEncoder) -> list[str]:
     """As many texts as the server gives a model at once."""
-    count = TOKENS // max(encoder.count_tokens(TEXTS))
+    count = BATCH_TOKENS["cpu"] // max(encoder.count_tokens(TEXTS))
     return [TEXTS[i % len(TEXTS)] for i in range(count)]
 
 

@@ -54,7 +54,7 @@ def test_a_device_is_a_build_argument_and_reaches_the_command():
 
 
 def test_the_probe_of_the_image_is_a_route():
-    model, _ = load_served_model(EmbeddingConfig(model="nano"), device="cpu")
+    model = load_served_model(EmbeddingConfig(model="nano"), device="cpu")
     routes = {getattr(route, "path", None) for route in create_app(model, EmbeddingConfig(model="nano")).routes}
     probe = re.search(r"JCLIP_SERVER_PORT'\]\}(/\w+)", DOCKERFILE)
     assert probe is not None

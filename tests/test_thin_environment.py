@@ -44,7 +44,7 @@ def paths(tmp_path_factory):
 @pytest.fixture(scope="module")
 def returned(home, paths):
     """What the functions of the script returned."""
-    model = load_served_model(EmbeddingConfig(model="nano"), device="cpu")[0]
+    model = load_served_model(EmbeddingConfig(model="nano"), device="cpu")
     with Server(model, api_keys=["thin-key"]) as server:
         given = {"url": server.url, "key": "thin-key", "texts": TEXTS, "paths": paths, "absent": ABSENT}
         command = [home / "bin" / "python", "-I", "-W", "error", SCRIPTS / "run.py", SCRIPTS / "use_remote_embedder.py"]

@@ -47,7 +47,6 @@ def create_app(
     *,
     api_keys: Sequence[str] = (),
     limits: ServerLimits | None = None,
-    batch_tokens: int = 2048,
     image_urls: bool = False,
     allowed_hosts: Sequence[str] = (),
     predict_route: str = "/predict",
@@ -60,7 +59,6 @@ def create_app(
         config: defaults for what a request does not say.
         api_keys: any of which a client must send; none leaves the server open.
         limits: on what a client may ask for; `ServerLimits()` if `None`.
-        batch_tokens: cost of what the model is given at once.
         image_urls: whether images may be named by URL.
         allowed_hosts: from which hosts; none allows every public one.
         predict_route: where Vertex AI's dialect is spoken.
@@ -78,9 +76,7 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[dict[str, object]]:
-        service = EmbeddingService(
-            model, config, limits=limits, batch_tokens=batch_tokens, fetcher=fetcher, observe_batch=metrics.batch
-        )
+        service = EmbeddingService(model, config, limits=limits, fetcher=fetcher, observe_batch=metrics.batch)
         service.engine.start()
         app.state.service = endpoints.service = service
         yield {"shedding": Shedding(service.engine, dialects, metrics)}  # for `protocol`

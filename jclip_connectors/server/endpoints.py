@@ -57,7 +57,7 @@ class Endpoints:
             self.service.served,
             precision=self.service.model.encoder.precision,
             max_tokens=self.service.max_tokens,
-            batch_tokens=self.service.batch_tokens,
+            batch_tokens=self.service.model.batch_tokens,
             version=version("jclip-connectors"),
         )
         return JSONResponse(description)

@@ -29,6 +29,8 @@ from jclip_connectors.server.service import LoadedModel
 
 # On a CPU, more tokens at once take as long each and keep the next request waiting, and fewer take longer.
 BATCH_TOKENS = {"cpu": 2048, "cuda": 65536}
+_FILES = 65_536  # that may be open, and so the connections
+_FILES_OF_MACOS = 10_240  # at most, where it says that there is no limit
 _BACKLOG = 2048  # connections that wait to be accepted
 _OBJECTS_BETWEEN_COLLECTIONS = 200_000  # more than a full queue makes and forgets
 _LOGGING: dict[str, Any] = {
@@ -80,13 +82,12 @@ def serve(
         CheckpointError: the weights are absent or damaged.
     """
     logging.config.dictConfig(_LOGGING)
-    model, batch_tokens = load_served_model(config, device=device, names=names, local_files_only=local_files_only)
+    model = load_served_model(config, device=device, names=names, local_files_only=local_files_only)
     app = create_app(
         model,
         config,
         api_keys=api_keys,
         limits=limits,
-        batch_tokens=batch_tokens,
         image_urls=image_urls,
         allowed_hosts=allowed_hosts,
         predict_route=predict_route,
@@ -126,16 +127,19 @@ def _spare_the_collector() -> None:
 
 
 def _raise_file_limit() -> None:
-    """Allow as many connections as the system does: many shells begin with 1024."""
+    """Allow many connections, as far as the system does: many shells begin with 1024, macOS with 256."""
     if resource is not None:
-        most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        unlimited = resource.RLIM_INFINITY
+        wanted = _FILES_OF_MACOS if hard == unlimited else min(hard, _FILES)
+        if soft != unlimited and soft < wanted:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def load_served_model(
     config: EmbeddingConfig, *, device: str | None = None, names: Sequence[str] = (), local_files_only: bool = False
-) -> tuple[LoadedModel, int]:
-    """Load the model of `config`, and say how many tokens its device takes at once; arguments as for `serve`."""
+) -> LoadedModel:
+    """Load the model of `config`; arguments as for `serve`."""
     try:
         from core_encoder.encoder import JinaClipEncoder  # here, as it imports torch
     except ModuleNotFoundError as error:
@@ -150,10 +154,10 @@ def load_served_model(
     encoder.encode_text([], max_tokens=config.max_tokens)  # refuses a bad option now
     name = Path(config.model).name
     hub_id = config.model if is_hub_id(config.model) and not Path(config.model).is_dir() else ""
-    model = LoadedModel(
+    return LoadedModel(
         encoder=encoder,
         preprocessing=encoder.preprocessing,
         names=tuple(dict.fromkeys([*names, name, *([hub_id] if hub_id else [])])),
+        batch_tokens=BATCH_TOKENS.get(encoder.device.type, BATCH_TOKENS["cpu"]),
         hub_id=hub_id,
     )
-    return model, BATCH_TOKENS.get(encoder.device.type, BATCH_TOKENS["cpu"])

@@ -51,12 +51,14 @@ class LoadedModel:
         encoder: computes the vectors.
         preprocessing: of the same checkpoint.
         names: what clients may call it; it is listed by the first.
+        batch_tokens: cost of what its device is given at once.
         hub_id: of the checkpoint; "" where it came from a folder.
     """
 
     encoder: Encoder
     preprocessing: PreprocessConfig
     names: tuple[str, ...]
+    batch_tokens: int
     hub_id: str = ""
 
 
@@ -85,7 +87,6 @@ class EmbeddingService:
         config: EmbeddingConfig,
         *,
         limits: ServerLimits,
-        batch_tokens: int,
         fetcher: Fetcher | None = None,
         observe_batch: Callable[[str, int, float], None] = lambda *_: None,
     ) -> None:
@@ -95,7 +96,6 @@ class EmbeddingService:
             model: computes the vectors.
             config: defaults for what a request does not say.
             limits: on what a client may ask for.
-            batch_tokens: cost of what the model is given at once.
             fetcher: of image URLs; `None` refuses them.
             observe_batch: told of every batch: "text" or "image", how many items, how many seconds.
         """
@@ -108,10 +108,9 @@ class EmbeddingService:
             image_urls=fetcher is not None,
         )
         self.max_tokens = model.encoder.max_tokens if config.max_tokens is None else config.max_tokens
-        self.batch_tokens = batch_tokens
         self.engine = Engine(
             model.encoder,
-            batch_tokens=batch_tokens,
+            batch_tokens=model.batch_tokens,
             max_waiting_requests=limits.max_waiting_requests,
             max_waiting_tokens=limits.max_waiting_tokens,
             max_wait_s=limits.max_wait_s,
@@ -131,7 +130,7 @@ class EmbeddingService:
         self._fetcher = fetcher
         self._fetches = asyncio.Semaphore(_FETCHES)
         # Decoded images wait here for the model, so that requests with thousands of them do not fill the memory.
-        self._images_ahead = max(_IMAGE_THREADS, _BATCHES_AHEAD * (batch_tokens // self._preparation.image_cost))
+        self._images_ahead = max(_IMAGE_THREADS, _BATCHES_AHEAD * (model.batch_tokens // self._preparation.image_cost))
         self._decoded = asyncio.Semaphore(_REQUESTS_AHEAD * self._images_ahead)
         # Apart, so that no text waits for the decoding of images.
         self._text_threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="jclip-text")

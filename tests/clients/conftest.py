@@ -36,7 +36,7 @@ def encoder():
 def server():
     # This one tells queries from documents, as the model does that it has the layout of.
     config = EmbeddingConfig(model=str(V2_TINY))
-    model = load_served_model(config, device="cpu", names=[MODEL])[0]
+    model = load_served_model(config, device="cpu", names=[MODEL])
     with Server(model, config=config, api_keys=["another", KEY]) as running:
         yield running
 

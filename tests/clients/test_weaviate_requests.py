@@ -30,7 +30,7 @@ from tests.server.harness import Server
 def open_server():
     """multi2vec-clip knows of no keys."""
     config = EmbeddingConfig(model=str(V2_TINY))
-    with Server(load_served_model(config, device="cpu")[0], config=config) as running:
+    with Server(load_served_model(config, device="cpu"), config=config) as running:
         yield running
 
 

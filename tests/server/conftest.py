@@ -17,7 +17,7 @@ def encoder():
 
 @pytest.fixture(scope="session")
 def model():
-    return load_served_model(EmbeddingConfig(model="nano"), device="cpu", names=["jina-clip-v2"])[0]
+    return load_served_model(EmbeddingConfig(model="nano"), device="cpu", names=["jina-clip-v2"])
 
 
 @pytest.fixture(scope="session")

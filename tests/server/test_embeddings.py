@@ -79,7 +79,7 @@ def test_vectors_that_are_not_normalised_are_the_encoders_own(server, encoder):
 
 def test_a_query_gets_the_prefix_of_queries_and_a_passage_none():
     config = EmbeddingConfig(model=str(V2_TINY))
-    tiny = load_served_model(config, device="cpu")[0]
+    tiny = load_served_model(config, device="cpu")
     encoder = JinaClipEncoder.load(V2_TINY, device="cpu")
     query = encoder.encode_text(["a star"], task="retrieval.query")
     passage = encoder.encode_text(["a star"])

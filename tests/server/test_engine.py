@@ -1,5 +1,6 @@
 """Requests that come at the same time: they share batches, take turns, give up, and are finished at the end."""
 
+import dataclasses
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -27,7 +28,7 @@ def test_requests_that_wait_share_one_batch(held_model, held):
 
 
 def test_a_batch_stays_within_its_tokens(held_model, held):
-    with Server(held_model, batch_tokens=12) as server:
+    with Server(dataclasses.replace(held_model, batch_tokens=12)) as server:
         held.gate.set()
         server.post(["a star"] * 9)
         cost = held.count_tokens(["a star"])[0]
@@ -35,7 +36,7 @@ def test_a_batch_stays_within_its_tokens(held_model, held):
 
 
 def test_a_text_does_not_wait_for_all_the_images_before_it(held_model, held):
-    with Server(held_model, batch_tokens=60) as server:
+    with Server(dataclasses.replace(held_model, batch_tokens=60)) as server:
         with in_background(server.post, [DATA_URI] * 10) as images:
             wait_until(lambda: len(held.batches) == 1 and server.engine.waiting_tokens > 0)
             waiting = server.engine.waiting_tokens
@@ -71,7 +72,7 @@ def test_what_the_model_cannot_compute_fails_alone_and_not_the_batch_that_it_sha
 
 
 def test_a_small_request_does_not_wait_for_the_whole_of_a_large_one_before_it(held_model, held):
-    with Server(held_model, batch_tokens=12) as server:
+    with Server(dataclasses.replace(held_model, batch_tokens=12)) as server:
         with in_background(server.post, ["a star"] * 50) as large:
             wait_until(lambda: len(held.batches) == 1 and server.engine.waiting_tokens > 0)
             waiting = server.engine.waiting_tokens
@@ -84,7 +85,7 @@ def test_a_small_request_does_not_wait_for_the_whole_of_a_large_one_before_it(he
 
 
 def test_a_request_with_many_images_has_few_of_them_decoded_at_a_time(held_model, held):
-    with Server(held_model, batch_tokens=60) as server:
+    with Server(dataclasses.replace(held_model, batch_tokens=60)) as server:
         ahead = server.app.state.service._images_ahead
         with in_background(server.post, [DATA_URI] * 50) as answers:
             wait_until(lambda: len(held.batches) == 1)
@@ -99,7 +100,7 @@ def test_a_request_with_many_images_has_few_of_them_decoded_at_a_time(held_model
 
 
 def test_work_that_would_wait_too_long_is_refused_although_it_is_little(held_model, held):
-    with Server(held_model, batch_tokens=12, limits=ServerLimits(max_wait_s=1)) as server:
+    with Server(dataclasses.replace(held_model, batch_tokens=12), limits=ServerLimits(max_wait_s=1)) as server:
         held.gate.set()
         held.delay_s = 0.6
         server.post(["a star"] * 4)  # by which the speed becomes known
@@ -114,7 +115,7 @@ def test_work_that_would_wait_too_long_is_refused_although_it_is_little(held_mod
 
 def test_a_query_that_only_its_prefix_makes_too_long_is_refused_or_cut():
     text = "star " * 12
-    tiny = load_served_model(EmbeddingConfig(model=str(V2_TINY)), device="cpu")[0]
+    tiny = load_served_model(EmbeddingConfig(model=str(V2_TINY)), device="cpu")
     config = EmbeddingConfig(
         model=str(V2_TINY), max_tokens=tiny.encoder.tokenize([text], task=None, max_tokens=None)[0].num_tokens
     )

@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import resource
 import signal
 import socket
 import subprocess
@@ -11,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
+from jclip_connectors.server import serve
 from tests.server.harness import wait_until
 
 SERVE = """
@@ -86,3 +88,20 @@ def test_a_server_that_is_told_to_stop_under_load_loses_nothing_that_it_accepted
     # What the server worked on, each client got: a request more in its log than here would be one that was lost.
     assert sorted(served) == sorted(answered)
     assert {status for status, _ in answered} == {200}
+
+
+@pytest.mark.parametrize(
+    ("soft", "hard", "raised"),
+    [
+        (1024, 1_048_576, (65_536, 1_048_576)),
+        (1024, 4096, (4096, 4096)),
+        (256, resource.RLIM_INFINITY, (10_240, resource.RLIM_INFINITY)),  # macOS, which takes no more
+        (1_000_000, 1_000_000, None),
+    ],
+)
+def test_as_many_connections_are_allowed_as_the_system_lets_a_process_have(monkeypatch, soft, hard, raised):
+    limits = []
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, hard))
+    monkeypatch.setattr(resource, "setrlimit", lambda _, limit: limits.append(limit))
+    serve._raise_file_limit()
+    assert limits == ([] if raised is None else [raised])
