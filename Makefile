@@ -9,8 +9,8 @@ SOURCES := core_encoder jclip_connectors tests examples benchmarks
 demo: $(VENV)/.installed  ## index a drawn gallery and search it in five languages
 	$(BIN)/jclip demo
 
-test: $(VENV)/.installed-dev  ## run the test suite
-	$(BIN)/python -m pytest
+test: $(VENV)/.installed-dev  ## run the test suite, on up to four processors
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist worksteal
 
 lint: $(VENV)/.installed-dev  ## format, lint, import rules, types
 	$(BIN)/ruff format --check $(SOURCES)

@@ -19,6 +19,7 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 import numpy as np
 from pinecone import AsyncPinecone, Pinecone
+from pinecone._internal.http_client import get_budget_registry
 
 from tests.doubles.pinecone_rules import (
     DOCUMENT_RULES,
@@ -109,6 +110,8 @@ class PineconeDouble:
         self._end = threading.Event()
 
     def __enter__(self):
+        # The SDK's budget of retries is one for all ports of a host, so what another double failed would count here.
+        get_budget_registry()._reset()
         self._http = _Server(self)
         self.url = f"http://127.0.0.1:{self._http.server_port}"
         threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
