@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+import types
 import warnings
 
 import httpx
@@ -395,7 +396,7 @@ def test_a_terminal_gets_a_bar_with_rate_and_time_left(monkeypatch, capsys):
 
 def test_a_log_gets_a_line_for_a_tenth_of_the_files_or_five_seconds(monkeypatch, capsys):
     clock = iter([0.0, 0.0, 1.0, 2.0, 7.0, 8.0])
-    monkeypatch.setattr("jclip_connectors.terminal.time.monotonic", lambda: next(clock))
+    monkeypatch.setattr(terminal, "time", types.SimpleNamespace(monotonic=lambda: next(clock)))
     with terminal.progress() as show:
         for done in (0, 100, 104, 105, 1000):
             show(done, 1000)

@@ -3,6 +3,7 @@
 import struct
 import threading
 import time
+import types
 import zlib
 from io import BytesIO
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from core_encoder import decode_limits
 from core_encoder.decode_limits import TimedBytes
 from core_encoder.errors import ConfigError
 from core_encoder.image_input import ImageLimits, load_image
@@ -31,7 +33,7 @@ def test_the_limit_must_be_a_positive_integer():
 def test_a_format_that_is_read_in_pieces_is_stopped_between_them(monkeypatch, fmt):
     data = encoded(PICTURE, fmt)
     seconds = iter(range(10**6))
-    monkeypatch.setattr(time, "thread_time", lambda: next(seconds))
+    monkeypatch.setattr(decode_limits, "time", types.SimpleNamespace(thread_time=lambda: next(seconds)))
     load_image(data, index=0, limits=ImageLimits(max_decode_s=10**6))
     last_read = next(seconds) - 1
     message = refusal(data, limits=ImageLimits(max_decode_s=last_read - 1))

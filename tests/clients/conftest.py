@@ -32,7 +32,7 @@ def encoder():
     return JinaClipEncoder.load(V2_TINY, device="cpu")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def server():
     # This one tells queries from documents, as the model does that it has the layout of.
     config = EmbeddingConfig(model=str(V2_TINY))
@@ -61,7 +61,7 @@ def clients_python():
     return environment("clients", HERE / "requirements.txt")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def given(server, encoder, expected, tmp_path_factory):
     """What every script is given: where the server is, and what to embed."""
     folder = tmp_path_factory.mktemp("pictures")
@@ -85,7 +85,7 @@ def given(server, encoder, expected, tmp_path_factory):
     }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def run_client(clients_python, given, tmp_path_factory):
     """Run all of a script, once, and give what its functions returned."""
     home = tmp_path_factory.mktemp("home")

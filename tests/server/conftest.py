@@ -20,7 +20,7 @@ def model():
     return load_served_model(EmbeddingConfig(model="nano"), device="cpu", names=["jina-clip-v2"])
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def server(model):
     with Server(model) as running:
         yield running
