@@ -163,8 +163,8 @@ def test_a_text_of_8192_tokens_is_encoded_whole(v1, v2):
         whole, shorter = encoder.encode_text([text]), encoder.encode_text([text[:4000]])
         assert unit(whole)
         assert np.abs(whole - shorter).max() > 1e-6
-        with pytest.raises(TextTooLongError, match="8192 are allowed"):
-            encoder.encode_text([text + "the"], overflow="error")
+        with pytest.warns(UserWarning, match="1 of 1 texts were cut to 8192"):
+            encoder.encode_text([text + "the"])
 
 
 def test_a_short_text_is_the_same_among_others_although_it_is_computed_in_columns_alone(v2):

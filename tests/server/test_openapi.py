@@ -5,7 +5,6 @@ answer is asked for once, and the requests of the file are sent.
 """
 
 import copy
-import dataclasses
 import json
 import socket
 
@@ -13,7 +12,7 @@ import httpx
 import pytest
 
 from jclip_connectors.server.limits import ServerLimits
-from tests.server.harness import DATA_URI, PNG_BASE64, HeldEncoder, Server, in_background, wait_until
+from tests.server.harness import DATA_URI, PNG_BASE64, Server, in_background, wait_until
 from tests.server.openapi_check import ENCODINGS, SPEC, find_problem
 
 CLIPS = {name: SPEC["components"]["schemas"][name] for name in ("ClipV1Request", "ClipV2Request")}
@@ -129,11 +128,10 @@ def test_every_error_that_the_server_knows_agrees_with_the_file(model, monkeypat
     assert server.judged.statuses == {401, 400, 422, 413, 404, 405, 408, 500}
 
 
-def test_the_errors_of_a_full_server_agree_with_the_file(model):
-    held = HeldEncoder(model.encoder)
+def test_the_errors_of_a_full_server_agree_with_the_file(held_model, held):
     limits = ServerLimits(max_waiting_tokens=1)
     with (
-        Server(dataclasses.replace(model, encoder=held), limits=limits) as server,
+        Server(held_model, limits=limits) as server,
         in_background(server.post, "first") as first,
     ):
         wait_until(lambda: held.batches)
