@@ -28,7 +28,7 @@ from benchmarks.server_process import Memory, ServerProcess, growth, running
 from core_encoder import JinaClipEncoder
 from jclip_connectors.server.serve import BATCH_TOKENS
 
-NANO = ("-m", "jclip_connectors.cli", "serve", "--model", "nano", "--device", "cpu", "--port", "PORT")
+NANO = ("-m", "jclip_connectors.cli.main", "serve", "--model", "nano", "--device", "cpu", "--port", "PORT")
 FIXED = ("-m", "benchmarks.fixed_engine", "PORT")
 CALL_S = 0.005  # that an engine takes for a call, besides its texts: 24 layers of kernels to launch
 ENGINES = {"large model, GPU": 500.0, "larger GPU": 1000.0}  # short texts a second

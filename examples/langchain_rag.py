@@ -16,8 +16,8 @@ from langchain_core.language_models import FakeListChatModel
 from langchain_core.messages import HumanMessage
 
 from core_encoder.nano.scenes import Scene, SceneObject, draw_scene
-from jclip_connectors.langchain_embeddings import JinaClipEmbeddings
-from jclip_connectors.langchain_vector_store import JinaClipVectorStore
+from jclip_connectors.langchain.embeddings import JinaClipEmbeddings
+from jclip_connectors.langchain.vector_store import JinaClipVectorStore
 
 PICTURES = {
     "flag.png": SceneObject(shape="star", colour="yellow", size="large", place="centre"),

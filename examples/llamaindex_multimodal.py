@@ -13,9 +13,9 @@ from llama_index.core.schema import ImageNode, NodeWithScore, TextNode
 
 from core_encoder.nano.captions import full_description, write
 from core_encoder.nano.scenes import Scene, draw_scene, random_scene
-from jclip_connectors.llamaindex_embeddings import JinaClipEmbedding
-from jclip_connectors.llamaindex_vector_store import JinaClipVectorStore
-from jclip_connectors.qdrant_edge_store import QdrantEdgeStore
+from jclip_connectors.edge.store import QdrantEdgeStore
+from jclip_connectors.llamaindex.embeddings import JinaClipEmbedding
+from jclip_connectors.llamaindex.vector_store import JinaClipVectorStore
 
 NOTES = ("a large red circle in the centre", "a small yellow star", "a blue square and a green triangle")
 

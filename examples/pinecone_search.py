@@ -16,8 +16,8 @@ from gallery import TEXTS, draw_pictures, draw_query, show
 from pinecone import Pinecone
 
 from jclip_connectors import EmbeddingConfig, MultimodalCollection
-from jclip_connectors.local_embedder import LocalEmbedder
-from jclip_connectors.pinecone_store import PineconeStore
+from jclip_connectors.local import LocalEmbedder
+from jclip_connectors.pinecone.store import PineconeStore
 
 PATIENCE_S = 60  # what is written can be found a little later
 

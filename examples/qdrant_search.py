@@ -14,8 +14,8 @@ from gallery import TEXTS, draw_pictures, draw_query, show
 from qdrant_client import QdrantClient
 
 from jclip_connectors import EmbeddingConfig, MultimodalCollection
-from jclip_connectors.local_embedder import LocalEmbedder
-from jclip_connectors.qdrant_store import QdrantStore
+from jclip_connectors.local import LocalEmbedder
+from jclip_connectors.qdrant.store import QdrantStore
 
 
 def main() -> None:

@@ -17,8 +17,8 @@ import weaviate
 from gallery import TEXTS, draw_pictures, draw_query, show
 
 from jclip_connectors import EmbeddingConfig, MultimodalCollection
-from jclip_connectors.local_embedder import LocalEmbedder
-from jclip_connectors.weaviate_store import WeaviateStore
+from jclip_connectors.local import LocalEmbedder
+from jclip_connectors.weaviate.store import WeaviateStore
 
 
 def main() -> None:

@@ -26,7 +26,7 @@ from jclip_connectors.port import (
     VectorStore,
     check_fingerprint,
 )
-from jclip_connectors.validation import check_id, check_limit, check_metadata, check_modality
+from jclip_connectors.store_kit.validation import check_id, check_limit, check_metadata, check_modality
 
 _RRF_K = 60  # Source: Cormack, Clarke and Buettcher 2009, reciprocal rank fusion
 

@@ -29,7 +29,7 @@ from PIL import Image
 from core_encoder.errors import ConfigError
 from core_encoder.models import KNOWN_MODELS, default_revision, known_model
 from jclip_connectors.config import EmbeddingConfig
-from jclip_connectors.local_embedder import LocalEmbedder
+from jclip_connectors.local import LocalEmbedder
 from jclip_connectors.port import Embedder, EmbedInputError, FloatArray, MissingDependencyError, PartialFailureError
 
 try:

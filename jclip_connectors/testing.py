@@ -26,7 +26,7 @@ from jclip_connectors.port import (
     SearchHit,
     TileEmbeddings,
 )
-from jclip_connectors.validation import (
+from jclip_connectors.store_kit.validation import (
     check_delete,
     check_embedding,
     check_ids,

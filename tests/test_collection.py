@@ -6,8 +6,8 @@ from PIL import Image
 
 from core_encoder.tiling import Tiling
 from jclip_connectors import EmbeddingConfig, MultimodalCollection
+from jclip_connectors.edge.store import QdrantEdgeStore
 from jclip_connectors.port import CollectionMismatchError, EmbedInputError
-from jclip_connectors.qdrant_edge_store import QdrantEdgeStore
 from jclip_connectors.testing import HashEmbedder, InMemoryStore
 
 CONFIG = EmbeddingConfig(model="hash", revision="1", dimensions=64)

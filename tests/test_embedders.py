@@ -11,7 +11,7 @@ from core_encoder import JinaClipEncoder, image_input
 from core_encoder.errors import ConfigError
 from core_encoder.tiling import Tiling
 from jclip_connectors.config import EmbeddingConfig
-from jclip_connectors.local_embedder import LocalEmbedder
+from jclip_connectors.local import LocalEmbedder
 from jclip_connectors.port import EmbedInputError
 from jclip_connectors.testing import HashEmbedder
 from tests.checkpoints import write_v1, write_v2

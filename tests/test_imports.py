@@ -25,7 +25,7 @@ def run(code):
 @pytest.fixture(scope="module")
 def loaded():
     """The heavy modules that each part loads, each in an interpreter that has loaded the parts before it."""
-    parts = ["", ".config", ".port", ".filters", ".collection", ".testing", ".local_embedder", ".qdrant_edge_store"]
+    parts = ["", ".config", ".port", ".filters", ".collection", ".testing", ".local", ".edge"]
     code = (
         "import importlib, json, sys\nfound = {}\n"
         f"for part in {parts!r}:\n"
@@ -36,13 +36,13 @@ def loaded():
     return json.loads(run(code))
 
 
-@pytest.mark.parametrize("part", ["", ".config", ".port", ".filters", ".collection", ".testing", ".local_embedder"])
+@pytest.mark.parametrize("part", ["", ".config", ".port", ".filters", ".collection", ".testing", ".local"])
 def test_a_part_without_an_sdk_loads_none_and_no_torch(loaded, part):
     assert loaded[part] == []
 
 
 def test_a_store_loads_its_own_sdk_and_no_torch(loaded):
-    assert loaded[".qdrant_edge_store"] == ["qdrant_edge"]
+    assert loaded[".edge"] == ["qdrant_edge"]
 
 
 def test_a_missing_package_is_an_import_error_that_names_the_extra():
@@ -50,9 +50,9 @@ def test_a_missing_package_is_an_import_error_that_names_the_extra():
         "import sys\n"
         "sys.modules['qdrant_edge'] = sys.modules['torch'] = None\n"
         "from jclip_connectors import EmbeddingConfig\n"
-        "from jclip_connectors.local_embedder import LocalEmbedder\n"
+        "from jclip_connectors.local import LocalEmbedder\n"
         "from jclip_connectors.port import MissingDependencyError\n"
-        "try:\n    import jclip_connectors.qdrant_edge_store\n"
+        "try:\n    import jclip_connectors.edge.store\n"
         "except MissingDependencyError as error:\n    print(error.extra, isinstance(error, ImportError), error)\n"
         "try:\n    LocalEmbedder(EmbeddingConfig())\n"
         "except MissingDependencyError as error:\n    print(error.extra, isinstance(error, ImportError), error)\n"

@@ -22,7 +22,7 @@ from core_encoder.models import KNOWN_MODELS
 from core_encoder.tiling import Tiling
 from jclip_connectors import qdrant_inference
 from jclip_connectors.config import EmbeddingConfig
-from jclip_connectors.local_embedder import LocalEmbedder
+from jclip_connectors.local import LocalEmbedder
 from jclip_connectors.port import EmbedInputError
 from jclip_connectors.qdrant_inference import register
 from jclip_connectors.testing import HashEmbedder

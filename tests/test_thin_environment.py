@@ -9,7 +9,7 @@ import pytest
 
 from core_encoder.tiling import Tiling
 from jclip_connectors.config import EmbeddingConfig
-from jclip_connectors.local_embedder import LocalEmbedder
+from jclip_connectors.local import LocalEmbedder
 from jclip_connectors.server.serve import load_served_model
 from tests.contracts.embedder_contract import picture
 from tests.environments import ROOT, build, run

@@ -3,26 +3,21 @@
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
-from jclip_connectors.port import MissingDependencyError
-
-try:
-    import orjson  # noqa: F401 (like the next, for modules that are imported below)
-    import prometheus_client  # noqa: F401
-    from starlette.applications import Starlette
-    from starlette.exceptions import HTTPException
-    from starlette.middleware import Middleware
-    from starlette.requests import Request
-    from starlette.responses import Response
-    from starlette.routing import Route
-except ModuleNotFoundError as error:
-    raise MissingDependencyError(str(error.name), extra="server") from error
+import orjson  # noqa: F401 (like the next, for modules that are imported below)
+import prometheus_client  # noqa: F401
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 
 from jclip_connectors.config import EmbeddingConfig
-from jclip_connectors.image_fetch import FetchLimits, ImageFetcher
-from jclip_connectors.server import azure, cohere, jina, sagemaker, tei, vertex, weaviate
 from jclip_connectors.server.api_keys import ApiKeys
 from jclip_connectors.server.bodies import Bodies
+from jclip_connectors.server.dialects import azure, cohere, jina, sagemaker, tei, vertex, weaviate
 from jclip_connectors.server.endpoints import Endpoint, Endpoints
+from jclip_connectors.server.image_fetch import FetchLimits, ImageFetcher
 from jclip_connectors.server.limits import ServerLimits
 from jclip_connectors.server.metrics import Metrics
 from jclip_connectors.server.observation import Observation, seen

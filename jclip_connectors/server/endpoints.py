@@ -9,9 +9,9 @@ from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from jclip_connectors.server import tei, weaviate
 from jclip_connectors.server.api_keys import ApiKeys
 from jclip_connectors.server.bodies import Bodies
+from jclip_connectors.server.dialects import tei, weaviate
 from jclip_connectors.server.metrics import Metrics
 from jclip_connectors.server.models import list_models, model_info
 from jclip_connectors.server.observation import seen

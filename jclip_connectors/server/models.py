@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from jclip_connectors.server.fields import is_served
+from jclip_connectors.server.dialects.fields import is_served
 from jclip_connectors.server.requests import RequestError
 from jclip_connectors.server.service import LoadedModel
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from jclip_connectors.server.encodings import write_json
+from jclip_connectors.server.dialects.encodings import write_json
 from jclip_connectors.server.metrics import Metrics
 from jclip_connectors.server.requests import new_request_id
 

@@ -13,12 +13,9 @@ try:
 except ModuleNotFoundError:  # not on Windows
     resource = None  # type: ignore[assignment]
 
-try:
-    import httptools as _  # noqa: F401 (for `protocol`, which is imported below)
-    import uvicorn
-    from starlette.applications import Starlette
-except ModuleNotFoundError as error:
-    raise MissingDependencyError(str(error.name), extra="server") from error
+import httptools as _  # noqa: F401 (for `protocol`, which is imported below)
+import uvicorn
+from starlette.applications import Starlette
 
 from core_encoder.models import is_hub_id
 from jclip_connectors.config import EmbeddingConfig

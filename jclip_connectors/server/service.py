@@ -16,8 +16,8 @@ from core_encoder.image_preprocess import PreprocessConfig
 from core_encoder.matryoshka import normalize, truncate
 from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.port import EmbedInputError
+from jclip_connectors.server.dialects.fields import item_error
 from jclip_connectors.server.engine import Engine, Kind, Outcome, Ticket
-from jclip_connectors.server.fields import item_error
 from jclip_connectors.server.limits import ServerLimits
 from jclip_connectors.server.preparation import Encoder, Preparation, PreparedImage, PreparedText, text_groups
 from jclip_connectors.server.requests import (

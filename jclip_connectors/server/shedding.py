@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from email.utils import formatdate
 from http import HTTPStatus
 
-from jclip_connectors.server import jina
-from jclip_connectors.server.encodings import write_json
+from jclip_connectors.server.dialects import jina
+from jclip_connectors.server.dialects.encodings import write_json
 from jclip_connectors.server.engine import Engine
 from jclip_connectors.server.metrics import Metrics
 from jclip_connectors.server.requests import Dialect, RequestError, new_request_id

@@ -11,7 +11,7 @@ import uuid
 
 from pinecone import Pinecone
 
-from jclip_connectors.pinecone_store import PineconeStore
+from jclip_connectors.pinecone.store import PineconeStore
 from jclip_connectors.testing import InMemoryStore
 from tests.doubles.pinecone_server import PineconeDouble
 

@@ -9,10 +9,10 @@ from qdrant_client import QdrantClient
 
 from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.port import VectorStore
-from jclip_connectors.qdrant_store import QdrantStore
+from jclip_connectors.qdrant.store import QdrantStore
 from tests.contracts.store_contract import E
 from tests.doubles.qdrant_server import QdrantServer
-from tests.live_stores import OpenStore
+from tests.every_store.live_stores import OpenStore
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import uuid
 import weaviate
 from weaviate.classes.init import Auth
 
-from jclip_connectors.weaviate_store import WeaviateStore
+from jclip_connectors.weaviate.store import WeaviateStore
 from tests.doubles.weaviate_server import WeaviateDouble
 
 E = 8  # where a configuration does not say it

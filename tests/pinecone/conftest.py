@@ -4,8 +4,8 @@ import contextlib
 
 import pytest
 
-from jclip_connectors import pinecone_opening
-from jclip_connectors.pinecone_store import PineconeStore
+from jclip_connectors.pinecone import opening as pinecone_opening
+from jclip_connectors.pinecone.store import PineconeStore
 from tests.contracts.store_contract import PLAIN, TILED
 from tests.doubles.pinecone_server import PineconeDouble
 from tests.pinecone.harness import make_legacy, quiet

@@ -4,7 +4,7 @@ import contextlib
 
 import numpy as np
 
-from jclip_connectors import pinecone_dialects
+from jclip_connectors.pinecone import dialects as pinecone_dialects
 from tests.contracts.store_contract import E, vector
 
 LEGACY = {"fields": {"_values": {"type": "dense_vector", "dimension": E, "metric": "cosine"}}}

@@ -5,7 +5,7 @@ import dataclasses
 
 import pytest
 
-from jclip_connectors.pinecone_store import AsyncPineconeStore
+from jclip_connectors.pinecone.store import AsyncPineconeStore
 from jclip_connectors.port import (
     CollectionMismatchError,
     PartialFailureError,

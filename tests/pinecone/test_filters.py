@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from pinecone import Field
 
 from jclip_connectors.filters import matches, parse_filter
-from jclip_connectors.pinecone_filters import filter_fields, to_expression
+from jclip_connectors.pinecone.filters import filter_fields, to_expression
 from jclip_connectors.port import (
     EmbedInputError,
     NativeFilter,
@@ -16,7 +16,7 @@ from jclip_connectors.port import (
 from tests.contracts.store_contract import ids_of, image, text, vector
 from tests.doubles import pinecone_rules
 from tests.pinecone.harness import requests_for, tiles
-from tests.test_store_agreement import filters, metadata, values
+from tests.every_store.test_agreement import filters, metadata, values
 
 
 @given(where=filters, found=metadata)

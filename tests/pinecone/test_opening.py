@@ -11,7 +11,7 @@ import pytest
 from pinecone import Pinecone
 
 from core_encoder.tiling import Tiling
-from jclip_connectors.pinecone_store import PineconeStore, stored_fingerprint
+from jclip_connectors.pinecone.store import PineconeStore, stored_fingerprint
 from jclip_connectors.port import (
     CollectionMismatchError,
     EmbedInputError,

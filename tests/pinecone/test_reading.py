@@ -2,7 +2,8 @@
 
 import pytest
 
-from jclip_connectors import pinecone_dialects, pinecone_flows
+from jclip_connectors.pinecone import dialects as pinecone_dialects
+from jclip_connectors.pinecone import operations as pinecone_flows
 from jclip_connectors.port import (
     StoreRequestError,
 )

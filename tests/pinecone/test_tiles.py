@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from jclip_connectors import pinecone_flows
+from jclip_connectors.pinecone import operations as pinecone_flows
 from jclip_connectors.port import (
     Box,
     PartialFailureError,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from core_encoder.errors import ConfigError
-from jclip_connectors import image_fetch
+from jclip_connectors.server import image_fetch
 from jclip_connectors.server.limits import ServerLimits
 from tests.server.harness import DATA_URI, PNG, Server, in_background, wait_until
 

@@ -7,8 +7,8 @@ import pytest
 
 from core_encoder.tiling import Tiling
 from jclip_connectors.config import EmbeddingConfig
-from jclip_connectors.local_embedder import LocalEmbedder
-from jclip_connectors.remote_embedder import RemoteEmbedder
+from jclip_connectors.local import LocalEmbedder
+from jclip_connectors.remote.embedder import RemoteEmbedder
 from tests.contracts.embedder_contract import EmbedderContract, picture
 
 NANO = EmbeddingConfig(model="nano", dimensions=64)

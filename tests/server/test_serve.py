@@ -1,6 +1,7 @@
 """`serve` in a process of its own, and how it stops."""
 
 import contextlib
+import importlib
 import json
 import resource
 import signal
@@ -12,7 +13,6 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx
 import pytest
 
-from jclip_connectors.server import serve
 from tests.server.harness import wait_until
 
 SERVE = """
@@ -103,5 +103,5 @@ def test_as_many_connections_are_allowed_as_the_system_lets_a_process_have(monke
     limits = []
     monkeypatch.setattr(resource, "getrlimit", lambda _: (soft, hard))
     monkeypatch.setattr(resource, "setrlimit", lambda _, limit: limits.append(limit))
-    serve._raise_file_limit()
+    importlib.import_module("jclip_connectors.server.serve")._raise_file_limit()
     assert limits == ([] if raised is None else [raised])

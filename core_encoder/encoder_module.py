@@ -1,0 +1,84 @@
+"""The encoder as a torch module, for hosts that move, count and print a model through `nn.Module`."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn, Self
+
+import torch
+from torch import Tensor, nn
+
+from core_encoder.attention import AttentionChoice, choose_backend
+from core_encoder.device import PRECISIONS, Precision
+from core_encoder.encoder import JinaClipEncoder
+from core_encoder.errors import ConfigError
+
+
+class EncoderModule(nn.Module):
+    """Both towers as a child module, and `encoder`, which follows them to another device or precision.
+
+    The weights are there once: the encoder computes with the same parameters that the host moves.
+    """
+
+    def __init__(self, encoder: JinaClipEncoder, *, attention: AttentionChoice = "auto") -> None:
+        """Take over an encoder's parts; `load` is the usual way."""
+        super().__init__()
+        self.towers = encoder.model
+        self._attention: AttentionChoice = attention
+        self.encoder = encoder
+        self.eval()
+
+    @classmethod
+    def load(
+        cls,
+        source: str | Path,
+        *,
+        revision: str | None = None,
+        device: str | None = None,
+        precision: Precision = "auto",
+        attention: AttentionChoice = "auto",
+        local_files_only: bool = False,
+    ) -> Self:
+        """Load a checkpoint as `JinaClipEncoder.load` does, with the same arguments and errors."""
+        encoder = JinaClipEncoder.load(
+            source,
+            revision=revision,
+            device=device,
+            precision=precision,
+            attention=attention,
+            local_files_only=local_files_only,
+        )
+        return cls(encoder, attention=attention)
+
+    def forward(self) -> NoReturn:
+        """Refuse: a host calls `encoder` or `towers`."""
+        raise NotImplementedError("EncoderModule computes nothing itself: call `encoder` or `towers`")
+
+    def train(self, mode: bool = True) -> Self:  # noqa: FBT001, FBT002 - torch's signature
+        """Refuse training: the weights have their adapters merged and take no gradients.
+
+        Raises:
+            NotImplementedError: `mode` is true.
+        """
+        if mode:
+            raise NotImplementedError(
+                "this model encodes and cannot be trained: its adapters are merged into the weights"
+            )
+        return super().train(mode)
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:  # noqa: FBT001, FBT002 - torch's signature
+        """Move the parameters, which is what `.to`, `.cuda`, `.float` and the like come down to, and the encoder.
+
+        Raises:
+            ConfigError: the new type of the parameters is neither float32 nor bfloat16; nothing is moved.
+        """
+        probe = fn(torch.empty(0, dtype=self.towers.logit_scale.dtype, device=self.towers.logit_scale.device))
+        if probe.dtype not in PRECISIONS:
+            raise ConfigError(f"{probe.dtype} is not supported: choose one of {sorted(map(str, PRECISIONS))}")
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        scale, biased = self.towers.logit_scale, self.towers.config.text.position == "alibi"
+        backend = choose_backend(self._attention, scale.device, scale.dtype, biased=biased)
+        before = self.encoder
+        self.encoder = JinaClipEncoder(
+            self.towers, before.tokenizer, before.preprocessing, name=before.name, backend=backend
+        )
+        return self

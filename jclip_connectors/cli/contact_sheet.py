@@ -1,0 +1,176 @@
+"""A contact sheet: search results as one HTML file that needs nothing else, with the winning tiles outlined.
+
+The page may be made of strangers' file names and texts: all of them are escaped, and a content security policy allows
+the pictures and styles in the page and nothing else: no script, no request.
+"""
+
+import base64
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from html import escape
+from io import BytesIO
+from pathlib import Path
+
+from PIL import Image
+
+from core_encoder.errors import ImageDecodeError
+from core_encoder.image_input import load_image
+from jclip_connectors.port import Box, SearchHit
+from jclip_connectors.store_kit.files import replace_file
+
+_SIDE_PX = 200  # of a picture on the page
+_DENSITY = 2  # pixels of a thumbnail for one of the page
+_TEXT_CHARS = 400  # of a text that is found; the page is for looking, not for reading
+
+
+@dataclass(frozen=True, kw_only=True)
+class Section:
+    """One query and what it found.
+
+    Attributes:
+        heading: the query.
+        hits: the results, nearest first.
+        query_image: the picture that was searched for, where it was one.
+        right_ids: the records that answer the query, where that is known: they are marked.
+    """
+
+    heading: str
+    hits: Sequence[SearchHit]
+    query_image: Path | None = None
+    right_ids: Collection[str] = ()
+
+    @property
+    def right_first(self) -> bool:
+        """Whether the first result is a right one."""
+        return bool(self.hits) and self.hits[0].record_id in self.right_ids
+
+
+def write_contact_sheet(
+    path: str | Path, title: str, sections: Sequence[Section], *, exif_orientation: bool = False
+) -> None:
+    """Write search results as a page; a picture that cannot be read any more becomes a placeholder.
+
+    Args:
+        path: the HTML file; an earlier one is replaced as a whole.
+        title: of the page.
+        sections: the queries.
+        exif_orientation: whether pictures were turned upright before they were cut into tiles.
+
+    Raises:
+        OSError: the file cannot be written.
+    """
+    body = "\n".join(_section(section, exif_orientation=exif_orientation) for section in sections)
+    replace_file(Path(path), _PAGE.format(title=_text(title), style=_STYLE, body=body).encode())
+
+
+def _section(section: Section, *, exif_orientation: bool) -> str:
+    parts = [f"<section>\n<h2>{_text(section.heading)}</h2>"]
+    if section.query_image is not None:
+        picture = _picture(section.query_image, f"The query: {section.query_image.name}", exif_orientation)
+        parts.append(f'<figure class="query">{picture}<figcaption>the query</figcaption></figure>')
+    if section.hits:
+        cards = "\n".join(_cards(section, exif_orientation=exif_orientation))
+        parts.append(f'<ol class="hits">\n{cards}\n</ol>')
+    else:
+        parts.append('<p class="nothing">Nothing was found.</p>')
+    return "\n".join([*parts, "</section>"])
+
+
+def _cards(section: Section, *, exif_orientation: bool) -> Iterator[str]:
+    for rank, hit in enumerate(section.hits, start=1):
+        name = hit.uri if hit.uri is not None else str(hit.metadata.get("path", hit.record_id))
+        if hit.uri is not None:
+            shown = _picture(Path(hit.uri), f"Result {rank}: {Path(name).name}", exif_orientation, box=hit.box)
+        else:
+            content = hit.content if hit.content is not None else ""
+            more = "…" if len(content) > _TEXT_CHARS else ""
+            shown = f"<blockquote>{_text(content[:_TEXT_CHARS])}{more}</blockquote>"
+        mark = ' <span class="right">✓ right</span>' if hit.record_id in section.right_ids else ""
+        yield (
+            f'<li><div class="shown">{shown}</div>'
+            f'<p class="line"><b>{rank}</b> <span class="score">{hit.score:.4f}</span>{mark}</p>'
+            f'<p class="name" title="{_text(name)}">{_text(Path(name).name)}</p></li>'
+        )
+
+
+def _picture(path: Path, description: str, exif_orientation: bool, *, box: Box | None = None) -> str:  # noqa: FBT001 (private)
+    try:
+        image = load_image(path, index=0, exif_orientation=exif_orientation)
+    except ImageDecodeError:
+        return '<div class="missing">this picture cannot be read any more</div>'
+    width, height = image.size
+    scale = _SIDE_PX / max(width, height)
+    shown_width, shown_height = max(1, round(width * scale)), max(1, round(height * scale))
+    image.thumbnail((_SIDE_PX * _DENSITY, _SIDE_PX * _DENSITY))
+    outline = ""
+    if box is not None and box != (0, 0, width, height):
+        description += f"; nearest is the tile from {box.left}, {box.top} to {box.right}, {box.bottom}"
+        outline = (
+            f'<i style="left:{_percent(box.left, width)};top:{_percent(box.top, height)};'
+            f'width:{_percent(box.right - box.left, width)};height:{_percent(box.bottom - box.top, height)}"></i>'
+        )
+    return (
+        f'<div class="picture"><img src="{_data_uri(image)}" width="{shown_width}" height="{shown_height}" '
+        f'alt="{_text(description)}">{outline}</div>'
+    )
+
+
+def _data_uri(image: Image.Image) -> str:
+    encoded = BytesIO()
+    image.save(encoded, "JPEG", quality=88, subsampling=0)  # thin coloured lines survive without subsampling
+    return f"data:image/jpeg;base64,{base64.b64encode(encoded.getvalue()).decode()}"
+
+
+def _percent(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.2f}%"
+
+
+def _text(text: str) -> str:
+    """Text for the page: escaped, and lone surrogates of odd file names shown as such."""
+    return escape(text.encode("utf-8", "backslashreplace").decode(), quote=True)
+
+
+_STYLE = """
+:root { color-scheme: light dark; --ink: #1b1f24; --quiet: #5b6570; --page: #f6f7f9; --card: #fff; --line: #d8dde3;
+  --mark: #e5006d; --right: #0a7a38; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e8ebef; --quiet: #9aa5b1; --page: #14171a; --card: #1e2328;
+  --line: #343b43; --mark: #ff5ca8; --right: #4ccb7f; } }
+* { box-sizing: border-box; }
+body { margin: 0 auto; padding: 2rem 1.5rem 4rem; max-width: 86rem; background: var(--page); color: var(--ink);
+  font: 15px/1.45 system-ui, sans-serif; }
+h1 { font-size: 1.5rem; margin: 0 0 .25rem; }
+h2 { font-size: 1.1rem; margin: 2.25rem 0 .75rem; overflow-wrap: anywhere; white-space: pre-wrap; }
+.hits { list-style: none; margin: 0; padding: 0; display: grid; gap: 1rem;
+  grid-template-columns: repeat(auto-fill, minmax(13rem, 1fr)); }
+.hits li { background: var(--card); border: 1px solid var(--line); border-radius: .6rem; padding: .6rem; min-width: 0; }
+.shown { min-height: 200px; display: grid; place-items: center; }
+.picture { position: relative; line-height: 0; }
+.picture img { max-width: 100%; height: auto; border-radius: .2rem; }
+.picture i { position: absolute; outline: 3px solid var(--mark); box-shadow: 0 0 0 4px #fff8; }
+.query { margin: 0 0 1rem; width: fit-content; }
+figcaption, .name, .nothing { color: var(--quiet); }
+blockquote { margin: 0; padding: .25rem .75rem; max-height: 200px; overflow: hidden; white-space: pre-wrap;
+  overflow-wrap: anywhere; border-left: 3px solid var(--line); align-self: stretch; justify-self: stretch; }
+.missing { display: grid; place-items: center; width: 100%; height: 200px; padding: 1rem; text-align: center;
+  color: var(--quiet); border: 1px dashed var(--line); border-radius: .2rem; }
+.line { margin: .6rem 0 0; display: flex; gap: .6rem; align-items: baseline; }
+.score { font-variant-numeric: tabular-nums; color: var(--quiet); }
+.right { color: var(--right); font-weight: 600; margin-left: auto; }
+.name { margin: 0; font-size: .85rem; white-space: nowrap; overflow: hidden; text-overflow: ellipsis; }
+"""
+
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>{style}</style>
+</head>
+<body>
+<h1>{title}</h1>
+{body}
+</body>
+</html>
+"""

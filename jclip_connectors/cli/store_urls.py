@@ -1,0 +1,244 @@
+"""The store that a URL names, for the command line.
+
+| URL | what it is | key |
+|---|---|---|
+| `edge:PATH` | a collection in a folder | |
+| `qdrant://HOST:PORT/COLLECTION`, `qdrants://` with TLS | Qdrant, port 6333 | `QDRANT_API_KEY` |
+| `weaviate://HOST:PORT/COLLECTION?grpc_port=N`, `weaviates://` with TLS | Weaviate, ports 8080 (443) and 50051 | `WEAVIATE_API_KEY` |
+| `pinecone://INDEX/NAMESPACE` | Pinecone, namespace "jclip" | `PINECONE_API_KEY` |
+
+Keys come from the environment, and a URL that holds one is refused without being repeated.
+"""  # noqa: E501 (a table's row)
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
+
+from jclip_connectors.config import EmbeddingConfig
+from jclip_connectors.port import EmbedInputError, Fingerprint, VectorStore
+from jclip_connectors.store_kit.flows import Flow, run
+
+if TYPE_CHECKING:
+    from weaviate import WeaviateClient
+
+_FORMS = "edge:PATH, qdrant://HOST:PORT/COLLECTION, weaviate://HOST:PORT/COLLECTION or pinecone://INDEX"
+_WEAVIATE_GRPC_PORT = 50051
+_WEAVIATE_CLOUD = (".weaviate.cloud", ".weaviate.network")  # have another host for gRPC
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where a collection is, or will be.
+
+    Attributes:
+        name: for messages; without credentials.
+        fingerprint: that of the collection, or `None` where there is none yet.
+        open: opens the collection for a configuration, or makes it for vectors of the given length.
+    """
+
+    name: str
+    fingerprint: Callable[[], Fingerprint | None]
+    open: Callable[[EmbeddingConfig, int], VectorStore]
+
+
+_Client = TypeVar("_Client")
+_Connect: TypeAlias = Callable[[SplitResult, ExitStack], Place]
+
+
+@contextmanager
+def connected(url: str) -> Iterator[Place]:
+    """Connect to the database that `url` names; connections and stores are closed with the context.
+
+    Raises:
+        EmbedInputError: the URL is of no form that is understood, or holds credentials.
+        MissingDependencyError: the database's SDK is not installed.
+        StoreUnavailableError: the database cannot be reached.
+    """
+    with ExitStack() as stack:
+        yield _place(url, stack)
+
+
+def edge_url(folder: Path) -> str:
+    """The URL of the collection in a folder."""
+    return f"edge:{folder}"
+
+
+def _place(url: str, stack: ExitStack) -> Place:
+    scheme, colon, rest = url.partition(":")
+    if colon and scheme == "edge":
+        return _edge(rest, stack)
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise EmbedInputError(f"`--store` is not a URL that is understood; write {_FORMS}") from error
+    if "@" in url:
+        raise EmbedInputError("`--store` holds credentials: leave them out, and set the key's variable instead")
+    if parts.scheme not in _SCHEMES or not parts.hostname or port == 0:
+        raise EmbedInputError(f"`--store` is {url.partition('?')[0]!r}; write {_FORMS}")
+    return _SCHEMES[parts.scheme](parts, stack)
+
+
+def _edge(path: str, stack: ExitStack) -> Place:
+    from jclip_connectors.edge import QdrantEdgeStore
+    from jclip_connectors.edge.shard import check_folder
+    from jclip_connectors.edge.sidecar import read_sidecar
+
+    if not path:
+        raise EmbedInputError("`--store` names no folder; write edge:PATH")
+    folder = Path(path)
+    check_folder(folder)
+
+    def fingerprint() -> Fingerprint | None:
+        sidecar = read_sidecar(folder) if folder.is_dir() else None
+        return None if sidecar is None else sidecar.fingerprint
+
+    def open_store(config: EmbeddingConfig, _: int) -> VectorStore:
+        return stack.enter_context(QdrantEdgeStore.open(folder, config))
+
+    return Place(name=repr(path), fingerprint=fingerprint, open=open_store)
+
+
+def _qdrant(parts: SplitResult, stack: ExitStack) -> Place:
+    from jclip_connectors.qdrant import QdrantStore, stored_fingerprint  # first: it says which extra is missing
+
+    # isort: split
+    from qdrant_client import QdrantClient
+
+    collection = _collection(parts)
+    _options(parts, {})
+    key = os.environ.get("QDRANT_API_KEY")
+    secure = parts.scheme == "qdrants"
+    client = QdrantClient(
+        host=parts.hostname, port=parts.port or 6333, https=secure, api_key=key, check_compatibility=False
+    )
+    stack.callback(client.close)
+
+    def open_store(config: EmbeddingConfig, dimensions: int) -> VectorStore:
+        return QdrantStore.open(client, collection, config, dimensions=dimensions)
+
+    return Place(name=_name(parts), fingerprint=lambda: stored_fingerprint(client, collection), open=open_store)
+
+
+def _weaviate(parts: SplitResult, stack: ExitStack) -> Place:
+    from jclip_connectors.weaviate import WeaviateStore, stored_fingerprint
+
+    collection = _collection(parts)
+    client = _connect_weaviate(parts)
+    stack.callback(client.close)
+
+    def open_store(config: EmbeddingConfig, dimensions: int) -> VectorStore:
+        return WeaviateStore.open(client, collection, config, dimensions=dimensions)
+
+    return Place(
+        name=_name(parts),
+        fingerprint=lambda: stored_fingerprint(client, collection),
+        open=open_store,
+    )
+
+
+def _connect_weaviate(parts: SplitResult) -> "WeaviateClient":
+    import weaviate
+    from weaviate.auth import Auth
+
+    from jclip_connectors.weaviate.errors import translate
+
+    host, secure = str(parts.hostname), parts.scheme == "weaviates"
+    grpc_port = _options(parts, {"grpc_port": _WEAVIATE_GRPC_PORT})["grpc_port"]
+    http_port = parts.port or (443 if secure else 8080)
+    if not 0 < grpc_port < 2**16 or (grpc_port == http_port and not secure):
+        raise EmbedInputError(f"`--store`: grpc_port is {grpc_port}; use another port than {http_port}, up to 65535")
+    key = os.environ.get("WEAVIATE_API_KEY")
+    credentials = None if key is None else Auth.api_key(key)
+    # Without the client's checks at the start: one of them asks the package index for a newer client.
+    if credentials is not None and host.endswith(_WEAVIATE_CLOUD):
+
+        def connect(_: object) -> "WeaviateClient":
+            return weaviate.connect_to_weaviate_cloud(host, auth_credentials=credentials, skip_init_checks=True)
+
+    else:
+
+        def connect(_: object) -> "WeaviateClient":
+            return weaviate.connect_to_custom(
+                http_host=host,
+                http_port=http_port,
+                http_secure=secure,
+                grpc_host=host,
+                grpc_port=grpc_port,
+                grpc_secure=secure,
+                auth_credentials=credentials,
+                skip_init_checks=True,
+            )
+
+    return run(_one(connect), None, translate=translate, attempts=1)
+
+
+def _pinecone(parts: SplitResult, stack: ExitStack) -> Place:
+    from jclip_connectors.pinecone import DEFAULT_NAMESPACE, PineconeStore, stored_fingerprint  # first, likewise
+    from jclip_connectors.pinecone.errors import translate
+
+    # isort: split
+    from pinecone import Pinecone
+
+    index, namespace = str(parts.hostname), parts.path.strip("/") or DEFAULT_NAMESPACE
+    _options(parts, {})
+    if parts.port is not None:
+        raise EmbedInputError(
+            "`--store`: a Pinecone index has no port; write pinecone://INDEX or pinecone://INDEX/NAMESPACE"
+        )
+    client = run(_one(lambda _: Pinecone()), None, translate=translate, attempts=1)  # with PINECONE_API_KEY
+    stack.callback(client.close)
+
+    def open_store(config: EmbeddingConfig, dimensions: int) -> VectorStore:
+        store = PineconeStore.open(client, index, config, namespace=namespace, dimensions=dimensions)
+        stack.callback(store.close)
+        return store
+
+    return Place(
+        name=_name(parts),
+        fingerprint=lambda: stored_fingerprint(client, index, namespace=namespace),
+        open=open_store,
+    )
+
+
+_SCHEMES: Mapping[str, _Connect] = MappingProxyType(
+    {
+        "qdrant": _qdrant,
+        "qdrants": _qdrant,
+        "weaviate": _weaviate,
+        "weaviates": _weaviate,
+        "pinecone": _pinecone,
+    }
+)
+
+
+def _one(call: Callable[[Any], _Client]) -> Flow[_Client]:
+    client: _Client = yield call
+    return client
+
+
+def _collection(parts: SplitResult) -> str:
+    name = unquote(parts.path.strip("/"))
+    if not name or "/" in name:
+        raise EmbedInputError(f"`--store` names no collection; write {parts.scheme}://{parts.netloc}/COLLECTION")
+    return name
+
+
+def _options(parts: SplitResult, defaults: Mapping[str, int]) -> dict[str, int]:
+    """The numbers after the question mark; whatever else stands there may be secret and is not repeated."""
+    options = dict(defaults)
+    for name, value in parse_qsl(parts.query, keep_blank_values=True):
+        if name not in defaults or not value.isdecimal():
+            allowed = ", ".join(f"{key}=N" for key in defaults) or "none are understood"
+            raise EmbedInputError(f"`--store` has an option that is not understood ({allowed}); keys have variables")
+        options[name] = int(value)
+    return options
+
+
+def _name(parts: SplitResult) -> str:
+    return repr(f"{parts.scheme}://{parts.netloc}{parts.path}")

@@ -1,0 +1,122 @@
+"""What `jclip` shows: lines on stderr, tables on stdout, a bar while it works; colours on a terminal only."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
+from rich.progress import Progress as Bar
+from rich.table import Table
+from rich.text import Text
+
+from jclip_connectors.cli.contact_sheet import Section
+from jclip_connectors.indexing import BadFile, Progress
+from jclip_connectors.port import SearchHit
+
+_NAMED_FAILURES = 10  # all are in the report
+_LINES = 10  # of progress, where there is no terminal for a bar
+_SECONDS_PER_LINE = 5.0  # or more of them, if it takes long
+_PIPE_WIDTH = 10_000  # nothing is cut for a program that reads
+_OTHER_COLUMNS = 45  # characters of a row that are not the name
+
+
+def say(message: str, *, style: str = "") -> None:
+    """Print a line for people, on stderr."""
+    Console(stderr=True).print(Text(printable(message), style=style), soft_wrap=True)
+
+
+def show(line: Text | Table) -> None:
+    """Print a result, on stdout."""
+    _console().print(line, soft_wrap=isinstance(line, Text))
+
+
+def table(*columns: str, title: str | None = None) -> Table:
+    """An empty table."""
+    made = Table(title=None if title is None else Text(printable(title)), title_justify="left", box=SIMPLE_HEAD)
+    for column in columns:
+        made.add_column(column, overflow="fold")
+    return made
+
+
+def hits_table(hits: Sequence[SearchHit]) -> Table:
+    """Search results as a table: rank, score, file, and the nearest tile where there are tiles."""
+    console = _console()
+    room = max(20, console.width - _OTHER_COLUMNS) if console.is_terminal else _PIPE_WIDTH
+    with_boxes = any(hit.box is not None for hit in hits)
+    made = table("", "score", "file", *(["nearest tile"] if with_boxes else []))
+    for rank, hit in enumerate(hits, start=1):
+        name = _elide(printable(hit.uri if hit.uri is not None else str(hit.metadata.get("path", hit.record_id))), room)
+        box = [] if not with_boxes else ["" if hit.box is None else ", ".join(map(str, hit.box))]
+        made.add_row(str(rank), f"{hit.score:.4f}", Text(name), *box)
+    return made
+
+
+def answer_table(answer: Section, captions: Mapping[str, str]) -> Table:
+    """Search results of the demo: what each picture shows, and whether that is right."""
+    made = table("", "score", "picture", "shows", "", title=answer.heading)
+    for rank, hit in enumerate(answer.hits, start=1):
+        mark = Text("✓", style="green") if hit.record_id in answer.right_ids else Text("-")
+        made.add_row(str(rank), f"{hit.score:.4f}", Path(hit.record_id).name, captions[hit.record_id], mark)
+    return made
+
+
+def say_failures(failed: Sequence[BadFile], report: Path | None) -> None:
+    """Name the files that failed, the first of them if there are many."""
+    for bad in failed[:_NAMED_FAILURES]:
+        say(f"  {bad.path}: {bad.error}", style="red")
+    if len(failed) > _NAMED_FAILURES:
+        where = "--report FILE.jsonl lists all of them" if report is None else f"all of them are in {report}"
+        say(f"  and {len(failed) - _NAMED_FAILURES} more; {where}")
+
+
+@contextmanager
+def progress() -> Iterator[Progress]:
+    """Show how far a run is, how fast, and how long it will take: a bar on a terminal, else a line now and then."""
+    console = Console(stderr=True)
+    start = time.monotonic()
+    if console.is_terminal:
+        with Bar(BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), console=console) as bar:
+            task = bar.add_task("", total=None)
+            yield lambda done, total: bar.update(
+                task, completed=done, total=total, description=_pace(done, total, time.monotonic() - start)
+            )
+        return
+    last_s, last_done = start - _SECONDS_PER_LINE, 0  # the first line comes at once
+
+    def line(done: int, total: int) -> None:
+        nonlocal last_s, last_done
+        now = time.monotonic()
+        if now - last_s >= _SECONDS_PER_LINE or done - last_done >= total / _LINES or done == total:
+            last_s, last_done = now, done
+            say(f"{done} of {total} files, {_pace(done, total, now - start)}")
+
+    yield line
+
+
+def printable(text: str) -> str:
+    """Escape what could move the cursor or cannot be encoded: a file name may hold anything."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+def _console() -> Console:
+    console = Console()
+    return console if console.is_terminal else Console(width=_PIPE_WIDTH)
+
+
+def _pace(done: int, total: int, passed_s: float) -> str:
+    if done == 0 or passed_s <= 0:
+        return "-"
+    left = timedelta(seconds=round(passed_s * (total - done) / done))
+    return f"{done / passed_s:.1f} files/s, {left} left"
+
+
+def _elide(text: str, room: int) -> str:
+    """The text, without its middle if it is long: the end of a path says most."""
+    if len(text) <= room:
+        return text
+    head = (room - 1) // 3
+    return f"{text[:head]}…{text[len(text) - (room - 1 - head) :]}"

@@ -1,0 +1,11 @@
+"""Qdrant's engine inside this process: one folder a collection, and no server."""
+
+from jclip_connectors.port import MissingDependencyError
+
+try:
+    from jclip_connectors.edge.optimize import OptimizeReport, optimize_collection
+    from jclip_connectors.edge.store import QdrantEdgeStore
+except ModuleNotFoundError as error:
+    raise MissingDependencyError("qdrant-edge-py", extra="edge") from error
+
+__all__ = ["OptimizeReport", "QdrantEdgeStore", "optimize_collection"]

@@ -1,0 +1,51 @@
+"""What the embedded engine is asked: filters and the stages of a search, in the engine's own types."""
+
+from typing import Any
+
+import qdrant_edge as qdrant
+
+from jclip_connectors.filters import And, AnyOf, Compare, Exists, Node, Not, Or, exists_term, term
+from jclip_connectors.port import FloatArray, Modality
+from jclip_connectors.store_kit.payload import number_path
+
+
+def to_condition(tree: And, modality: Modality | None) -> qdrant.Filter:
+    """The engine's filter for a portable one and a modality."""
+    conditions: list[Any] = [_translate(node) for node in tree.nodes]
+    if modality is not None:
+        conditions.append(qdrant.FieldCondition(key="modality", match=qdrant.MatchValue(modality)))
+    return qdrant.Filter(must=conditions)
+
+
+def nearest(query: Any, *, tiles: bool) -> qdrant.Query:  # noqa: ANN401 (an array; the engine's stubs know lists only)
+    """Ask for the records that are nearest to a vector (E,), as wholes or by their nearest tile."""
+    return qdrant.Query.Nearest(query[None], using="tiles") if tiles else qdrant.Query.Nearest(query, using="full")
+
+
+def stages(
+    query: FloatArray, condition: qdrant.Filter, *, coarse: int, tiles: bool, candidates: int
+) -> list[qdrant.Prefetch]:
+    """The stages before the last: by the first `coarse` values, and before tiles by the whole vector."""
+    prefix: Any = query[:coarse]
+    prefix_query = qdrant.Query.Nearest(prefix, using="coarse")
+    stage = qdrant.Prefetch(query=prefix_query, filter=condition, limit=candidates)
+    if tiles:
+        stage = qdrant.Prefetch(query=nearest(query, tiles=False), prefetches=[stage], limit=candidates)
+    return [stage]
+
+
+def _translate(node: Node) -> qdrant.FieldCondition | qdrant.Filter:
+    match node:
+        case AnyOf():
+            values = qdrant.MatchAny([term(node.field, value) for value in node.values])
+            return qdrant.FieldCondition(key="terms", match=values)
+        case Exists():
+            return qdrant.FieldCondition(key="terms", match=qdrant.MatchValue(exists_term(node.field)))
+        case Compare():
+            return qdrant.FieldCondition(key=number_path(node.field), range=qdrant.RangeFloat(**{node.op: node.bound}))
+        case Not():
+            return qdrant.Filter(must_not=[_translate(node.node)])
+        case Or():
+            return qdrant.Filter(should=[_translate(child) for child in node.nodes])
+        case _:
+            return qdrant.Filter(must=[_translate(child) for child in node.nodes])

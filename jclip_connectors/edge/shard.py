@@ -1,0 +1,142 @@
+"""The files of a local collection: making them, locking them, indexing them, and what the engine says when it fails.
+
+    photos.jclip/
+        collection.json   what the vectors were made with: the engine keeps no metadata of its own
+        shard/            the engine's files, with a lock that the operating system lets go of with the process
+
+The engine raises bare `Exception`: one table translates what it says.
+"""
+
+import re
+import shutil
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import qdrant_edge as qdrant
+
+from jclip_connectors.edge.sidecar import SIDECAR_NAME, Sidecar
+from jclip_connectors.port import ConnectorError, StoreRequestError, StoreUnavailableError
+
+DAMAGED = "its files are damaged: restore them, or delete the folder and add again"
+
+_ABANDONED_S = 3600  # after which nobody is still making a shard
+_HNSW_EDGES = 16  # a record; the engine's own default, like the next one
+_HNSW_BUILD_CANDIDATES = 100
+_FULL_SCAN_KIB = 10_000  # of vectors that a filter leaves, below which all are compared; the engine's default
+_INDEX_FROM_KIB = 1  # who asks for an index gets one: how large a collection must be for that is not ours to say
+
+# What the engine's text says -> what that means here, and what to do about it; the first match counts.
+_ERRORS: tuple[tuple[str, type[ConnectorError], str], ...] = (
+    ("WouldBlock", StoreUnavailableError, "it is open elsewhere, in this process or another one: close it there first"),
+    (
+        "already contains segment|os error 17",
+        StoreUnavailableError,
+        "another process is making it: open it again in a moment",
+    ),
+    ("(os error|Errno) 28", StoreUnavailableError, "the disk is full: make room and try again"),
+    (
+        "(os error|Errno) (13|30)",
+        StoreRequestError,
+        "it may not be written: check its permissions and those of the disk",
+    ),
+    ("Shard is not initialized", StoreRequestError, "the store is closed: open it again"),
+    ("deserialize|load", StoreRequestError, DAMAGED),
+)
+
+
+@contextmanager
+def engine_errors(folder: Path) -> Iterator[None]:
+    """Translate what the engine raises about the collection in `folder`.
+
+    Raises:
+        StoreUnavailableError: another try may help.
+        StoreRequestError: it will not.
+    """
+    try:
+        yield
+    except ConnectorError:
+        raise
+    except Exception as error:
+        for pattern, kind, advice in _ERRORS:
+            if re.search(pattern, str(error)):
+                raise kind(f"{str(folder)!r}: {advice} ({error})") from error
+        raise StoreRequestError(f"{str(folder)!r}: the engine refuses this: {error}") from error
+
+
+def check_folder(folder: Path) -> None:
+    """Refuse a path that is neither a collection nor free to become one.
+
+    Raises:
+        StoreRequestError: a file, or a folder with other files in it.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise StoreRequestError(f"{str(folder)!r} is a file: name a folder")
+    if folder.is_dir():
+        names = {entry.name for entry in folder.iterdir()}
+        if names and not any(name == SIDECAR_NAME or name.split(".")[0] == "shard" for name in names):
+            raise StoreRequestError(f"{str(folder)!r} is a folder with other files in it: name an empty or a new one")
+
+
+def open_shard(folder: Path) -> qdrant.EdgeShard:
+    """Lock and load the shard in `folder`, or make one; use it within `engine_errors`."""
+    path = folder / "shard"
+    if not path.exists():
+        # Made beside its place and moved there: what a process leaves that is stopped meanwhile is no shard yet.
+        made = folder / f"shard.{uuid.uuid4().hex}"
+        folder.mkdir(parents=True, exist_ok=True)
+        # The engine wants one kind of vector at least; the real ones follow when their length is known.
+        placeholder = {"none": qdrant.EdgeSparseVectorParams()}
+        qdrant.EdgeShard.create(str(made), qdrant.EdgeConfig(sparse_vectors=placeholder)).close()
+        try:
+            made.rename(path)
+        except OSError:
+            if not path.exists():
+                raise
+            shutil.rmtree(made)  # another process was faster: its shard is as good
+    shard = qdrant.EdgeShard.load(str(path))
+    for left_over in folder.glob("shard.*"):
+        if time.time() - left_over.stat().st_mtime > _ABANDONED_S:
+            shutil.rmtree(left_over, ignore_errors=True)
+    return shard
+
+
+def create_vectors(shard: qdrant.EdgeShard, sidecar: Sidecar) -> None:
+    """Make the vectors that a collection has; those that are there stay as they are."""
+    for name, (size, multivector) in _vectors(sidecar).items():
+        # With this distance the engine brings every vector, and so a prefix too, to unit length.
+        cosine = qdrant.Distance.Cosine
+        shard.update(qdrant.UpdateOperation.create_dense_vector(name, size, cosine, multivector))
+
+
+def open_for_indexing(folder: Path, sidecar: Sidecar) -> qdrant.EdgeShard:
+    """Lock and load a shard whose `optimize` makes a graph (HNSW) of the vectors that are searched first, no others."""
+    first = "full" if sidecar.coarse_dimensions is None else "coarse"
+    vectors = {
+        name: qdrant.EdgeVectorParams(
+            size,
+            qdrant.Distance.Cosine,
+            multivector_config=multivector,
+            hnsw_config=qdrant.HnswIndexConfig(
+                _HNSW_EDGES if name == first else 0, _HNSW_BUILD_CANDIDATES, _FULL_SCAN_KIB
+            ),
+        )
+        for name, (size, multivector) in _vectors(sidecar).items()
+    }
+    optimizers = qdrant.EdgeOptimizersConfig(indexing_threshold=_INDEX_FROM_KIB)
+    return qdrant.EdgeShard.load(str(folder / "shard"), qdrant.EdgeConfig(vectors=vectors, optimizers=optimizers))
+
+
+def _vectors(sidecar: Sidecar) -> dict[str, tuple[int, qdrant.MultiVectorConfig | None]]:
+    """Name, length and kind of each vector of a record; none until the length is known."""
+    vectors: dict[str, tuple[int, qdrant.MultiVectorConfig | None]] = {}
+    if sidecar.dimensions is None:
+        return vectors
+    vectors["full"] = (sidecar.dimensions, None)
+    if sidecar.coarse_dimensions is not None:
+        vectors["coarse"] = (sidecar.coarse_dimensions, None)
+    if sidecar.fingerprint.get("tiling") is not None:
+        vectors["tiles"] = (sidecar.dimensions, qdrant.MultiVectorConfig(qdrant.MultiVectorComparator.MaxSim))
+    return vectors

@@ -1,0 +1,204 @@
+"""LangChain's `Document` and our `Record`: what an image's document looks like, and the way in and out.
+
+A text is a `Document` as LangChain has it. An image is one whose metadata says so; its `page_content` is a caption:
+
+    Document("the red one", metadata={"modality": "image", "uri": "bikes/1.jpg", "content_hash": "sha256:...", "n": 1})
+
+`modality`, `uri`, `content_hash` and, on what a search by tiles has found, `box` are fields of the record and no part
+of its metadata: a filter does not see them. A text may use their names for itself, but for a `modality` of "image".
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from langchain_core.documents import Document
+from PIL import Image
+
+from jclip_connectors.identity import describe_image, describe_text
+from jclip_connectors.port import EmbedInputError, ImageSource, Record, SearchHit
+from jclip_connectors.store_kit.validation import check_id, check_metadata
+
+_RESERVED = ("modality", "uri", "content_hash", "box")  # in the metadata of an image
+
+
+@dataclass(frozen=True, kw_only=True)
+class Item:
+    """A document on its way in, checked but for what `source` holds.
+
+    Attributes:
+        source: the text, or the image.
+        is_image: which of the two.
+        caption: of an image, or `None`.
+        record_id: the id that was given, or `None`.
+        metadata: a JSON object without reserved keys.
+    """
+
+    source: Any
+    is_image: bool
+    caption: str | None
+    record_id: str | None
+    metadata: dict[str, object]
+
+    def fields(self) -> dict[str, Any]:
+        """Describe its record but for the vectors.
+
+        Raises:
+            EmbedInputError: the source cannot be read.
+        """
+        fields = describe_image(self.source) if self.is_image else describe_text(self.source)
+        if self.is_image:
+            fields["content"] = self.caption
+        if self.record_id is not None:
+            fields["record_id"] = self.record_id
+        elif self.metadata:
+            # One text on two pages is two documents.
+            digest = hashlib.sha256(json.dumps(self.metadata, sort_keys=True).encode()).hexdigest()
+            fields["record_id"] += f"-{digest[:16]}"
+        return {**fields, "metadata": self.metadata}
+
+
+def image_document(uri: str, *, caption: str = "", metadata: Mapping[str, Any] | None = None) -> Document:
+    """Make the `Document` of an image file, for `add_documents` and for LangChain's `index`.
+
+    It carries the hash of the file, so that `index` sees when the file has changed.
+
+    Args:
+        uri: the path of the image.
+        caption: becomes its `page_content`; it is kept beside the image and not embedded.
+        metadata: a JSON object.
+
+    Raises:
+        EmbedInputError: the file cannot be read, or `metadata` has a key that an image's document needs for itself.
+    """
+    item = image_item(uri, metadata, None, name="the image")
+    marks = {name: value for name, value in describe_image(uri).items() if name in _RESERVED}
+    return Document(page_content=caption, metadata={**item.metadata, **marks})
+
+
+def to_document(found: Record | SearchHit) -> Document:
+    """The document of what a store has found; a hit knows no `content_hash`, and a record no `box`."""
+    metadata = found.metadata
+    if found.modality == "image":
+        marks: dict[str, Any] = {"modality": "image", "uri": found.uri}
+        if isinstance(found, Record):
+            marks["content_hash"] = found.content_hash
+        else:
+            marks["box"] = None if found.box is None else list(found.box)
+        # A record that was not written from LangChain may have such a key of its own, which is not lost.
+        metadata = {**{name: value for name, value in marks.items() if value is not None}, **metadata}
+    return Document(id=found.record_id, page_content="" if found.content is None else found.content, metadata=metadata)
+
+
+def text_item(text: object, metadata: Mapping[str, Any] | None, record_id: str | None, *, name: str) -> Item:
+    """Check a text.
+
+    Args:
+        text: the text.
+        metadata: a JSON object; `None` is an empty one.
+        record_id: an id, or `None`.
+        name: what to call it in an error.
+
+    Raises:
+        EmbedInputError: naming what cannot be accepted.
+    """
+    if not isinstance(text, str):
+        raise EmbedInputError(f"{name} is {type(text).__name__}, not a string")
+    own = _check(metadata, record_id, name=name)
+    if own.get("modality") == "image":
+        raise EmbedInputError(
+            f"`metadata` of {name} has `modality` 'image', which marks images: name the key otherwise"
+        )
+    return Item(source=text, is_image=False, caption=None, record_id=record_id, metadata=own)
+
+
+def image_item(image: ImageSource, metadata: Mapping[str, Any] | None, record_id: str | None, *, name: str) -> Item:
+    """Check what comes with an image; see `text_item`."""
+    own = _check(metadata, record_id, name=name)
+    for key in _RESERVED:
+        if key in own:
+            raise EmbedInputError(
+                f"`metadata` of {name} has the key {key!r}, which an image's document needs for itself: rename it"
+            )
+    return Item(source=image, is_image=True, caption=None, record_id=record_id, metadata=own)
+
+
+def document_item(document: object, record_id: str | None, *, name: str) -> Item:
+    """Check a document; `record_id` counts more than its own id.
+
+    Raises:
+        EmbedInputError: naming what cannot be accepted.
+    """
+    if not isinstance(document, Document):
+        raise EmbedInputError(f"{name} is {type(document).__name__}, not a Document")
+    record_id = document.id if record_id is None else record_id
+    if document.metadata.get("modality") != "image":
+        return text_item(document.page_content, document.metadata, record_id, name=name)
+    uri = document.metadata.get("uri")
+    if not isinstance(uri, str):
+        raise EmbedInputError(
+            f"{name} is an image by its `modality`, but its `uri` is {uri!r}: give the path of the image, "
+            "or name the key otherwise if the document is a text"
+        )
+    own = {key: value for key, value in document.metadata.items() if key not in _RESERVED}
+    caption = document.page_content if document.page_content else None
+    own = _check(own, record_id, name=name)
+    return Item(source=uri, is_image=True, caption=caption, record_id=record_id, metadata=own)
+
+
+def _check(metadata: Mapping[str, Any] | None, record_id: str | None, *, name: str) -> dict[str, object]:
+    if record_id is not None:
+        check_id(record_id, name=f"the id of {name}")
+    return check_metadata({} if metadata is None else metadata, name=f"`metadata` of {name}")
+
+
+def as_list(values: Any, *, name: str) -> list[Any]:  # noqa: ANN401 (whatever the caller has)
+    """The items of a bulk call.
+
+    Raises:
+        EmbedInputError: it is one item.
+    """
+    if isinstance(values, str | bytes | os.PathLike | Image.Image | np.ndarray | Document):
+        raise EmbedInputError(f"`{name}` is one {type(values).__name__}; write a list of them")
+    return list(values)
+
+
+def one_each(values: Any, count: int, *, name: str) -> list[Any]:  # noqa: ANN401 (whatever the caller has)
+    """What goes with each of `count` items; `None` for each where `values` is `None`.
+
+    Raises:
+        EmbedInputError: another number of them.
+    """
+    if values is None:
+        return [None] * count
+    if isinstance(values, str | Mapping):
+        raise EmbedInputError(f"`{name}` is one {type(values).__name__}; write a list, one for each item")
+    if len(values) != count:
+        raise EmbedInputError(f"`{name}` has {len(values)} entries for {count} items: give one for each")
+    return list(values)
+
+
+def known_options(options: Mapping[str, object], *allowed: str) -> dict[str, Any]:
+    """The keyword arguments of a call whose signature LangChain leaves open.
+
+    Raises:
+        EmbedInputError: one of them is not `allowed`.
+    """
+    for name in options:
+        if name not in allowed:
+            raise EmbedInputError(f"unknown option `{name}`; known here are {', '.join(allowed)}")
+    return dict(options)
+
+
+def check_count(value: object, *, name: str) -> None:
+    """Check a number of things.
+
+    Raises:
+        EmbedInputError: not an int of at least 1.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise EmbedInputError(f"`{name}` is {value!r}; use an int of at least 1")

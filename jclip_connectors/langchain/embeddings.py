@@ -1,0 +1,217 @@
+"""LangChain's `Embeddings` over the encoder: the `embedding=` of any LangChain store, and it embeds images too."""
+
+import dataclasses
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Self
+
+from langchain_core.embeddings import Embeddings
+from langchain_core.runnables.config import run_in_executor
+from pydantic import BaseModel, ConfigDict, PrivateAttr, StrictBool, StrictInt, model_validator
+
+from core_encoder.tiling import Tiling
+from jclip_connectors.config import EmbeddingConfig, Precision, ResizeMode
+from jclip_connectors.local import LocalEmbedder
+from jclip_connectors.port import (
+    Embedder,
+    EmbedInputError,
+    ImageSource,
+    PartialFailureError,
+)
+
+
+class _Slot:
+    """The embedder of an object and of its copies: loaded when it is first asked for, once."""
+
+    def __init__(self, given: Embedder | None = None) -> None:
+        self.given = given is not None
+        self._embedder = given
+        self._lock = threading.Lock()
+
+    def get(self, load: Callable[[], Embedder]) -> Embedder:
+        with self._lock:
+            if self._embedder is None:
+                self._embedder = load()
+            return self._embedder
+
+    def __eq__(self, other: object) -> bool:
+        return self is other or (isinstance(other, _Slot) and not self.given and not other.given)
+
+    __hash__ = None  # type: ignore[assignment]  # as of any class with an __eq__ of its own; nothing hashes a slot
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> "_Slot":
+        return self  # a copy of the weights would serve nobody
+
+    def __reduce__(self) -> tuple[type["_Slot"], tuple[()]]:
+        if self.given:
+            raise TypeError(
+                "a JinaClipEmbeddings that was made with `from_embedder` cannot be pickled: its embedder belongs to "
+                "this process; make one from the options of its `config`"
+            )
+        return _Slot, ()
+
+
+class JinaClipEmbeddings(BaseModel, Embeddings):
+    """Texts and images to vectors of one space, with a jina-clip model in this process.
+
+    The options are those of `EmbeddingConfig`, by the same names. The model is loaded when the first vector is asked
+    for, and once, whatever the number of threads; copies share it. What is pickled or dumped has the options and not
+    the weights.
+    """
+
+    # A refused value is not repeated by pydantic: it may be a key that was meant for another class.
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    model: str = EmbeddingConfig.model
+    revision: str | None = None
+    dimensions: StrictInt | None = None
+    normalize: StrictBool = True
+    max_tokens: StrictInt | None = None
+    resize_mode: ResizeMode | None = None
+    exif_orientation: StrictBool = False
+    precision: Precision = "auto"
+    tiling: Tiling | None = None
+    device: str | None = None
+    """"cpu", "cuda", ...; `None` is CUDA where there is one."""
+
+    _slot: _Slot = PrivateAttr(default_factory=_Slot)
+
+    @classmethod
+    def from_embedder(cls, embedder: Embedder) -> Self:
+        """Share an embedder that exists already, of any kind.
+
+        Raises:
+            ValueError: its configuration is not one that `EmbeddingConfig` allows.
+        """
+        config = embedder.config
+        shared = cls(**{name: getattr(config, name) for name in _CONFIG_FIELDS})
+        shared._slot = _Slot(embedder)
+        return shared
+
+    @model_validator(mode="after")
+    def _check_options(self) -> Self:
+        _ = self.config  # it checks every field
+        return self
+
+    @property
+    def config(self) -> EmbeddingConfig:
+        """What shapes the vectors."""
+        return EmbeddingConfig(**{name: getattr(self, name) for name in _CONFIG_FIELDS})
+
+    @property
+    def embedder(self) -> Embedder:
+        """What makes the vectors, loaded now if it was not yet.
+
+        Raises:
+            MissingDependencyError: torch or another package of the extra "local" is not installed.
+            CheckpointError: the weights are absent or damaged.
+        """
+        return self._slot.get(lambda: LocalEmbedder(self.config, device=self.device))
+
+    def embed_documents(self, texts: list[str]) -> list[list[float]]:
+        """Embed documents or captions, in their order.
+
+        Raises:
+            EmbedInputError: one of them is no text.
+        """
+        rows: list[list[float]] = self.embedder.embed_texts(texts).tolist()
+        return rows
+
+    def embed_query(self, text: str) -> list[float]:
+        """Embed what is searched for, with the prefix that the model has for queries.
+
+        Raises:
+            EmbedInputError: it is no text.
+        """
+        row: list[float] = self.embedder.embed_query(text).tolist()
+        return row
+
+    def embed_images(self, uris: Sequence[ImageSource]) -> list[list[float]]:
+        """Embed images, each as a whole, in their order.
+
+        Args:
+            uris: paths, data URIs, encoded images as bytes, Pillow images or uint8 arrays; nothing is downloaded.
+
+        Raises:
+            PartialFailureError: some cannot be read; `kept` has the (E,) rows of the others, as arrays.
+        """
+        rows: list[list[float]] = self.embedder.embed_images(uris).tolist()
+        return rows
+
+    def embed_image(self, uri: ImageSource) -> list[float]:
+        """Embed one image.
+
+        Raises:
+            EmbedInputError: it cannot be read.
+        """
+        try:
+            return self.embed_images([uri])[0]
+        except PartialFailureError as error:
+            raise EmbedInputError(str(error.failed[0])) from error
+
+    def embed_image_query(self, uri: ImageSource) -> list[float]:
+        """Embed an image that is searched for: the models have no prefix for images, so this is `embed_image`.
+
+        Raises:
+            EmbedInputError: it cannot be read.
+        """
+        return self.embed_image(uri)
+
+    async def aembed_documents(self, texts: list[str]) -> list[list[float]]:
+        """`embed_documents` in a thread."""
+        return await run_in_executor(None, self.embed_documents, texts)
+
+    async def aembed_query(self, text: str) -> list[float]:
+        """`embed_query` in a thread."""
+        return await run_in_executor(None, self.embed_query, text)
+
+    async def aembed_images(self, uris: Sequence[ImageSource]) -> list[list[float]]:
+        """`embed_images` in a thread."""
+        return await run_in_executor(None, self.embed_images, uris)
+
+    async def aembed_image(self, uri: ImageSource) -> list[float]:
+        """`embed_image` in a thread."""
+        return await run_in_executor(None, self.embed_image, uri)
+
+    async def aembed_image_query(self, uri: ImageSource) -> list[float]:
+        """`embed_image_query` in a thread."""
+        return await run_in_executor(None, self.embed_image_query, uri)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """Copy, with the options of `update` in place of its own; they are checked, and load a model of their own.
+
+        Raises:
+            ValueError: an option that is unknown or out of range.
+            TypeError: it was made with `from_embedder`, whose embedder has the options that it has.
+        """
+        if not update:
+            return super().model_copy(deep=deep)
+        if self._slot.given:
+            raise TypeError(
+                "`model_copy` cannot change a JinaClipEmbeddings made with `from_embedder`: make another one"
+            )
+        return type(self)(**{**{name: getattr(self, name) for name in type(self).model_fields}, **update})
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """Give the options that differ from the defaults, and the model."""
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            if name == "model" or value != field.default:
+                yield name, value
+
+
+_CONFIG_FIELDS = tuple(field.name for field in dataclasses.fields(EmbeddingConfig))
+
+
+def image_function(embedding: Embeddings) -> Callable[[list[Any]], Sequence[Any]]:
+    """What embeds images in any of LangChain's embeddings: by convention it is called `embed_images`.
+
+    Raises:
+        EmbedInputError: these embed only texts.
+    """
+    embed: Callable[[list[Any]], Sequence[Any]] | None = getattr(embedding, "embed_images", None)
+    if embed is None:
+        raise EmbedInputError(
+            f"`embedding` is {type(embedding).__name__}, which has no `embed_images`: use JinaClipEmbeddings for images"
+        )
+    return embed

@@ -1,0 +1,67 @@
+"""LangChain's retriever over a store with images: more kinds of search than text to anything."""
+
+from collections.abc import Collection
+from typing import Any, ClassVar, Literal, NamedTuple
+
+from langchain_core.callbacks import AsyncCallbackManagerForRetrieverRun, CallbackManagerForRetrieverRun
+from langchain_core.documents import Document
+from langchain_core.vectorstores import VectorStoreRetriever
+from pydantic import ConfigDict, PositiveInt
+
+from jclip_connectors.port import Modality
+
+
+class SearchType(NamedTuple):
+    """What a search type means.
+
+    Attributes:
+        query: what the query is: a text, or where an image is.
+        modality: what is found.
+        tiles: whether images are found by their tiles; `None` where they have any.
+    """
+
+    query: Literal["text", "image"]
+    modality: Modality
+    tiles: bool | None = None
+
+
+SEARCH_TYPES: dict[str, SearchType] = {
+    "text_to_text": SearchType("text", "text"),
+    "text_to_image": SearchType("text", "image"),
+    "image_to_text": SearchType("image", "text"),
+    "image_to_image": SearchType("image", "image"),
+    "tiles": SearchType("text", "image", tiles=True),
+}
+
+
+class JinaClipRetriever(VectorStoreRetriever):
+    """A retriever with LangChain's search types and those of `SEARCH_TYPES`; `as_retriever` of the store makes one."""
+
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)  # what is not known may be a key
+
+    allowed_search_types: ClassVar[Collection[str]] = (*VectorStoreRetriever.allowed_search_types, *SEARCH_TYPES)
+
+    k: PositiveInt | None = None
+    """How many documents; `None` leaves it to `search_kwargs`, and else is the store's 4."""
+
+    def _get_relevant_documents(
+        self,
+        query: str,
+        *,
+        run_manager: CallbackManagerForRetrieverRun,  # noqa: ARG002 (LangChain passes it)
+        **kwargs: object,
+    ) -> list[Document]:
+        return self.vectorstore.search(query, self.search_type, **self._options(kwargs))
+
+    async def _aget_relevant_documents(
+        self,
+        query: str,
+        *,
+        run_manager: AsyncCallbackManagerForRetrieverRun,  # noqa: ARG002 (LangChain passes it)
+        **kwargs: object,
+    ) -> list[Document]:
+        return await self.vectorstore.asearch(query, self.search_type, **self._options(kwargs))
+
+    def _options(self, kwargs: dict[str, object]) -> dict[str, Any]:
+        own = {} if self.k is None else {"k": self.k}
+        return {**self.search_kwargs, **own, **kwargs}

@@ -1,0 +1,11 @@
+"""LlamaIndex: an embedding model, and a vector store over any of the stores."""
+
+from jclip_connectors.port import MissingDependencyError
+
+try:
+    from jclip_connectors.llamaindex.embeddings import JinaClipEmbedding
+    from jclip_connectors.llamaindex.vector_store import JinaClipVectorStore
+except ModuleNotFoundError as error:
+    raise MissingDependencyError("llama-index-core", extra="llamaindex") from error
+
+__all__ = ["JinaClipEmbedding", "JinaClipVectorStore"]

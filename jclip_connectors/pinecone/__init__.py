@@ -1,0 +1,10 @@
+"""Pinecone: an index of the documents API, or a vector index made earlier."""
+
+from jclip_connectors.port import MissingDependencyError
+
+try:
+    from jclip_connectors.pinecone.store import DEFAULT_NAMESPACE, AsyncPineconeStore, PineconeStore, stored_fingerprint
+except ModuleNotFoundError as error:
+    raise MissingDependencyError("pinecone", extra="pinecone") from error
+
+__all__ = ["DEFAULT_NAMESPACE", "AsyncPineconeStore", "PineconeStore", "stored_fingerprint"]

@@ -1,0 +1,193 @@
+"""The two ways to read and write an index: the Documents API, and the vectors API of older indexes.
+
+Both are the same few flows on an `Index` or `AsyncIndex` of the SDK, in terms of `Item`.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from pinecone import DenseVectorQuery
+
+from jclip_connectors.pinecone.filters import Expression
+from jclip_connectors.pinecone.items import Item
+from jclip_connectors.store_kit.flows import Flow
+
+FETCH_IDS = 100  # of one request: ids of tiles then fit the address of a GET, and whole items a few MB
+DELETE_IDS = 1000
+_PAGE = 100  # whole items, of 60 KB at most where vectors have 1024 values
+_NAMES_PAGE = 1000  # items of which one short field is read
+
+
+@dataclass(frozen=True, kw_only=True)
+class Match:
+    """An item that a search has found.
+
+    Attributes:
+        item: without its vector, and without fields where they were not asked for.
+        score: the cosine.
+    """
+
+    item: Item
+    score: float
+
+
+class Dialect(Protocol):
+    """What the store needs of an index, in one namespace."""
+
+    def write(self, items: Sequence[Item]) -> Flow[int]:
+        """Write items in one request, each in place of the one with its id; how many were taken."""
+
+    def search(
+        self, vector: list[float], *, top_k: int, where: Expression, fields: Sequence[str] | None = None
+    ) -> Flow[list[Match]]:
+        """Find the items nearest to `vector`, nearest first, with at least the `fields`; `None` is none."""
+
+    def fetch(self, ids: Sequence[str], *, fields: Sequence[str] | None = None) -> Flow[dict[str, Item]]:
+        """Read the items that exist, `FETCH_IDS` at most: whole, or at least the `fields`."""
+
+    def page(self, where: Expression, *, token: str | None) -> Flow[tuple[list[Item], str | None]]:
+        """Read some of the items that match, and the token of the next page."""
+
+    def page_size(self, where: Expression, *, token: str | None) -> Flow[tuple[int, str | None]]:
+        """Count some of the items that match, in pages as large as can be; and the token of the next page."""
+
+    def delete(self, ids: Sequence[str]) -> Flow[None]:
+        """Delete by ids, `DELETE_IDS` at most."""
+
+    def delete_where(self, where: Expression) -> Flow[None]:
+        """Delete what matches."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Documents:
+    """An index with a schema.
+
+    Attributes:
+        namespace: not empty.
+        field: that of the vectors.
+    """
+
+    namespace: str
+    field: str
+
+    def write(self, items: Sequence[Item]) -> Flow[int]:
+        """As in `Dialect`; so are the others."""
+        documents = [{"_id": item.item_id, self.field: item.vector, **item.fields} for item in items]
+        answer = yield lambda index: index.documents.upsert(namespace=self.namespace, documents=documents)
+        taken: int = answer.upserted_count
+        return taken
+
+    def search(
+        self, vector: list[float], *, top_k: int, where: Expression, fields: Sequence[str] | None = None
+    ) -> Flow[list[Match]]:
+        """Find the nearest."""
+        answer = yield lambda index: index.documents.search(
+            namespace=self.namespace,
+            score_by=[DenseVectorQuery(field=self.field, values=vector)],
+            top_k=top_k,
+            filter=where,
+            include_fields=fields,
+        )
+        return [Match(item=self._item(match), score=match.score) for match in answer.matches]
+
+    def fetch(self, ids: Sequence[str], *, fields: Sequence[str] | None = None) -> Flow[dict[str, Item]]:
+        """Read by ids."""
+        answer = yield lambda index: index.documents.fetch(
+            namespace=self.namespace, ids=list(ids), include_fields=fields
+        )
+        return {item.item_id: item for item in map(self._item, answer.documents.values())}
+
+    def page(self, where: Expression, *, token: str | None) -> Flow[tuple[list[Item], str | None]]:
+        """Read what matches."""
+        answer = yield lambda index: index.documents.fetch(
+            namespace=self.namespace, filter=where, limit=_PAGE, pagination_token=token
+        )
+        return [self._item(document) for document in answer.documents.values()], _next(answer)
+
+    def page_size(self, where: Expression, *, token: str | None) -> Flow[tuple[int, str | None]]:
+        """Count what matches."""
+        answer = yield lambda index: index.documents.fetch(
+            namespace=self.namespace, filter=where, limit=_NAMES_PAGE, pagination_token=token, include_fields=["kind"]
+        )
+        return len(answer.documents), _next(answer)
+
+    def delete(self, ids: Sequence[str]) -> Flow[None]:
+        """Delete by ids."""
+        yield lambda index: index.documents.delete(namespace=self.namespace, ids=list(ids))
+
+    def delete_where(self, where: Expression) -> Flow[None]:
+        """Delete what matches."""
+        yield lambda index: index.documents.delete(namespace=self.namespace, filter=where)
+
+    def _item(self, document: Any) -> Item:  # noqa: ANN401 (a `pinecone.Document`, whose fields have no types)
+        fields = document.to_dict()
+        item_id, vector = fields.pop("_id"), fields.pop(self.field, None)
+        fields.pop("_score", None)
+        return Item(item_id=item_id, vector=[] if vector is None else vector, fields=fields)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Vectors:
+    """An index without a schema, as they were made before 2026.
+
+    Attributes:
+        namespace: not empty.
+    """
+
+    namespace: str
+
+    def write(self, items: Sequence[Item]) -> Flow[int]:
+        """As in `Dialect`; so are the others."""
+        vectors = [{"id": item.item_id, "values": item.vector, "metadata": dict(item.fields)} for item in items]
+        answer = yield lambda index: index.upsert(vectors=vectors, namespace=self.namespace)
+        taken: int = answer.upserted_count
+        return taken
+
+    def search(
+        self, vector: list[float], *, top_k: int, where: Expression, fields: Sequence[str] | None = None
+    ) -> Flow[list[Match]]:
+        """Find the nearest."""
+        answer = yield lambda index: index.query(
+            vector=vector, top_k=top_k, namespace=self.namespace, filter=where, include_metadata=fields is not None
+        )
+        return [
+            Match(item=Item(item_id=match.id, vector=[], fields=match.metadata or {}), score=match.score)
+            for match in answer.matches
+        ]
+
+    def fetch(self, ids: Sequence[str], *, fields: Sequence[str] | None = None) -> Flow[dict[str, Item]]:  # noqa: ARG002 (this API gives all of them)
+        """Read by ids."""
+        answer = yield lambda index: index.fetch(ids=list(ids), namespace=self.namespace)
+        return {item.item_id: item for item in _items(answer.vectors)}
+
+    def page(self, where: Expression, *, token: str | None) -> Flow[tuple[list[Item], str | None]]:
+        """Read what matches."""
+        answer = yield lambda index: index.fetch_by_metadata(
+            filter=where, namespace=self.namespace, limit=_PAGE, pagination_token=token
+        )
+        return list(_items(answer.vectors)), _next(answer)
+
+    def page_size(self, where: Expression, *, token: str | None) -> Flow[tuple[int, str | None]]:
+        """Count what matches; this API gives whole items only."""
+        items, token = yield from self.page(where, token=token)
+        return len(items), token
+
+    def delete(self, ids: Sequence[str]) -> Flow[None]:
+        """Delete by ids."""
+        yield lambda index: index.delete(ids=list(ids), namespace=self.namespace)
+
+    def delete_where(self, where: Expression) -> Flow[None]:
+        """Delete what matches."""
+        yield lambda index: index.delete(filter=where, namespace=self.namespace)
+
+
+def _items(vectors: Mapping[str, Any]) -> Iterable[Item]:
+    return (
+        Item(item_id=item_id, vector=found.values, fields=found.metadata or {}) for item_id, found in vectors.items()
+    )
+
+
+def _next(answer: Any) -> str | None:  # noqa: ANN401 (one of four classes of the SDK)
+    token: str | None = None if answer.pagination is None else answer.pagination.next
+    return token

@@ -1,0 +1,72 @@
+"""What Pinecone's SDK raises, in the terms of the port. No message repeats a key."""
+
+from pinecone import (
+    ApiError,
+    ConflictError,
+    ForbiddenError,
+    NotFoundError,
+    PineconeConnectionError,
+    PineconeError,
+    PineconeTimeoutError,
+    ServiceError,
+    UnauthorizedError,
+)
+
+from jclip_connectors.port import (
+    ConnectorError,
+    StoreRequestError,
+    StoreUnavailableError,
+)
+
+_ABOUT_ITEMS = frozenset({400, 413, 422})  # the statuses that say something about what was sent
+_BUSY = frozenset({408, 425, 429})  # and every 5xx
+
+
+def translate(error: Exception) -> ConnectorError | None:
+    """Our error for one of the SDK's, which has tried again already where that may help; `None` for any other."""
+    if isinstance(error, ApiError):
+        return _of_answer(error)
+    if isinstance(error, PineconeTimeoutError):
+        return StoreUnavailableError(f"Pinecone did not answer in time: {error.message}")
+    if isinstance(error, PineconeConnectionError):
+        return StoreUnavailableError(f"Pinecone cannot be reached: {error.message}")
+    if isinstance(error, PineconeError):
+        return StoreRequestError(f"Pinecone's SDK refuses this: {error}")
+    if isinstance(error, RuntimeError) and "client has been closed" in str(error):
+        return StoreRequestError("the store is closed: open it again")
+    return None
+
+
+def is_missing(error: ConnectorError) -> bool:
+    """Tell whether something that was asked for is not there."""
+    return isinstance(error.__cause__, NotFoundError)
+
+
+def is_taken(error: ConnectorError) -> bool:
+    """Tell whether another process has just made what was to be made."""
+    return isinstance(error.__cause__, ConflictError)
+
+
+def is_about_items(error: ConnectorError) -> bool:
+    """Tell whether the items that were sent are at fault: fewer of them, or others, may be taken."""
+    cause = error.__cause__
+    if isinstance(cause, ApiError):
+        return cause.status_code in _ABOUT_ITEMS
+    return isinstance(error, StoreRequestError) and not isinstance(cause, RuntimeError)
+
+
+def _of_answer(error: ApiError) -> ConnectorError:
+    if isinstance(error, UnauthorizedError | ForbiddenError):
+        # What is told here may quote the request's headers.
+        return StoreRequestError(
+            f"Pinecone refuses the API key or what it may do (status {error.status_code}): check PINECONE_API_KEY"
+        )
+    message = f"Pinecone answers {error.status_code}: {error.message}"
+    if isinstance(error, ServiceError) or error.status_code in _BUSY:
+        return StoreUnavailableError(message, retry_after_s=_retry_after_s(error))
+    return StoreRequestError(message)
+
+
+def _retry_after_s(error: ApiError) -> float | None:
+    told = (error.headers or {}).get("retry-after", "")
+    return float(told) if told.replace(".", "", 1).isdigit() else None

@@ -1,0 +1,241 @@
+"""How a collection in Pinecone is found or made: first its index, then the namespace with its fingerprint."""
+
+import functools
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from pinecone import DenseVectorField
+
+from jclip_connectors.config import EmbeddingConfig
+from jclip_connectors.pinecone.dialects import Dialect, Documents, Vectors
+from jclip_connectors.pinecone.errors import is_missing, is_taken
+from jclip_connectors.pinecone.items import FINGERPRINT_ID, OWN_FIELDS, fingerprint_item, read_fingerprint
+from jclip_connectors.pinecone.operations import PineconeFlows
+from jclip_connectors.port import (
+    EmbedInputError,
+    Fingerprint,
+    StoreRequestError,
+    StoreUnavailableError,
+    check_fingerprint,
+)
+from jclip_connectors.store_kit.flows import Flow
+
+Pause: TypeAlias = Callable[[float], Any]  # `time.sleep` or `asyncio.sleep`
+
+_FIELD = "embedding"  # of the vectors, in an index that is made here
+_LEGACY_FIELD = "_values"  # by this name a description tells of an index without a schema of its own
+_LONGEST = 20_000  # values of a vector
+_NAME = re.compile(r"[a-z0-9-]{1,45}")
+_NAMESPACE = re.compile(r"[\x21-\x7e]{1,512}")
+# Seconds between looks at what takes its time: about a minute.
+_PAUSES_S = (0.25, 0.5, 1.0, 2.0, *([4.0] * 14))
+_FEW_PAUSES_S = _PAUSES_S[:4]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What to open, checked."""
+
+    index_name: str
+    namespace: str
+    fingerprint: Fingerprint
+    dimensions: int | None
+    tiled: bool
+    deployment: dict[str, Any]
+
+    @property
+    def collection(self) -> str:
+        """What to call it in errors."""
+        return f"namespace {self.namespace!r} of index {self.index_name!r}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenIndex:
+    """What the description of an index says."""
+
+    host: str | None
+    ready: bool
+    state: str
+    dimensions: int
+    dialect: Dialect
+
+
+def make_plan(
+    index_name: str, config: EmbeddingConfig, *, namespace: str, cloud: str, region: str, dimensions: int | None
+) -> Plan:
+    """Check what `open` was given.
+
+    Raises:
+        EmbedInputError: a bad name or option.
+    """
+    check_names(index_name, namespace)
+    options: dict[str, object] = {"cloud": cloud, "region": region}  # whatever the caller has
+    for option, value in options.items():
+        if not isinstance(value, str) or not value:
+            raise EmbedInputError(f"`{option}` is {value!r}; use a name like 'aws' and 'us-east-1'")
+    return Plan(
+        index_name=index_name,
+        namespace=namespace,
+        fingerprint=config.fingerprint(),
+        dimensions=_dimensions(config.embedding_dim, dimensions),
+        tiled=config.tiling is not None,
+        deployment={"deployment_type": "managed", "cloud": cloud, "region": region},
+    )
+
+
+def check_names(index_name: object, namespace: object) -> None:
+    """Check the names of an index and of a namespace.
+
+    Raises:
+        EmbedInputError: naming the one that Pinecone would not take.
+    """
+    if not isinstance(index_name, str) or _NAME.fullmatch(index_name) is None:
+        raise EmbedInputError(f"`index_name` is {index_name!r}; use lower case letters, digits and hyphens, 45 at most")
+    if not isinstance(namespace, str) or _NAMESPACE.fullmatch(namespace) is None:
+        raise EmbedInputError(f"`namespace` is {namespace!r}; use ASCII without spaces, 1 to 512 characters")
+
+
+def _dimensions(known: int | None, given: object) -> int | None:
+    if given is None:
+        given = known
+    elif isinstance(given, bool) or not isinstance(given, int) or given < 1 or known not in (None, given):
+        allowed = "an int of at least 1" if known is None else f"{known}, as the configuration says, or leave it out"
+        raise EmbedInputError(f"`dimensions` is {given!r}; use {allowed}")
+    if isinstance(given, int) and given > _LONGEST:
+        raise EmbedInputError(f"`dimensions` is {given}; Pinecone takes vectors of {_LONGEST} values at most")
+    return given if isinstance(given, int) else None
+
+
+def open_index(plan: Plan, pause: Pause) -> Flow[OpenIndex]:
+    """The index, made if there is none, once it is ready."""
+    index = yield from describe_index(plan.index_name, plan.namespace)
+    if index is None:
+        if plan.dimensions is None:
+            raise EmbedInputError("the configuration does not say how long the vectors are: give `dimensions`")
+        try:
+            yield from _create(plan, plan.dimensions)
+        except StoreRequestError as error:
+            if not is_taken(error):  # else another process has just made it
+                raise
+    for seconds in _PAUSES_S:
+        if index is not None and index.ready:
+            return index
+        yield functools.partial(_pause, pause, seconds)
+        index = yield from describe_index(plan.index_name, plan.namespace)
+    state = "not there" if index is None else index.state
+    raise StoreUnavailableError(
+        f"index {plan.index_name!r} is not ready yet (it is {state}): open it again in a moment"
+    )
+
+
+def _create(plan: Plan, dimensions: int) -> Flow[None]:
+    field = {"type": "dense_vector", "dimension": dimensions, "metric": "cosine"}
+    yield lambda client: client.indexes.create(
+        name=plan.index_name,
+        schema={"fields": {_FIELD: field}},
+        deployment=plan.deployment,
+        timeout=-1,  # waiting is done here, the same way for both clients
+    )
+
+
+def describe_index(index_name: str, namespace: str) -> Flow[OpenIndex | None]:
+    """What there is to know of an index, or `None` where there is none."""
+    try:
+        found = yield lambda client: client.indexes.describe(index_name)
+    except StoreRequestError as error:
+        if is_missing(error):
+            return None
+        raise
+    fields = found.schema.fields
+    dense = {name: field for name, field in fields.items() if isinstance(field, DenseVectorField)}
+    ((name, field),) = dense.items() if len(dense) == 1 else (("", None),)
+    if field is None or field.metric != "cosine" or OWN_FIELDS.intersection(fields):
+        raise StoreRequestError(
+            f"index {index_name!r} has the fields {_told(fields)}; a collection needs one dense vector with the metric "
+            f"'cosine', and none of {', '.join(sorted(OWN_FIELDS))}: take another index"
+        )
+    legacy = set(fields) == {_LEGACY_FIELD}
+    dialect: Dialect = Vectors(namespace=namespace) if legacy else Documents(namespace=namespace, field=name)
+    return OpenIndex(
+        host=found.host,
+        ready=found.status.ready and found.host is not None,
+        state=found.status.state,
+        dimensions=field.dimension,
+        dialect=dialect,
+    )
+
+
+def _told(fields: Mapping[str, Any]) -> str:
+    metrics = {name: getattr(field, "metric", None) for name, field in fields.items()}
+    return ", ".join(name if metric is None else f"{name} (metric {metric!r})" for name, metric in metrics.items())
+
+
+def connect(index: OpenIndex) -> Flow[Any]:
+    """The SDK's handle of an index."""
+    return (yield lambda client: client.index(host=index.host))
+
+
+def open_collection(plan: Plan, index: OpenIndex, pause: Pause) -> Flow[PineconeFlows]:
+    """The operations of a namespace, with its fingerprint checked, or written where there is nothing yet."""
+    stored = yield from find_fingerprint(index.dialect)
+    if stored is None and (yield from _has_records(plan.namespace)):
+        # Of ours, made a moment ago; or of others.
+        stored = yield from _await_fingerprint(index.dialect, pause, pauses_s=_FEW_PAUSES_S)
+        if stored is None:
+            raise StoreRequestError(
+                f"{plan.collection} has records, but no fingerprint: they are not ours; take another `namespace`"
+            )
+    if stored is not None:
+        check_fingerprint(stored, plan.fingerprint, collection=plan.collection)
+    if plan.dimensions not in (None, index.dimensions):
+        raise StoreRequestError(
+            f"index {plan.index_name!r} is for vectors of {index.dimensions} values; the configuration makes "
+            f"{plan.dimensions}: take another index, or set `dimensions`"
+        )
+    if stored is None:
+        yield from index.dialect.write([fingerprint_item(plan.fingerprint, dimensions=index.dimensions)])
+        # Another process may have written its own at the same time: what is read now, both will read.
+        stored = yield from _await_fingerprint(index.dialect, pause, pauses_s=_PAUSES_S)
+        if stored is None:
+            raise StoreUnavailableError(
+                f"{plan.collection} is made, but what is written there cannot be read yet: open it again in a moment"
+            )
+        check_fingerprint(stored, plan.fingerprint, collection=plan.collection)
+    return PineconeFlows(index.dialect, stored, dimensions=index.dimensions, tiled=plan.tiled)
+
+
+def find_fingerprint(dialect: Dialect) -> Flow[Fingerprint | None]:
+    """The fingerprint of a namespace, or `None` where there is none that can be read."""
+    try:
+        items = yield from dialect.fetch([FINGERPRINT_ID])
+    except StoreRequestError as error:
+        if is_missing(error):  # the namespace, which the first record makes
+            return None
+        raise
+    return read_fingerprint(items[FINGERPRINT_ID]) if FINGERPRINT_ID in items else None
+
+
+def _await_fingerprint(dialect: Dialect, pause: Pause, *, pauses_s: tuple[float, ...]) -> Flow[Fingerprint | None]:
+    for seconds in (0.0, *pauses_s):
+        if seconds:
+            yield functools.partial(_pause, pause, seconds)
+        found = yield from find_fingerprint(dialect)
+        if found is not None:
+            return found
+    return None
+
+
+def _pause(pause: Pause, seconds: float, _client: object) -> Any:  # noqa: ANN401 (nothing, or a coroutine)
+    return pause(seconds)
+
+
+def _has_records(namespace: str) -> Flow[bool]:
+    try:
+        found = yield lambda index: index.describe_namespace(name=namespace)
+    except StoreRequestError as error:
+        if is_missing(error):
+            return False
+        raise
+    return bool(found.record_count)

@@ -1,0 +1,230 @@
+"""The port's operations on a Qdrant collection, as calls that either of qdrant-client's clients can make."""
+
+from collections.abc import Iterator, Sequence
+from operator import methodcaller
+from typing import Any
+
+from qdrant_client import models
+
+from jclip_connectors.port import (
+    ConnectorError,
+    EmbedInputError,
+    Filter,
+    Fingerprint,
+    FloatArray,
+    Modality,
+    PartialFailureError,
+    Record,
+    SearchHit,
+    StoreRequestError,
+    StoreUnavailableError,
+    record_uuid,
+)
+from jclip_connectors.qdrant.errors import translate
+from jclip_connectors.qdrant.requests import (
+    WITHOUT_INDEXED,
+    Layout,
+    payload_indexes,
+    point_bytes,
+    to_filter,
+    to_point,
+    to_query,
+)
+from jclip_connectors.store_kit.coarse import CANDIDATES, count_candidates
+from jclip_connectors.store_kit.flows import Flow, Page
+from jclip_connectors.store_kit.payload import nearest_box, to_hit, to_record
+from jclip_connectors.store_kit.validation import (
+    check_delete,
+    check_embedding,
+    check_ids,
+    check_limit,
+    check_modality,
+    check_records,
+    check_tiles,
+)
+
+ATTEMPTS = 3
+
+_BATCH_RECORDS = 256
+_BATCH_BYTES = 24 * 2**20  # a server takes 32 MiB a request
+_TILED_PAGE_RECORDS = 32
+
+
+class QdrantFlows:
+    """The operations of the port, as calls of either client."""
+
+    attempts = ATTEMPTS
+
+    def __init__(
+        self, name: str, fingerprint: Fingerprint, layout: Layout, *, candidates: int, indexed: set[str]
+    ) -> None:
+        """Take a collection that exists; `indexed` are the fields of its payload that have an index."""
+        self._name = name
+        self._fingerprint = fingerprint
+        self._layout = layout
+        self._candidates = candidates
+        self._indexed = {_unquoted(field) for field in indexed}
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """That of the configuration that the collection was made with."""
+        return self._fingerprint
+
+    def translate(self, error: Exception) -> ConnectorError | None:
+        """Our error for one of the client's."""
+        return translate(error)
+
+    def upsert(self, records: Sequence[Record]) -> Flow[None]:
+        """Write in batches by count and size, and make the indexes that these records want."""
+        checked = check_records(records, dimensions=self._layout.dimensions, tiled=self._layout.tiled)
+        batches = list(self._batches(checked))
+        failed: dict[str, ConnectorError] = {}
+        for position, batch in enumerate(batches):
+            try:
+                yield from self._write(batch)
+            except StoreUnavailableError as error:
+                # The batches after this one would fare no better, and each would wait as long.
+                untried = [record for later in batches[position:] for record in later]
+                failed |= {record.record_id: error for record in untried}
+                break
+            except StoreRequestError as error:
+                failed |= {record.record_id: error for record in batch}
+        if failed and len(failed) == len(checked):
+            raise next(iter(failed.values()))
+        if failed:
+            raise _partial_failure(records, failed)
+
+    def search(
+        self, embedding: FloatArray, *, limit: int, where: Filter | None, modality: Modality | None, tiles: bool
+    ) -> Flow[list[SearchHit]]:
+        """Search in one request, all stages of it."""
+        query = check_embedding(embedding, dimensions=self._layout.dimensions)
+        check_limit(limit)
+        check_tiles(tiles, tiled=self._layout.tiled)
+        condition = _condition(where, modality)
+        if limit > CANDIDATES:  # a server makes room for as many results as it is asked for
+            limit = min(limit, max(1, (yield from self.count(where=None, modality=None))))
+        candidates = count_candidates(self._candidates, limit=limit)
+        request = to_query(query, self._layout, condition, tiles=tiles, limit=limit, candidates=candidates)
+        answer = yield lambda client: client.query_points(
+            self._name, with_payload=WITHOUT_INDEXED, with_vectors=["tiles"] if tiles else False, **request
+        )
+        hits = [_hit(point, query, tiles=tiles) for point in answer.points]
+        return sorted(hits, key=lambda hit: (-hit.score, hit.record_id))
+
+    def get(self, ids: Sequence[str]) -> Flow[list[Record]]:
+        """Fetch in the order of `ids`."""
+        wanted = check_ids(ids)
+        points = [str(record_uuid(record_id)) for record_id in dict.fromkeys(wanted)]
+        found: dict[str, Record] = {}
+        for start in range(0, len(points), self._page_size):
+            some = points[start : start + self._page_size]
+            vectors = self._read_vectors
+            answer = yield methodcaller(
+                "retrieve", self._name, some, with_payload=WITHOUT_INDEXED, with_vectors=vectors
+            )
+            found |= {record.record_id: record for record in map(_record, answer)}
+        return [found[record_id] for record_id in wanted if record_id in found]
+
+    def delete(self, ids: Sequence[str] | None, *, where: Filter | None) -> Flow[None]:
+        """Delete by ids, in batches, or by filter."""
+        check_delete(ids, where)
+        if ids is None:
+            selector = models.FilterSelector(filter=_condition(where, None))
+            yield lambda client: client.delete(self._name, selector, wait=True)
+            return
+        points: list[Any] = [str(record_uuid(record_id)) for record_id in check_ids(ids)]
+        for start in range(0, len(points), _BATCH_RECORDS):
+            some = models.PointIdsList(points=points[start : start + _BATCH_RECORDS])
+            yield methodcaller("delete", self._name, some, wait=True)
+
+    def count(self, *, where: Filter | None, modality: Modality | None) -> Flow[int]:
+        """Count exactly."""
+        condition = _condition(where, modality)
+        answer = yield lambda client: client.count(self._name, count_filter=condition, exact=True)
+        return int(answer.count)
+
+    def page(self, start: Any, *, where: Filter | None, modality: Modality | None) -> Flow[Page]:  # noqa: ANN401 (the server's own)
+        """Read some of the records that match."""
+        condition = _condition(where, modality)
+        points, following = yield lambda client: client.scroll(
+            self._name,
+            scroll_filter=condition,
+            limit=self._page_size,
+            offset=start,
+            with_payload=WITHOUT_INDEXED,
+            with_vectors=self._read_vectors,
+        )
+        return [_record(point) for point in points], following
+
+    @property
+    def _read_vectors(self) -> list[str]:
+        return ["full", "tiles"] if self._layout.tiled else ["full"]
+
+    @property
+    def _page_size(self) -> int:
+        """How many records are read at once: few where each has tiles."""
+        return _TILED_PAGE_RECORDS if self._layout.tiled else _BATCH_RECORDS
+
+    def _batches(self, records: Sequence[Record]) -> Iterator[list[Record]]:
+        batch: list[Record] = []
+        batch_bytes = 0
+        for record in records:
+            size = point_bytes(record, self._layout)
+            if size > _BATCH_BYTES:
+                raise EmbedInputError(
+                    f"the record {record.record_id!r} needs {size} bytes in a request, more than {_BATCH_BYTES}: "
+                    "shorten its text or metadata, or use fewer tiles"
+                )
+            if batch and (len(batch) == _BATCH_RECORDS or batch_bytes + size > _BATCH_BYTES):
+                yield batch
+                batch, batch_bytes = [], 0
+            batch.append(record)
+            batch_bytes += size
+        if batch:
+            yield batch
+
+    def _write(self, batch: Sequence[Record]) -> Flow[None]:
+        for field, kind in payload_indexes(batch).items():
+            if _unquoted(field) not in self._indexed:
+                yield methodcaller("create_payload_index", self._name, field, field_schema=kind, wait=True)
+                self._indexed.add(_unquoted(field))
+        points = [to_point(record, self._layout) for record in batch]
+        yield lambda client: client.upsert(self._name, points, wait=True)
+
+
+def _condition(where: Filter | None, modality: Modality | None) -> models.Filter:
+    check_modality(modality)
+    return to_filter(where, modality)
+
+
+def _unquoted(path: str) -> str:
+    """A path as it can be compared: a server tells it with fewer quotes than it was given."""
+    return path.replace('"', "")
+
+
+def _partial_failure(records: Sequence[Record], failed: dict[str, ConnectorError]) -> PartialFailureError:
+    positions: dict[int, Exception] = {}
+    for position, record in enumerate(records):
+        error = failed.get(record.record_id)
+        if error is not None:
+            text = f"the record {record.record_id!r} is not written: {error}"
+            positions[position] = (
+                StoreUnavailableError(text, retry_after_s=error.retry_after_s)
+                if isinstance(error, StoreUnavailableError)
+                else StoreRequestError(text)
+            )
+    kept = {position: None for position in range(len(records)) if position not in positions}
+    return PartialFailureError("records", failed=positions, kept=kept)
+
+
+def _record(point: models.Record) -> Record:
+    vectors: Any = point.vector
+    return to_record(point.payload or {}, embedding=vectors["full"], tile_embeddings=vectors.get("tiles"))
+
+
+def _hit(point: models.ScoredPoint, query: FloatArray, *, tiles: bool) -> SearchHit:
+    payload: dict[str, Any] = point.payload or {}
+    vectors: Any = point.vector
+    box = nearest_box(payload, tile_embeddings=vectors["tiles"], query=query) if tiles else None
+    return to_hit(payload, score=point.score, box=box)

@@ -1,0 +1,10 @@
+"""Vectors from an endpoint that speaks the hosted API's protocol, without torch."""
+
+from jclip_connectors.port import MissingDependencyError
+
+try:
+    from jclip_connectors.remote.embedder import AsyncRemoteEmbedder, RemoteEmbedder
+except ModuleNotFoundError as error:
+    raise MissingDependencyError("httpx", extra="remote") from error
+
+__all__ = ["AsyncRemoteEmbedder", "RemoteEmbedder"]

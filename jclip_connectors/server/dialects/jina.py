@@ -1,0 +1,183 @@
+"""The hosted API's dialect of `POST /v1/embeddings`, with what its clients and OpenAI's send besides.
+
+Source: the OpenAPI file of the hosted API, version 2026.04.02, and the sources of its clients.
+"""
+
+import json
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from jclip_connectors.server.dialects.encodings import encode_vector, write_json
+from jclip_connectors.server.dialects.fields import (
+    check_bits,
+    check_count,
+    check_items,
+    check_model,
+    image_item,
+    item_error,
+    kind,
+    read_choice,
+    read_dimensions,
+    read_flag,
+    read_object,
+    string_item,
+    text_item,
+)
+from jclip_connectors.server.requests import (
+    Answer,
+    Call,
+    Dialect,
+    EmbeddingRequest,
+    ImageItem,
+    Item,
+    RequestError,
+    Served,
+    UrlItem,
+)
+
+_ENCODINGS = ("float", "base64", "binary", "ubinary")
+_ENCODING_FIELDS = ("embedding_type", "encoding_type", "encoding_format")  # the schema's, older clients', OpenAI's
+_IMAGE_FIELDS = ("image", "bytes", "url")  # the schema's, and two that older clients send
+_ALLOWED_ITEM = "a string, {'text': ...} or {'image': base64 or data URI}"
+_TASKS = {None: False, "retrieval.query": True, "retrieval.passage": False}  # a passage is what needs no task
+
+
+def read_request(body: bytes, served: Served) -> Call:
+    """Read a request; a bad item only keeps its error in its place.
+
+    Raises:
+        RequestError: the request as a whole cannot be answered.
+    """
+    raw = read_object(body, expected="`model` and `input`")
+    check_model(raw.get("model"), served)
+    return read_fields(raw, served)
+
+
+def read_fields(raw: Mapping[str, Any], served: Served) -> Call:
+    """Read all fields, of which the caller has checked `model`; errors as for `read_request`."""
+    dimensions = read_dimensions(raw, "dimensions", served)
+    encodings, named = _encodings(raw)
+    check_bits(encodings, dimensions, "dimensions", served)
+    request = EmbeddingRequest(
+        items=_items(raw.get("input"), served),
+        dimensions=dimensions,
+        normalized=read_flag(raw, "normalized"),
+        query=read_choice(raw, "task", _TASKS),
+        truncate=read_flag(raw, "truncate") is True,
+        partial=read_flag(raw, "partial") is True,
+    )
+    # A client looks for the name that it knows: some refuse another model's vectors.
+    model = served.names[0] if raw.get("model") is None else raw["model"]
+    return Call(request, partial(_write, request, model, encodings, named))
+
+
+def read_document(value: object, index: int, served: Served) -> Item:
+    """Read one item in any form that a client of the hosted API sends; what is wrong is returned in its place."""
+    if isinstance(value, str):
+        return string_item(value, index, served)
+    if not isinstance(value, dict):
+        return item_error(index, f"is {kind(value)}: send {_ALLOWED_ITEM}")
+    given = [name for name in ("text", *_IMAGE_FIELDS) if value.get(name) is not None]
+    if len(given) != 1:
+        what = f"has {' and '.join(f'`{name}`' for name in given)}" if given else "has neither `text` nor `image`"
+        return item_error(index, f"{what}: send {_ALLOWED_ITEM}")
+    content = value[given[0]]
+    if not isinstance(content, str):
+        return item_error(index, f"has `{given[0]}` that is {kind(content)}: send a string")
+    return text_item(content, index, served) if given[0] == "text" else image_item(content, index, served)
+
+
+def write_vectors(
+    answer: Answer, encodings: tuple[str, ...] = ("float",), *, named: bool = False
+) -> list[dict[str, Any]]:
+    """Write the vectors that there are, each with the number of its item."""
+    return [
+        {"object": "embedding", "index": index, "embedding": _encode(vector, encodings, named=named)}
+        for index, vector in enumerate(answer.vectors)
+        if not isinstance(vector, RequestError)
+    ]
+
+
+def write_error(error: RequestError, request_id: str) -> bytes:
+    """Write an error, which OpenAI's clients find under `error` and all others in `detail`.
+
+    `detail` is a string whatever the status, as clients show it to people.
+    """
+    kind_of_error = "invalid_request_error" if error.status < 500 else "server_error"
+    body: dict[str, object] = {
+        "detail": error.detail,
+        "code": error.code,
+        "request_id": request_id,
+        "error": {"message": error.detail, "type": kind_of_error, "param": error.field, "code": error.code},
+    }
+    if error.status == 422:
+        body["errors"] = [{"field": error.field or "", "message": error.detail, "type": error.code.lower()}]
+    return json.dumps(body).encode()
+
+
+DIALECT = Dialect(read_request, write_error)
+
+
+def _encodings(raw: Mapping[str, object]) -> tuple[tuple[str, ...], bool]:
+    """What each vector is sent as; a list sends it under the names of its encodings."""
+    given = {name: raw[name] for name in _ENCODING_FIELDS if raw.get(name) is not None}
+    if not given:
+        return ("float",), False
+    name, value = next(iter(given.items()))
+    if any(other != value for other in given.values()):
+        raise RequestError(f"{' and '.join(f'`{each}`' for each in given)} differ: send one of them", field=name)
+    values = value if isinstance(value, list) else [value]
+    chosen = tuple(encoding for encoding in _ENCODINGS if encoding in values)
+    if not values or any(each not in _ENCODINGS for each in values):
+        raise RequestError(f"`{name}` must be one of {', '.join(_ENCODINGS)}, or a list of them", field=name)
+    return chosen, isinstance(value, list)
+
+
+def _items(value: object, served: Served) -> tuple[Item, ...]:
+    values = value if isinstance(value, list) else [value]
+    if not values:
+        raise RequestError("`input` is an empty list: send at least one item", field="input")
+    check_count(len(values), "input", served)
+    if all(isinstance(each, int) or (isinstance(each, list) and each) for each in values):
+        raise RequestError(
+            "`input` holds token ids, which mean nothing to this model: send the text (LangChain's `OpenAIEmbeddings` "
+            "does with `check_embedding_ctx_length=False`)",
+            status=400,
+            field="input",
+        )
+    return check_items((read_document(each, index, served) for index, each in enumerate(values)), "input", served)
+
+
+def _write(
+    request: EmbeddingRequest,
+    model: str,
+    encodings: tuple[str, ...],
+    named: bool,  # noqa: FBT001 (bound by `partial`)
+    answer: Answer,
+) -> bytes:
+    total = answer.text_tokens + answer.image_tokens
+    usage = {"total_tokens": total, "prompt_tokens": total}
+    if any(isinstance(item, ImageItem | UrlItem) for item in request.items):
+        usage["image_tokens"] = answer.image_tokens
+    body: dict[str, object] = {
+        "object": "list",
+        "model": model,
+        "data": write_vectors(answer, encodings, named=named),
+        "usage": usage,
+    }
+    if request.partial:
+        body["errors"] = [
+            {"index": index, "code": vector.code, "detail": vector.detail}
+            for index, vector in enumerate(answer.vectors)
+            if isinstance(vector, RequestError)
+        ]
+    return write_json(body)
+
+
+def _encode(vector: NDArray[np.float32], encodings: tuple[str, ...], *, named: bool) -> object:
+    encoded = {encoding: encode_vector(vector, encoding) for encoding in encodings}
+    return encoded if named else encoded[encodings[0]]

@@ -1,0 +1,85 @@
+"""The dialect of Hugging Face's text-embeddings-inference: `POST /embed` and `GET /info`.
+
+Source: the OpenAPI document of text-embeddings-inference, and huggingface_hub's `InferenceClient`.
+"""
+
+import json
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any
+
+from jclip_connectors.server.dialects.encodings import encode_vector, write_json
+from jclip_connectors.server.dialects.fields import (
+    check_count,
+    check_items,
+    read_choice,
+    read_dimensions,
+    read_flag,
+    read_object,
+    string_item,
+    text_item,
+)
+from jclip_connectors.server.requests import Answer, Call, Dialect, EmbeddingRequest, Item, RequestError, Served
+
+_PROMPTS = {None: False, "query": True, "document": False, "passage": False}
+_DIRECTIONS = {None: True, "right": True, "Right": True}  # the end is what the model cuts
+_ERROR_TYPES: Mapping[int, str] = MappingProxyType({401: "Unauthorized", 404: "NotFound", 429: "Overloaded"})
+
+
+def read_request(body: bytes, served: Served) -> Call:
+    """Read a request.
+
+    Raises:
+        RequestError: the request as a whole cannot be answered.
+    """
+    raw = read_object(body, expected="`inputs`")
+    value = raw.get("inputs")
+    values = value if isinstance(value, list) else [value]
+    if not values:
+        raise RequestError("`inputs` is an empty list: send at least one text", field="inputs")
+    check_count(len(values), "inputs", served)
+    read_choice(raw, "truncation_direction", _DIRECTIONS)
+    request = EmbeddingRequest(
+        items=check_items((_item(each, index, served) for index, each in enumerate(values)), "inputs", served),
+        dimensions=read_dimensions(raw, "dimensions", served),
+        normalized=read_flag(raw, "normalize"),
+        query=read_choice(raw, "prompt_name", _PROMPTS),
+        truncate=read_flag(raw, "truncate") is True,
+    )
+    return Call(request, _write)
+
+
+def describe(served: Served, *, precision: str, max_tokens: int, batch_tokens: int, version: str) -> dict[str, Any]:
+    """Answer `/info`, with the fields that clients of it read."""
+    return {
+        "model_id": served.names[0],
+        "model_sha": None,
+        "model_dtype": {"fp32": "float32", "bf16": "bfloat16"}[precision],
+        "model_type": {"embedding": {"pooling": "mean"}},
+        "max_concurrent_requests": served.limits.max_items,
+        "max_input_length": max_tokens,
+        "max_batch_tokens": batch_tokens,
+        "max_client_batch_size": served.limits.max_items,
+        "auto_truncate": False,
+        "tokenization_workers": 2,
+        "version": version,
+    }
+
+
+def write_error(error: RequestError, request_id: str) -> bytes:
+    """Write an error as text-embeddings-inference does, with our code and id beside."""
+    kind = _ERROR_TYPES.get(error.status, "Validation" if error.status < 500 else "Backend")
+    body = {"error": error.detail, "error_type": kind, "code": error.code, "request_id": request_id}
+    return json.dumps(body).encode()
+
+
+DIALECT = Dialect(read_request, write_error)
+
+
+def _item(value: object, index: int, served: Served) -> Item:
+    return string_item(value, index, served) if isinstance(value, str) else text_item(value, index, served)
+
+
+def _write(answer: Answer) -> bytes:
+    vectors = [encode_vector(each, "float") for each in answer.vectors if not isinstance(each, RequestError)]
+    return write_json(vectors)

@@ -1,0 +1,1 @@
+"""What the stores are built with."""

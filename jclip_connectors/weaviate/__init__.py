@@ -1,0 +1,10 @@
+"""Weaviate: a server of your own, Weaviate Cloud, or Embedded Weaviate."""
+
+from jclip_connectors.port import MissingDependencyError
+
+try:
+    from jclip_connectors.weaviate.store import AsyncWeaviateStore, Hybrid, Quantizer, WeaviateStore, stored_fingerprint
+except ModuleNotFoundError as error:
+    raise MissingDependencyError("weaviate-client", extra="weaviate") from error
+
+__all__ = ["AsyncWeaviateStore", "Hybrid", "Quantizer", "WeaviateStore", "stored_fingerprint"]

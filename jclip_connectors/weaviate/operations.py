@@ -1,0 +1,310 @@
+"""The operations of a Weaviate store, each written once for the blocking and the asyncio client."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import numpy as np
+from weaviate.classes.config import Property
+from weaviate.classes.data import DataObject
+from weaviate.classes.query import Filter as Condition
+from weaviate.collections.classes.filters import FilterReturn
+
+from jclip_connectors.filters import compared_fields, numbers
+from jclip_connectors.port import (
+    ConnectorError,
+    EmbedInputError,
+    Filter,
+    Fingerprint,
+    FloatArray,
+    Modality,
+    NativeFilter,
+    PartialFailureError,
+    Record,
+    SearchHit,
+    StoreRequestError,
+    record_uuid,
+)
+from jclip_connectors.store_kit.flows import Flow, Page
+from jclip_connectors.store_kit.payload import nearest_box, to_hit, to_record
+from jclip_connectors.store_kit.validation import (
+    check_delete,
+    check_embedding,
+    check_ids,
+    check_limit,
+    check_modality,
+    check_records,
+    check_tiles,
+)
+from jclip_connectors.weaviate.errors import AllRefusedError, translate
+from jclip_connectors.weaviate.filters import condition, every_record, parse
+from jclip_connectors.weaviate.schema import (
+    STORED,
+    batches,
+    number_names,
+    number_properties,
+    size_bytes,
+    to_object,
+    to_payload_of,
+)
+
+ATTEMPTS = 3
+_BATCH, _BATCH_BYTES = 200, 16 * 2**20  # `insert_many` makes one message of what it is given
+_MESSAGE_BYTES = 100_000_000  # the server's default is 104,858,000
+_DELETE_BATCH = 1000
+_PAGE = 64  # records with their vectors; a few MB with tiles
+_PART = 1000  # records where about as many as in a page are expected: far more than chance brings together
+_MOST_RESULTS = 10_000  # of one query: the server's default QUERY_MAXIMUM_RESULTS
+_FIRST = UUID(int=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hybrid:
+    """Search by words as well as by the vector.
+
+    Attributes:
+        text: the words, looked for with BM25 in the texts of the collection.
+        alpha: the vector's share in the score, 0..1; the words have the rest.
+
+    Raises:
+        EmbedInputError: a text without words, or an `alpha` outside 0..1.
+    """
+
+    text: str
+    alpha: float = 0.5
+
+    def __post_init__(self) -> None:
+        """Check both."""
+        text: object = self.text  # whatever the caller has
+        alpha: object = self.alpha
+        if not isinstance(text, str) or not text.strip():
+            raise EmbedInputError(f"`text` of Hybrid is {text!r}; give the words to look for")
+        if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0 <= alpha <= 1:
+            raise EmbedInputError(f"`alpha` of Hybrid is {alpha!r}; use a number from 0 (words) to 1 (vector)")
+
+
+class WeaviateFlows:
+    """The operations of one collection; see `StoreFlows`."""
+
+    attempts = ATTEMPTS
+
+    def __init__(
+        self, name: str, fingerprint: Fingerprint, *, dimensions: int, tiled: bool, properties: Collection[str]
+    ) -> None:
+        """Take a collection that exists, with the names of its properties."""
+        self._name = name
+        self._fingerprint = fingerprint
+        self._dimensions = dimensions
+        self._tiled = tiled
+        self._properties = set(properties)
+        self._vectors = ["full", "tiles"] if tiled else ["full"]
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """That of the configuration that the collection was made with."""
+        return self._fingerprint
+
+    def translate(self, error: Exception) -> ConnectorError | None:
+        """Our error for one of weaviate-client's."""
+        return translate(error)
+
+    def upsert(self, records: Sequence[Record]) -> Flow[None]:
+        """Write records, in batches; what is refused leaves the others written."""
+        checked = check_records(records, dimensions=self._dimensions, tiled=self._tiled)
+        objects = [to_object(record, tiled=self._tiled) for record in checked]
+        for record, thing in zip(checked, objects, strict=True):
+            if size_bytes(thing) > _MESSAGE_BYTES:
+                raise EmbedInputError(
+                    f"the record {record.record_id!r} has {size_bytes(thing)} bytes; "
+                    f"Weaviate takes messages of {_MESSAGE_BYTES}: give it fewer tiles, or less text or metadata"
+                )
+        yield from self._add_properties({field for record in checked for field in numbers(record.metadata)})
+        failed: dict[str, Exception] = {}
+        for start, end in batches(objects, count=_BATCH, max_bytes=_BATCH_BYTES):
+            names = [record.record_id for record in checked[start:end]]
+            try:
+                refused = yield from self._insert(objects[start:end])
+                failed |= {names[i]: StoreRequestError(f"Weaviate refuses it: {why}") for i, why in refused.items()}
+            except AllRefusedError as error:
+                failed |= dict.fromkeys(names, error)
+            except ConnectorError as error:
+                if not start:
+                    raise  # so that the whole call is made again, or is given up
+                failed |= dict.fromkeys(names, error)
+                untried = type(error)(f"not tried, as the batch before it failed: {error}")
+                failed |= {record.record_id: untried for record in checked[end:]}
+                break
+        if failed:
+            positions = {i: failed[record.record_id] for i, record in enumerate(records) if record.record_id in failed}
+            kept = {i: None for i in range(len(records)) if i not in positions}
+            raise PartialFailureError("records", failed=positions, kept=kept)
+
+    def search(
+        self,
+        embedding: FloatArray,
+        *,
+        limit: int,
+        where: Filter | None,
+        modality: Modality | None,
+        tiles: bool,
+        hybrid: Hybrid | None = None,
+    ) -> Flow[list[SearchHit]]:
+        """Find the nearest records; with `hybrid` also by words."""
+        query = check_embedding(embedding, dimensions=self._dimensions)
+        check_limit(limit)
+        check_tiles(tiles, tiled=self._tiled)
+        if hybrid is not None and not isinstance(hybrid, Hybrid):
+            raise EmbedInputError(f"`hybrid` is {type(hybrid).__name__}; use a `Hybrid`, or None")
+        filters = yield from self._condition(where, modality)
+        if limit > _MOST_RESULTS:
+            limit = yield from self._all_of(limit, filters)
+        vector = query.tolist()
+        arguments: dict[str, Any] = {
+            "limit": limit,
+            "filters": filters,
+            "target_vector": "tiles" if tiles else "full",
+            "include_vector": ["tiles"] if tiles else False,
+            "return_properties": list(STORED),
+            "return_metadata": ["distance", "score"],
+        }
+        wanted: Any = [vector] if tiles else vector
+        if hybrid is None:
+            answer = yield lambda client: self._in(client).query.near_vector(near_vector=wanted, **arguments)
+        else:
+            answer = yield lambda client: self._in(client).query.hybrid(
+                query=hybrid.text, alpha=float(hybrid.alpha), query_properties=["content"], vector=wanted, **arguments
+            )
+        hits = [_hit(found, query, tiles=tiles, fused=hybrid is not None) for found in answer.objects]
+        return sorted(hits, key=lambda hit: (-hit.score, hit.record_id))
+
+    def get(self, ids: Sequence[str]) -> Flow[list[Record]]:
+        """Fetch the records that exist, in the order of `ids`."""
+        wanted = check_ids(ids)
+        found: dict[str, Record] = {}
+        unique = [record_uuid(record_id) for record_id in dict.fromkeys(wanted)]
+        for start in range(0, len(unique), _PAGE):
+            some = unique[start : start + _PAGE]
+            records = yield from self._fetch(filters=Condition.by_id().contains_any(some), limit=len(some))
+            found |= {record.record_id: record for _, record in records}
+        return [found[record_id] for record_id in wanted if record_id in found]
+
+    def delete(self, ids: Sequence[str] | None, *, where: Filter | None) -> Flow[None]:
+        """Delete by ids or by filter."""
+        check_delete(ids, where)
+        if ids is None:
+            filters = yield from self._condition(where, None)
+            while (yield from self._delete(every_record() if filters is None else filters)):
+                pass  # a call deletes 10,000 at most
+            return
+        doomed = [record_uuid(record_id) for record_id in dict.fromkeys(check_ids(ids))]
+        for start in range(0, len(doomed), _DELETE_BATCH):
+            yield from self._delete(Condition.by_id().contains_any(doomed[start : start + _DELETE_BATCH]))
+
+    def count(self, *, where: Filter | None, modality: Modality | None) -> Flow[int]:
+        """Count the records that match."""
+        filters = yield from self._condition(where, modality)
+        return (yield from self._count(filters))
+
+    def page(self, start: Any, *, where: Filter | None, modality: Modality | None) -> Flow[Page]:  # noqa: ANN401 (a UUID, or a part and their number)
+        """The records after `start`, or the `start`-th part of those that match.
+
+        The server has no cursor into what a filter leaves: that is read in parts, each the records with positions in
+        one range. So a record is in the same part whatever else is written or deleted meanwhile.
+        """
+        filters = yield from self._condition(where, modality)
+        if filters is None:
+            records = yield from self._fetch(after=_FIRST if start is None else start, limit=_PAGE)
+            return [record for _, record in records], records[-1][0] if records else None
+        if start is None:
+            total = yield from self._count(filters)
+            start = 0, max(1, -(-total // _PAGE))
+        part, parts = start
+        position = Condition.by_property("position")
+        here = [position.greater_or_equal(part / parts), position.less_than((part + 1) / parts)]
+        records = yield from self._fetch(filters=Condition.all_of([filters, *here]), limit=_PART)
+        if len(records) == _PART:
+            raise StoreRequestError(f"{self._name!r} has grown too fast to be read: read it again")
+        return [record for _, record in records], (part + 1, parts) if part + 1 < parts else None
+
+    def _condition(self, where: Filter | None, modality: Modality | None) -> Flow[FilterReturn | None]:
+        parsed = parse(where)
+        check_modality(modality)
+        compared = set() if isinstance(parsed, NativeFilter) else compared_fields(parsed)
+        if not self._has(compared):
+            yield from self._reload()  # another process may have written the first such record
+        return condition(parsed, modality, properties=self._properties)
+
+    def _insert(self, objects: list[DataObject[Any, None]]) -> Flow[dict[int, str]]:
+        """Write objects; why some were refused, by their position."""
+        answer = yield lambda client: self._in(client).data.insert_many(objects)
+        return {position: error.message for position, error in answer.errors.items()}
+
+    def _all_of(self, limit: int, filters: FilterReturn | None) -> Flow[int]:
+        """A limit that the server takes, where so many results cannot be had at once."""
+        total = yield from self._count(filters)
+        if total > _MOST_RESULTS:
+            raise EmbedInputError(f"`limit` is {limit!r}: Weaviate gives no more than {_MOST_RESULTS} results at once")
+        return max(1, total)
+
+    def _count(self, filters: FilterReturn | None) -> Flow[int]:
+        answer = yield lambda client: self._in(client).aggregate.over_all(filters=filters, total_count=True)
+        total: int = answer.total_count
+        return total
+
+    def _delete(self, filters: FilterReturn) -> Flow[bool]:
+        """Delete what matches, but for what is over the limit of a call; tell whether there was anything."""
+        answer = yield lambda client: self._in(client).data.delete_many(where=filters)
+        if answer.failed:
+            raise StoreRequestError(f"Weaviate could not delete {answer.failed} of {answer.matches} records: try again")
+        return bool(answer.successful)
+
+    def _fetch(self, **what: Any) -> Flow[list[tuple[UUID, Record]]]:  # noqa: ANN401 (arguments of the SDK)
+        answer = yield lambda client: self._in(client).query.fetch_objects(
+            include_vector=self._vectors, return_properties=list(STORED), **what
+        )
+        return [(found.uuid, _record(found)) for found in answer.objects]
+
+    def _add_properties(self, fields: set[str]) -> Flow[None]:
+        """Make the properties for the numbers of these fields; a second time changes nothing."""
+        if self._has(fields):
+            return
+        yield from self._reload()
+        for field in sorted(fields):
+            for wanted in number_properties(field):
+                if wanted.name in self._properties:
+                    continue
+                try:
+                    yield from self._add_property(wanted)
+                except StoreRequestError:
+                    yield from self._reload()  # has another process made it just now?
+                    if wanted.name not in self._properties:
+                        raise
+                self._properties.add(wanted.name)
+
+    def _add_property(self, wanted: Property) -> Flow[None]:
+        yield lambda client: self._in(client).config.add_property(wanted)
+
+    def _has(self, fields: Collection[str]) -> bool:
+        return all(self._properties.issuperset(number_names(field)) for field in fields)
+
+    def _reload(self) -> Flow[None]:
+        definition = yield lambda client: self._in(client).config.get(simple=True)
+        self._properties.update(known.name for known in definition.properties)
+
+    def _in(self, client: Any) -> Any:  # noqa: ANN401 (of the blocking or the asyncio client)
+        return client.collections.use(self._name)
+
+
+def _record(found: Any) -> Record:  # noqa: ANN401 (of several classes of the SDK)
+    payload = to_payload_of(found.properties)
+    return to_record(payload, embedding=found.vector["full"], tile_embeddings=found.vector.get("tiles"))
+
+
+def _hit(found: Any, query: FloatArray, *, tiles: bool, fused: bool) -> SearchHit:  # noqa: ANN401 (of several classes of the SDK)
+    payload = to_payload_of(found.properties)
+    if not tiles:
+        return to_hit(payload, score=found.metadata.score if fused else 1.0 - found.metadata.distance, box=None)
+    vectors = np.asarray(found.vector["tiles"], dtype=np.float32)  # (T, E)
+    score = found.metadata.score if fused else float((vectors @ query).max())
+    return to_hit(payload, score=score, box=nearest_box(payload, tile_embeddings=vectors, query=query))

@@ -1,0 +1,214 @@
+"""Weaviate (weaviate-client v4; a server of 1.33 or later).
+
+The client is the caller's: its credentials, its timeouts, and whether it is closed. It tries again by itself, for up to
+a minute, what a server answers with UNAVAILABLE. Search is approximate: it goes through the server's HNSW graphs.
+"""
+
+import re
+from typing import Any, Self
+
+from weaviate import WeaviateAsyncClient, WeaviateClient
+
+from jclip_connectors.config import EmbeddingConfig
+from jclip_connectors.port import (
+    EmbedInputError,
+    Filter,
+    Fingerprint,
+    FloatArray,
+    Modality,
+    SearchHit,
+    StoreRequestError,
+    check_fingerprint,
+)
+from jclip_connectors.store_kit.flows import AsyncStore, BlockingStore, Flow, run, run_async
+from jclip_connectors.weaviate.errors import translate
+from jclip_connectors.weaviate.operations import ATTEMPTS, Hybrid, WeaviateFlows
+from jclip_connectors.weaviate.schema import QUANTIZERS, Layout, Quantizer, collection_arguments, read_description
+
+__all__ = ["AsyncWeaviateStore", "Hybrid", "Quantizer", "WeaviateStore", "stored_fingerprint"]
+
+_OLDEST = (1, 33)  # has the filter `Not`
+_NAME = re.compile(r"[A-Z][_0-9A-Za-z]{0,254}")
+
+
+class WeaviateStore(BlockingStore):
+    """A collection in Weaviate."""
+
+    _flows: WeaviateFlows
+
+    @classmethod
+    def open(
+        cls,
+        client: WeaviateClient,
+        collection_name: str,
+        config: EmbeddingConfig,
+        *,
+        quantizer: Quantizer | None = None,
+        muvera: bool = False,
+        dimensions: int | None = None,
+    ) -> Self:
+        """Open a collection, or make it.
+
+        Args:
+            client: a connected client; it stays yours to close.
+            collection_name: begins with a capital; letters, digits and underscores.
+            config: what the vectors are made with.
+            quantizer: how a new collection compresses the vectors that it searches: "rq" rotational, "bq" binary, "sq"
+                scalar, "pq" product; `None` does not. Of one that exists: `None`, or what it was made with.
+            muvera: whether a new collection searches tiles by one encoded vector a record first: smaller and faster,
+                less exact.
+            dimensions: length of the vectors, where `config` does not know it.
+
+        Raises:
+            CollectionMismatchError: the collection was made with another configuration.
+            StoreUnavailableError: the server cannot be reached.
+            StoreRequestError: the server refuses, is too old, or the collection is not one of ours.
+            EmbedInputError: a bad name or option, or the collection was made with other options.
+        """
+        flow = _open(collection_name, config, quantizer=quantizer, muvera=muvera, dimensions=dimensions)
+        return cls(client, run(flow, client, translate=translate, attempts=ATTEMPTS))
+
+    def search(
+        self,
+        embedding: FloatArray,
+        *,
+        limit: int = 10,
+        where: Filter | None = None,
+        modality: Modality | None = None,
+        tiles: bool = False,
+        hybrid: Hybrid | None = None,
+    ) -> list[SearchHit]:
+        """Find the nearest records by cosine, or by their nearest tile; ties in the order of ids.
+
+        With `hybrid` the score is that of the server's relative score fusion, 0..1, and no cosine.
+        """
+        options: dict[str, Any] = {"limit": limit, "where": where, "modality": modality, "tiles": tiles}
+        return self._run(self._flows.search(embedding, **options, hybrid=hybrid))
+
+
+class AsyncWeaviateStore(AsyncStore):
+    """A collection in Weaviate, for a program with an event loop."""
+
+    _flows: WeaviateFlows
+
+    @classmethod
+    async def open(
+        cls,
+        client: WeaviateAsyncClient,
+        collection_name: str,
+        config: EmbeddingConfig,
+        *,
+        quantizer: Quantizer | None = None,
+        muvera: bool = False,
+        dimensions: int | None = None,
+    ) -> Self:
+        """Open a collection, or make it; see `WeaviateStore.open`."""
+        flow = _open(collection_name, config, quantizer=quantizer, muvera=muvera, dimensions=dimensions)
+        return cls(client, await run_async(flow, client, translate=translate, attempts=ATTEMPTS))
+
+    async def search(
+        self,
+        embedding: FloatArray,
+        *,
+        limit: int = 10,
+        where: Filter | None = None,
+        modality: Modality | None = None,
+        tiles: bool = False,
+        hybrid: Hybrid | None = None,
+    ) -> list[SearchHit]:
+        """Find the nearest records; see `WeaviateStore.search`."""
+        options: dict[str, Any] = {"limit": limit, "where": where, "modality": modality, "tiles": tiles}
+        return await self._run(self._flows.search(embedding, **options, hybrid=hybrid))
+
+
+def stored_fingerprint(client: WeaviateClient, collection_name: str) -> Fingerprint | None:
+    """The fingerprint of a collection, or `None` where there is no such collection.
+
+    Raises:
+        StoreUnavailableError: the server cannot be reached.
+        StoreRequestError: the collection is not one of ours.
+    """
+    _check_name(collection_name)
+    definition = run(_read(collection_name), client, translate=translate, attempts=ATTEMPTS)
+    return None if definition is None else _layout(definition, collection_name).fingerprint
+
+
+def _open(
+    name: str, config: EmbeddingConfig, *, quantizer: Quantizer | None, muvera: bool, dimensions: int | None
+) -> Flow[WeaviateFlows]:
+    _check_name(name)
+    if quantizer is not None and quantizer not in QUANTIZERS:
+        raise EmbedInputError(f"`quantizer` is {quantizer!r}; use one of {QUANTIZERS}, or None")
+    tiled = config.tiling is not None
+    if muvera and not tiled:
+        raise EmbedInputError("`muvera` is True, but it is for tiles: the configuration has no `tiling`")
+    wanted = Layout(
+        fingerprint=config.fingerprint(),
+        dimensions=_dimensions(config, dimensions),
+        quantizer=quantizer,
+        muvera=bool(muvera),
+    )
+    meta = yield lambda client: client.get_meta()
+    _check_version(meta["version"])
+    definition = yield from _read(name)
+    if definition is None:
+        try:
+            yield lambda client: client.collections.create(name, **collection_arguments(wanted, tiled=tiled))
+        except StoreRequestError:
+            definition = yield from _read(name)  # has another process made it just now?
+            if definition is None:
+                raise
+        else:
+            definition = yield from _read(name)
+    stored = _layout(definition, name)
+    check_fingerprint(stored.fingerprint, wanted.fingerprint, collection=f"the collection {name!r}")
+    for option in ("dimensions", "quantizer", "muvera"):
+        asked, made = getattr(wanted, option), getattr(stored, option)
+        if asked not in (made, None, False):
+            raise EmbedInputError(
+                f"`{option}` is {asked!r}, but the collection {name!r} was made with {made!r}: "
+                "leave it out, or make a new collection"
+            )
+    properties = [known.name for known in definition.properties]
+    return WeaviateFlows(name, stored.fingerprint, dimensions=stored.dimensions, tiled=tiled, properties=properties)
+
+
+def _read(name: str) -> Flow[Any]:
+    """The definition of a collection, or `None` where there is none."""
+    exists = yield lambda client: client.collections.exists(name)
+    if not exists:
+        return None
+    return (yield lambda client: client.collections.use(name).config.get(simple=True))
+
+
+def _layout(definition: Any, name: str) -> Layout:  # noqa: ANN401 (the SDK's class for it has no public name)
+    layout = read_description(None if definition is None else definition.description)
+    if layout is None:
+        raise StoreRequestError(f"the collection {name!r} exists, and it is not one of ours: take another name")
+    return layout
+
+
+def _check_name(name: object) -> None:
+    if not isinstance(name, str) or _NAME.fullmatch(name) is None:
+        raise EmbedInputError(
+            f"`collection_name` is {name!r}; begin with a capital A-Z and go on with letters, digits and underscores"
+        )
+
+
+def _check_version(version: str) -> None:
+    if tuple(int(part) for part in re.findall(r"\d+", version)[:2]) < _OLDEST:
+        oldest = ".".join(map(str, _OLDEST))
+        raise StoreRequestError(
+            f"the server is Weaviate {version}, which lacks the filter `Not`: use {oldest} or later"
+        )
+
+
+def _dimensions(config: EmbeddingConfig, dimensions: int | None) -> int:
+    known = config.embedding_dim
+    given: object = known if dimensions is None else dimensions  # whatever the caller has
+    if given is None:
+        raise EmbedInputError("the configuration does not say how long the vectors are: give `dimensions`")
+    if isinstance(given, bool) or not isinstance(given, int) or given < 1 or known not in (None, given):
+        allowed = "an int of at least 1" if known is None else f"{known}, as the configuration says, or leave it out"
+        raise EmbedInputError(f"`dimensions` is {given!r}; use {allowed}")
+    return given

@@ -1,0 +1,462 @@
+"""The command line, run as it is run, with the bundled model."""
+
+import dataclasses
+import json
+import re
+import socket
+import subprocess
+import sys
+import time
+import types
+import warnings
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from core_encoder.errors import ConfigError
+from core_encoder.models import KNOWN_MODELS
+from core_encoder.nano.scenes import Scene, SceneObject, draw_canvas, draw_scene
+from core_encoder.tiling import Tiling
+from jclip_connectors.cli import demo, terminal
+from jclip_connectors.cli import main as cli
+from jclip_connectors.config import EmbeddingConfig
+from jclip_connectors.edge.store import QdrantEdgeStore
+from jclip_connectors.indexing import BadFile
+from jclip_connectors.local import LocalEmbedder
+from jclip_connectors.port import SearchHit
+from tests.checkpoints import write_v2
+
+CIRCLE = SceneObject(shape="circle", colour="red", size="large", place="centre")
+STAR = SceneObject(shape="star", colour="yellow", size="large", place="top left")
+
+
+def jclip(*arguments, code=0):
+    """Run a command; its output, its messages."""
+    result = CliRunner().invoke(cli.app, list(map(str, arguments)))
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == code, result.output
+    return result.stdout, result.stderr
+
+
+def refusal(*arguments):
+    """Run a command that must be refused in one line; the line."""
+    out, message = jclip(*arguments, code=2)
+    assert out == ""
+    assert message.count("\n") == 1
+    assert message.startswith("error: ")
+    return message
+
+
+@pytest.fixture(autouse=True)
+def no_variables(monkeypatch):
+    for name in ("JCLIP_MODEL", "JCLIP_DIMENSIONS", "JCLIP_TILES"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / "photos"
+    (folder / "more").mkdir(parents=True)
+    draw_scene(Scene(objects=(CIRCLE,)), seed=1).image.save(folder / "circle.png")
+    draw_scene(Scene(objects=(STAR,)), seed=2).image.save(folder / "more" / "star.png")
+    return folder
+
+
+@pytest.fixture
+def collection(tmp_path, photos):
+    jclip("index", photos, "--collection", tmp_path / "photos.jclip", "--model", "nano")
+    return tmp_path / "photos.jclip"
+
+
+def test_help_and_models_load_neither_torch_nor_a_store():
+    code = (
+        "import sys\nfrom jclip_connectors.cli.main import app\n"
+        "app(sys.argv[1:], standalone_mode=False)\n"
+        "print('loaded', [name for name in ('torch', 'transformers', 'qdrant_edge') if name in sys.modules])"
+    )
+    for command in ("--help", "models"):
+        run = [sys.executable, "-c", code, command]
+        out = subprocess.run(run, capture_output=True, text=True, check=True).stdout  # noqa: S603 (ourselves)
+        assert out.splitlines()[-1] == "loaded []"
+
+
+@pytest.mark.parametrize("command", ["demo", "index", "search", "models", "verify"])
+def test_every_command_explains_itself(command):
+    assert "--help" in jclip(command, "--help")[0]
+
+
+def test_no_command_prints_the_help():
+    assert "index" in "".join(jclip(code=2))
+
+
+def test_what_is_indexed_is_found_without_naming_the_model_again(photos, collection):
+    hits = json.loads(jclip("search", "a large yellow star at the top left", "--collection", collection, "--json")[0])
+    assert [hit["id"] for hit in hits] == [str(photos / "more" / "star.png"), str(photos / "circle.png")]
+    assert hits[0]["score"] > hits[1]["score"]
+    assert hits[0].keys() == {"score", "id", "modality", "uri", "box", "metadata", "content"}
+    assert hits[0]["metadata"]["name"] == "star.png"
+    assert (hits[0]["uri"], hits[0]["modality"], hits[0]["box"]) == (hits[0]["id"], "image", None)
+
+
+def test_the_table_names_files_by_rank(photos, collection):
+    out, _ = jclip("search", "ein großer roter Kreis in der Mitte", "--collection", collection, "--limit", 1)
+    (row,) = [line.split() for line in out.splitlines() if "circle.png" in line]
+    assert row[0] == "1"
+    assert re.fullmatch(r"0\.\d{4}", row[1])
+    assert row[2] == str(photos / "circle.png")
+    assert "star.png" not in out
+
+
+def test_a_picture_can_be_searched_for(tmp_path, photos, collection):
+    draw_scene(Scene(objects=(STAR,)), seed=99).image.save(tmp_path / "query.png")
+    out, _ = jclip("search", "--image", tmp_path / "query.png", "--collection", collection, "--json")
+    assert json.loads(out)[0]["id"] == str(photos / "more" / "star.png")
+
+
+def test_a_filter_narrows_the_search(photos, collection):
+    where = json.dumps({"folder": str(photos / "more")})
+    out, _ = jclip("search", "a red circle", "--collection", collection, "--json", "--where", where)
+    assert [hit["metadata"]["name"] for hit in json.loads(out)] == ["star.png"]
+
+
+def test_tiles_are_remembered_and_the_nearest_one_is_shown(tmp_path):
+    item = SceneObject(shape="cross", colour="white", size="small", place="centre")
+    drawing = draw_canvas(item, seed=3)
+    (tmp_path / "a").mkdir()
+    drawing.image.save(tmp_path / "a" / "canvas.png")
+    jclip("index", tmp_path / "a", "--collection", tmp_path / "c", "--model", "nano", "--tiles", 16)
+    arguments = ("search", "a small white cross", "--collection", tmp_path / "c", "--html", tmp_path / "page.html")
+    left, top, right, bottom = json.loads(jclip(*arguments, "--json")[0])[0]["box"]
+    rows, columns = np.nonzero(drawing.owner == 0)
+    assert left <= columns.min() < columns.max() < right
+    assert top <= rows.min() < rows.max() < bottom
+    assert f"{left}, {top}, {right}, {bottom}" in jclip(*arguments)[0]
+    assert f"left:{100 * left / 288:.2f}%;top:{100 * top / 288:.2f}%" in (tmp_path / "page.html").read_text()
+
+
+def test_texts_are_indexed_beside_pictures(tmp_path, photos):
+    (photos / "note.txt").write_text("ein kleines grünes Herz", encoding="utf-8")
+    _, message = jclip("index", photos, "--collection", tmp_path / "c", "--model", "nano")
+    assert "3 indexed, 0 unchanged, 0 failed" in message
+    search = ("search", "ein kleines grünes Herz", "--collection", tmp_path / "c", "--html", tmp_path / "page.html")
+    (hit,) = [hit for hit in json.loads(jclip(*search, "--json")[0]) if hit["modality"] == "text"]
+    assert hit["content"] == "ein kleines grünes Herz"
+    assert hit["id"] == str(photos / "note.txt")
+    assert str(photos / "note.txt") in jclip(*search)[0]
+    assert "ein kleines grünes Herz" in (tmp_path / "page.html").read_text(encoding="utf-8")
+
+
+def test_a_second_run_skips_what_has_not_changed(photos, collection):
+    draw_scene(Scene(), seed=3).image.save(photos / "new.png")
+    _, message = jclip("index", photos, photos / "more", "--collection", collection)
+    assert "3 files; model nano (Apache-2.0)" in message
+    assert "3 of 3 files" in message
+    assert "1 indexed, 2 unchanged, 0 failed" in message
+
+
+def test_bad_files_are_named_reported_and_the_rest_is_indexed(tmp_path, photos):
+    for i in range(12):
+        (photos / f"bad {i:02}.jpg").write_bytes(b"no picture")
+    (photos / "circle.png").rename(photos / "\x1b[31mred\n.png")
+    index = ("index", photos, "--collection", tmp_path / "c", "--model", "nano", "--report", tmp_path / "bad.jsonl")
+    _, message = jclip(*index, code=1)
+    assert "2 indexed, 0 unchanged, 12 failed" in message
+    assert message.count("is not an image in an allowed format") == 10
+    assert f"and 2 more; all of them are in {tmp_path / 'bad.jsonl'}" in message
+    lines = [json.loads(line) for line in (tmp_path / "bad.jsonl").read_text().splitlines()]
+    assert [line["path"] for line in lines] == [str(photos / f"bad {i:02}.jpg") for i in range(12)]
+    assert all("is not an image" in line["error"] for line in lines)
+    assert "\x1b" not in jclip("search", "x", "--collection", tmp_path / "c")[0]
+    for bad in photos.glob("bad*"):
+        bad.unlink()
+    jclip(*index)
+    assert (tmp_path / "bad.jsonl").read_text() == ""
+
+
+def test_records_without_a_file_are_counted_and_removed_when_asked(photos, collection):
+    (photos / "circle.png").unlink()
+    assert "1 records whose file is there no more; --prune" in jclip("index", photos, "--collection", collection)[1]
+    assert "1 records removed" in jclip("index", photos, "--collection", collection, "--prune")[1]
+    assert "records" not in jclip("index", photos, "--collection", collection)[1]
+    hits = json.loads(jclip("search", "x", "--collection", collection, "--json", "--limit", 10**9)[0])
+    assert [hit["metadata"]["name"] for hit in hits] == ["star.png"]
+
+
+def test_an_empty_folder_makes_an_empty_collection(tmp_path):
+    (tmp_path / "empty").mkdir()
+    _, message = jclip("index", tmp_path / "empty", "--collection", tmp_path / "c", "--model", "nano")
+    assert "0 indexed, 0 unchanged, 0 failed" in message
+    out, _ = jclip("search", "x", "--collection", tmp_path / "c", "--json", "--html", tmp_path / "page.html")
+    assert json.loads(out) == []
+    assert "Nothing was found" in (tmp_path / "page.html").read_text()
+
+
+def test_options_beat_the_environment_and_that_beats_defaults(tmp_path, photos, monkeypatch):
+    monkeypatch.setenv("JCLIP_MODEL", "nano")
+    monkeypatch.setenv("JCLIP_DIMENSIONS", "64")
+    monkeypatch.setenv("JCLIP_TILES", "4")
+    jclip("index", photos, "--collection", tmp_path / "c", "--dimensions", 32)
+    fingerprint = json.loads((tmp_path / "c" / "collection.json").read_text())["fingerprint"]
+    assert (fingerprint["model"], fingerprint["dimensions"]) == ("nano", 32)
+    assert fingerprint["tiling"] == "max_tiles=4"
+    monkeypatch.delenv("JCLIP_MODEL")
+    jclip("index", photos, "--collection", tmp_path / "c")  # the collection knows its model better
+    jclip("search", "x", "--collection", tmp_path / "c")
+
+
+def test_options_that_contradict_the_collection_are_refused(photos, collection):
+    index = ("index", photos, "--collection", collection)
+    assert "`dimensions` 128 (now 64)" in jclip(*index, "--dimensions", 64, code=2)[1]
+    assert "made with the model 'nano', not 'a/b'" in refusal(*index, "--model", "a/b")
+
+
+def test_a_model_in_a_folder_is_named_again_to_search(tmp_path, photos):
+    write_v2(tmp_path / "checkpoint", seed=1)
+    write_v2(tmp_path / "other", seed=2)
+    jclip("index", photos, "--collection", tmp_path / "c", "--model", tmp_path / "checkpoint")
+    search = ("search", "x", "--collection", tmp_path / "c", "--json")
+    assert "in a folder 'checkpoint'" in refusal(*search)
+    assert "`model` 'checkpoint' (now 'other')" in refusal(*search, "--model", tmp_path / "other")
+    assert len(json.loads(jclip(*search, "--model", tmp_path / "checkpoint")[0])) == 2
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        EmbeddingConfig(),
+        EmbeddingConfig(model="nano", tiling=Tiling(max_tiles=5)),
+        EmbeddingConfig(model="jinaai/jina-clip-v1", revision="0" * 40, dimensions=7, max_tokens=9),
+        EmbeddingConfig(model="a/b", revision="0" * 40, normalize=False, resize_mode="squash", exif_orientation=True),
+    ],
+)
+def test_a_fingerprint_gives_a_configuration_with_that_fingerprint(config):
+    rebuilt = EmbeddingConfig.from_fingerprint(json.loads(json.dumps(config.fingerprint())))
+    assert rebuilt.fingerprint() == config.fingerprint()
+    assert rebuilt.tiling == config.tiling
+    assert rebuilt.model == config.model
+
+
+@pytest.mark.parametrize("change", [{"tiling": "max_tiles=?"}, {"tiling": "shape=3"}, {"new": 1}])
+def test_a_fingerprint_of_another_version_is_refused(change):
+    with pytest.raises(ConfigError):
+        EmbeddingConfig.from_fingerprint({**EmbeddingConfig().fingerprint(), **change})
+
+
+@pytest.mark.parametrize(
+    ("where", "message"),
+    [
+        ("{", "--where is not JSON"),
+        ("[" * 100_000, "--where is not JSON"),
+        ("null", "no JSON object"),
+        ("[1]", "no JSON object"),
+        ('{"a": {"like": 1}}', "unknown operator 'like' of 'a'"),
+        ('{"a": {"gt": "b"}}', "compares numbers"),
+        ('{"a": NaN}', "no metadata can have"),
+    ],
+)
+def test_a_filter_that_cannot_be_used_is_refused(collection, where, message):
+    assert message in refusal("search", "x", "--collection", collection, "--where", where)
+
+
+def test_what_is_no_collection_is_refused_and_left_alone(tmp_path, photos):
+    assert "jclip index FOLDER" in refusal("search", "x", "--collection", tmp_path / "none")
+    assert not (tmp_path / "none").exists()
+    assert "other files" in jclip("index", photos, "--collection", photos, "--model", "nano", code=2)[1]
+    for command in (("index", photos), ("search", "x")):
+        assert "is a file" in jclip(*command, "--collection", photos / "circle.png", code=2)[1]
+    assert sorted(path.name for path in photos.iterdir()) == ["circle.png", "more"]
+
+
+def test_a_damaged_collection_is_refused(collection):
+    (collection / "collection.json").write_text("{}")
+    assert "format" in refusal("search", "x", "--collection", collection)
+
+
+def test_a_collection_in_use_is_refused(photos, collection):
+    with QdrantEdgeStore.open(collection, EmbeddingConfig(model="nano")):
+        assert "open elsewhere" in refusal("search", "x", "--collection", collection)
+        assert "open elsewhere" in jclip("index", photos, "--collection", collection, code=2)[1]
+
+
+def test_a_missing_folder_is_refused_before_a_collection_is_made(tmp_path):
+    assert "nowhere" in refusal("index", tmp_path / "nowhere", "--collection", tmp_path / "c", "--model", "nano")
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_model_that_cannot_be_loaded_makes_no_collection(tmp_path, photos):
+    index = ("index", photos, "--collection", tmp_path / "c", "--model")
+    assert "neither a folder, nor a hub id" in jclip(*index, "nonsense", code=2)[1]
+    assert "only 128" in refusal(*index, "nano", "--dimensions", 129)
+    assert "torch does not know it" in jclip(*index, "nano", "--device", "abacus", code=2)[1]
+    assert not (tmp_path / "c").exists()
+
+
+def test_a_result_that_could_not_be_written_is_refused_before_the_work(tmp_path, photos, collection):
+    nowhere = tmp_path / "nowhere" / "file"
+    assert "no folder" in refusal("index", photos, "--collection", collection, "--report", nowhere)
+    assert "no folder" in refusal("search", "x", "--collection", collection, "--html", nowhere)
+
+
+def test_a_query_is_a_text_or_a_picture(tmp_path, photos, collection):
+    search = ("search", "--collection", collection)
+    for arguments in ((), ("",), ("x", "--image", photos / "circle.png")):
+        assert "a picture with --image" in jclip(*search, *arguments, code=2)[1]
+    (tmp_path / "bad.png").touch()
+    assert "cannot be searched for" in refusal(*search, "--image", tmp_path / "bad.png")
+    assert "does not exist" in jclip(*search, "--image", tmp_path / "none.png", code=2)[1]
+
+
+def test_an_unknown_variable_is_refused(collection, monkeypatch):
+    monkeypatch.setenv("JCLIP_MODLE", "nano")
+    assert "JCLIP_MODLE" in refusal("search", "x", "--collection", collection)
+
+
+def test_a_full_disk_is_one_line(collection, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device", "page.html")
+
+    monkeypatch.setattr(cli, "write_contact_sheet", lambda *_, **__: full())
+    message = refusal("search", "x", "--collection", collection, "--html", tmp_path / "page.html")
+    assert message == "error: page.html: No space left on device\n"
+
+
+def test_an_interrupted_run_says_that_it_can_go_on(photos, collection, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "index_files", interrupt)
+    assert "what has been indexed stays" in jclip("index", photos, "--collection", collection, code=130)[1]
+    jclip("search", "x", "--collection", collection)  # and the collection is closed
+
+
+@pytest.mark.parametrize("command", ["index . --model nano --collection {}", "verify nano", "demo --folder {}"])
+def test_a_missing_package_is_named_with_what_installs_it(tmp_path, command):
+    code = "import sys; sys.modules['torch'] = None\nfrom jclip_connectors.cli.main import main\nmain()"
+    run = [sys.executable, "-c", code, *command.format(tmp_path / "new").split()]
+    done = subprocess.run(run, capture_output=True, text=True, check=False)  # noqa: S603 (ourselves)
+    assert done.returncode == 2
+    message = done.stderr.splitlines()[-1]
+    assert message.startswith("error: torch is not installed: pip install 'jclip-connectors[local]'; the extra 'all'")
+    assert "Traceback" not in done.stderr
+
+
+def test_models_are_listed_with_their_licences():
+    out, _ = jclip("models")
+    for known in KNOWN_MODELS:
+        (line,) = [line for line in out.splitlines() if known.name in line]
+        assert known.license in line
+        assert str(known.embedding_dim) in line
+
+
+def test_verify_tells_good_from_bad(tmp_path):
+    out, _ = jclip("verify", "nano")
+    assert all(line.startswith("ok ") for line in out.splitlines())
+    write_v2(tmp_path / "model")
+    (tmp_path / "model" / "model.safetensors").write_bytes(b"damaged")
+    out, _ = jclip("verify", tmp_path / "model", code=1)
+    assert "FAILED  tensors" in out
+
+
+def test_the_demo_asks_only_what_the_model_can_answer(tmp_path):
+    out, message = jclip("demo", "--folder", tmp_path / "demo")
+    queries = len(demo.QUESTIONS) + 1
+    assert f"{queries} of {queries} queries found a right picture first" in message
+    assert out.count("✓") >= queries
+    page = (tmp_path / "demo" / "contact-sheet.html").read_text(encoding="utf-8")
+    assert page.count("✓ right") == out.count("✓")
+    assert page.count("<i style=") >= sum(kind == "canvas" for _, _, kind in demo.QUESTIONS)
+    assert {language for language, _, _ in demo.QUESTIONS} == {"en", "de", "fr", "es", "zh"}
+    assert " 0 of them new" in jclip("demo", "--folder", tmp_path / "demo")[1]
+
+
+def test_a_long_path_is_cut_in_the_middle_on_a_terminal(monkeypatch):
+    hits = [SearchHit(score=1.0, record_id="a", modality="image", metadata={}, uri="/long" * 50 + "/name.png")]
+    monkeypatch.setenv("COLUMNS", "80")
+    assert str(hits[0].uri) in [str(cell) for cell in terminal.hits_table(hits).columns[2].cells]
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    cut = str(next(iter(terminal.hits_table(hits).columns[2].cells)))
+    assert len(cut) < 40
+    assert cut.startswith("/long")
+    assert cut.endswith("/name.png")
+
+
+def test_a_terminal_gets_a_bar_with_rate_and_time_left(monkeypatch, capsys):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    with terminal.progress() as show:
+        show(0, 200)
+        show(50, 200)
+    message = capsys.readouterr().err
+    assert "50/200" in message
+    assert "files/s" in message
+    assert re.search(r"\d:\d\d:\d\d left", message)
+
+
+def test_a_log_gets_a_line_for_a_tenth_of_the_files_or_five_seconds(monkeypatch, capsys):
+    clock = iter([0.0, 0.0, 1.0, 2.0, 7.0, 8.0])
+    monkeypatch.setattr(terminal, "time", types.SimpleNamespace(monotonic=lambda: next(clock)))
+    with terminal.progress() as show:
+        for done in (0, 100, 104, 105, 1000):
+            show(done, 1000)
+    assert capsys.readouterr().err.splitlines() == [
+        "0 of 1000 files, -",
+        "100 of 1000 files, 100.0 files/s, 0:00:09 left",
+        "105 of 1000 files, 15.0 files/s, 0:01:00 left",
+        "1000 of 1000 files, 125.0 files/s, 0:00:00 left",
+    ]
+
+
+def test_warnings_are_one_line(monkeypatch, capsys):
+    monkeypatch.setattr(cli, "app", lambda: warnings.warn("3 texts were cut", stacklevel=1))
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        cli.main()
+    assert capsys.readouterr().err == "warning: 3 texts were cut\n"
+
+
+def test_a_bad_file_is_plain_data():
+    assert dataclasses.asdict(BadFile(path="a", error="b")) == {"path": "a", "error": "b"}
+
+
+def test_markup_in_a_name_is_not_interpreted(tmp_path):
+    (tmp_path / "[red]a").mkdir()
+    Image.new("RGB", (9, 9)).save(tmp_path / "[red]a" / "[bold]b.png")
+    jclip("index", tmp_path, "--collection", tmp_path / "c", "--model", "nano")
+    assert str(tmp_path / "[red]a" / "[bold]b.png") in jclip("search", "[x]", "--collection", tmp_path / "c")[0]
+
+
+def test_a_model_is_served_to_those_who_have_a_key(tmp_path):
+    (tmp_path / "keys").write_text("one-of-the-keys\n")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "jclip_connectors.cli.main", "serve", "--model", "nano", "--port", str(port)]
+    server = subprocess.Popen([*command, "--api-keys", str(tmp_path / "keys")], stderr=subprocess.DEVNULL)  # noqa: S603 (ourselves)
+    try:
+        url, give_up = f"http://127.0.0.1:{port}", time.monotonic() + 60
+        with httpx.Client(base_url=url) as client:
+            while True:
+                try:
+                    assert client.get("/ready").status_code == 200
+                    break
+                except httpx.TransportError:
+                    assert time.monotonic() < give_up
+                    time.sleep(0.1)
+            body = {"model": "nano", "input": ["a red circle"], "dimensions": 64}
+            assert client.post("/v1/embeddings", json=body).status_code == 401
+            answer = client.post("/v1/embeddings", json=body, headers={"Authorization": "Bearer one-of-the-keys"})
+        expected = LocalEmbedder(EmbeddingConfig(model="nano", dimensions=64)).embed_texts(["a red circle"])
+        np.testing.assert_allclose(answer.json()["data"][0]["embedding"], expected[0], atol=2e-6)
+    finally:
+        server.terminate()
+        assert server.wait(timeout=30) in (0, -15)
+    assert "holds no API key" in refusal("serve", "--api-keys", _empty(tmp_path))
+
+
+def _empty(folder):
+    (folder / "empty").write_text("")
+    return folder / "empty"

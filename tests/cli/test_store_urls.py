@@ -1,0 +1,150 @@
+"""The command line on every store, each driven through its real client."""
+
+import json
+
+import pytest
+from typer.testing import CliRunner
+
+from core_encoder.nano.scenes import Scene, SceneObject, draw_scene
+from jclip_connectors.cli import main as cli
+from jclip_connectors.cli.store_urls import connected
+from jclip_connectors.port import EmbedInputError
+from tests.doubles.pinecone_server import KEY, PineconeDouble
+from tests.doubles.qdrant_server import QdrantServer
+from tests.doubles.weaviate_server import WeaviateDouble
+
+SECRET = "s3cret-of-the-url"  # noqa: S105 (it is what must not be shown)
+OBJECTS = {
+    "circle": SceneObject(shape="circle", colour="red", size="large", place="centre"),
+    "star": SceneObject(shape="star", colour="yellow", size="large", place="top left"),
+    "square": SceneObject(shape="square", colour="blue", size="large", place="right"),
+}
+pytestmark = pytest.mark.filterwarnings("ignore:Failed to obtain server version")  # the double of Qdrant has none
+
+
+def jclip(*arguments, code=0):
+    result = CliRunner().invoke(cli.app, list(map(str, arguments)))
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    assert result.exit_code == code, result.output
+    return result.stdout, result.stderr
+
+
+@pytest.fixture
+def photos(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for seed, (name, item) in enumerate(OBJECTS.items()):
+        draw_scene(Scene(objects=(item,)), seed=seed).image.save(folder / f"{name}.png")
+    (folder / "note.txt").write_text("ein großer gelber Stern oben links")
+    return folder
+
+
+@pytest.fixture(params=["edge", "qdrant", "weaviate", "pinecone"])
+def url(request, tmp_path, monkeypatch):
+    for name in ("QDRANT_API_KEY", "WEAVIATE_API_KEY", "PINECONE_API_KEY", "JCLIP_MODEL"):
+        monkeypatch.delenv(name, raising=False)
+    if request.param == "edge":
+        yield f"edge:{tmp_path / 'photos.jclip'}"
+    elif request.param == "qdrant":
+        with QdrantServer() as server:
+            yield f"{server.url.replace('http', 'qdrant', 1)}/photos"
+    elif request.param == "weaviate":
+        with WeaviateDouble() as server:
+            yield f"weaviate://127.0.0.1:{server.http_port}/Photos?grpc_port={server.grpc_port}"
+        assert server.surprises == []
+    else:
+        with PineconeDouble() as server:
+            monkeypatch.setenv("PINECONE_CONTROLLER_HOST", server.url)
+            monkeypatch.setenv("PINECONE_API_KEY", KEY)
+            yield "pinecone://photos/holiday"
+        assert server.surprises == []
+
+
+def test_a_folder_is_indexed_once_and_found_again_in_every_store(url, photos):
+    indexed = jclip("index", photos, "--store", url, "--model", "nano", "--dimensions", 64)[1]
+    assert "4 indexed, 0 unchanged, 0 failed" in indexed
+    assert "0 indexed, 4 unchanged, 0 failed" in jclip("index", photos, "--store", url)[1]
+    (photos / "square.png").unlink()
+    assert "1 records removed" in jclip("index", photos, "--store", url, "--prune")[1]
+    where = json.dumps({"suffix": ".png", "size_bytes": {"gte": 1}})
+    hits = json.loads(jclip("search", "a yellow star", "--store", url, "--where", where, "--json")[0])
+    assert [hit["metadata"]["name"] for hit in hits] == ["star.png", "circle.png"]
+    by_image = json.loads(jclip("search", "--image", photos / "circle.png", "--store", url, "--json", "--limit", 1)[0])
+    assert by_image[0]["metadata"]["name"] == "circle.png"
+
+
+def test_other_dimensions_than_the_collections_are_refused_with_both_values(url, photos):
+    jclip("index", photos, "--store", url, "--model", "nano", "--dimensions", 64)
+    message = jclip("index", photos, "--store", url, "--dimensions", 32, code=2)[1]
+    assert "`dimensions` 64 (now 32)" in message
+
+
+def test_a_search_makes_no_collection(url):
+    assert "there is no collection in" in jclip("search", "x", "--store", url, code=2)[1]
+    with connected(url) as place:
+        assert place.fingerprint() is None
+
+
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [
+        ("photos", "write edge:PATH, qdrant://"),
+        ("", "write edge:PATH, qdrant://"),
+        ("edge:", "names no folder"),
+        ("milvus://127.0.0.1/photos", "write edge:PATH, qdrant://"),
+        ("qdrant://127.0.0.1:6333", "names no collection"),
+        ("qdrant://127.0.0.1:6333/a/b", "names no collection"),
+        ("qdrant://127.0.0.1:port/a", "not a URL"),
+        ("qdrant:///photos", "write edge:PATH, qdrant://"),
+        ("qdrant://[::1/photos", "not a URL"),
+        (f"qdrant://user:{SECRET}@127.0.0.1:6333/photos", "holds credentials"),
+        (f"qdrant://127.0.0.1:6333/photos?api_key={SECRET}", "option that is not understood"),
+        (f"weaviate://127.0.0.1:1/Photos?grpc_port={SECRET}", "option that is not understood"),
+        (f"milvus://127.0.0.1/photos?key={SECRET}", "write edge:PATH, qdrant://"),
+        ("weaviate://127.0.0.1:1/Photos?grpc_port=1", "another port"),
+        ("weaviate://127.0.0.1:1/Photos?grpc_port=99999", "up to 65535"),
+        ("pinecone://photos:80", "no port"),
+    ],
+)
+def test_a_url_that_is_not_understood_is_refused_without_its_secrets(bad, says, monkeypatch):
+    monkeypatch.setenv("PINECONE_API_KEY", SECRET)
+    out, message = jclip("search", "x", "--store", bad, code=2)
+    assert out == ""
+    assert says in message
+    assert message.count("\n") == 1
+    assert SECRET not in message
+
+
+def test_a_missing_key_is_named_by_its_variable(monkeypatch):
+    monkeypatch.delenv("PINECONE_API_KEY", raising=False)
+    message = jclip("search", "x", "--store", "pinecone://photos", code=2)[1]
+    assert "PINECONE_API_KEY" in message or "api_key" in message
+
+
+@pytest.mark.parametrize("url", ["qdrant://127.0.0.1:1/photos", "weaviate://127.0.0.1:1/Photos?grpc_port=2"])
+def test_a_server_that_is_not_there_is_one_line(url):
+    message = jclip("search", "x", "--store", url, code=2)[1]
+    assert "cannot be reached" in message
+    assert message.count("\n") == 1
+
+
+def test_the_collection_is_named_in_exactly_one_way(tmp_path):
+    for arguments in ([], ["--collection", tmp_path, "--store", f"edge:{tmp_path}"]):
+        assert "one of --collection PATH and --store URL" in jclip("search", "x", *arguments, code=2)[1]
+
+
+def test_an_empty_path_is_not_taken_for_this_folder(tmp_path):
+    for arguments in (["index", "", "--collection", tmp_path / "c"], ["index", tmp_path, "--collection", ""]):
+        assert "an empty path" in jclip(*arguments, code=2)[1]
+    with pytest.raises(EmbedInputError, match="names no folder"), connected("edge:"):
+        pass
+
+
+def test_a_folder_is_optimised_and_found_as_before(tmp_path, photos):
+    collection = tmp_path / "photos.jclip"
+    jclip("index", photos, "--collection", collection, "--model", "nano")
+    assert "4 records" in jclip("optimize", collection)[1]
+    hits = json.loads(jclip("search", "a red circle", "--collection", collection, "--json", "--limit", 1)[0])
+    assert hits[0]["metadata"]["name"] == "circle.png"
+    assert "error: " in jclip("optimize", tmp_path / "nothing", code=2)[1]

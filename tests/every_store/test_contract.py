@@ -1,0 +1,26 @@
+from tests.contracts.store_contract import StoreContract
+from tests.every_store.live_stores import OverOneStore
+
+
+class _Live(OverOneStore, StoreContract):
+    pass
+
+
+class TestInMemoryStore(_Live):
+    name = "memory"
+
+
+class TestQdrantEdgeStore(_Live):
+    name = "edge"
+
+
+class TestQdrantStore(_Live):
+    name = "qdrant"
+
+
+class TestWeaviateStore(_Live):
+    name = "weaviate"
+
+
+class TestPineconeStore(_Live):
+    name = "pinecone"

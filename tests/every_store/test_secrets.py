@@ -1,0 +1,401 @@
+"""No key and no password is in what is shown, dumped, pickled, logged or raised."""
+
+import contextlib
+import json
+import logging
+import pickle
+import socket
+import types
+from typing import Any
+
+import grpc  # type: ignore[import-untyped]  # no stubs
+import pytest
+from langchain_core.load import dumps
+from llama_index.core import StorageContext, VectorStoreIndex
+from pinecone import Pinecone
+from qdrant_client import QdrantClient
+
+from jclip_connectors.cli import store_urls as stores
+from jclip_connectors.collection import MultimodalCollection
+from jclip_connectors.langchain import vector_store as langchain_vector_store
+from jclip_connectors.langchain.embeddings import JinaClipEmbeddings
+from jclip_connectors.llamaindex import vector_store as llamaindex_vector_store
+from jclip_connectors.llamaindex.embeddings import JinaClipEmbedding
+from jclip_connectors.pinecone import store as pinecone_store
+from jclip_connectors.port import ConnectorError, EmbedInputError, PartialFailureError
+from jclip_connectors.qdrant import store as qdrant_store
+from jclip_connectors.testing import HashEmbedder, InMemoryStore
+from jclip_connectors.weaviate import store as weaviate_stores
+from tests.contracts.store_contract import PLAIN, image, vector
+from tests.doubles.pinecone_server import KEY as PINECONE_KEY
+from tests.doubles.pinecone_server import PineconeDouble
+from tests.doubles.qdrant_server import Fault, QdrantServer
+from tests.doubles.weaviate_server import WeaviateDouble
+
+KEY = "sk-lookforme-5c1e"
+PASSWORD = "pw-lookforme-77aa"  # noqa: S105 - it is looked for, and must not be found
+MARKS = (KEY, PASSWORD, PINECONE_KEY)
+# What httpx and the SDKs log, of URLs for one, is theirs to answer for.
+OURS = ("jclip_connectors", "core_encoder")
+
+
+class Qdrant:
+    variable, key = "QDRANT_API_KEY", KEY
+
+    @contextlib.contextmanager
+    def running(self):
+        with QdrantServer(api_key=KEY) as self.server:
+            yield self
+
+    @contextlib.contextmanager
+    def client(self, **options):
+        with contextlib.closing(QdrantClient(**self.address(), check_compatibility=False, **options)) as client:
+            yield client
+
+    def address(self):
+        return {"url": self.server.url, "api_key": KEY}
+
+    def open(self, client):
+        return qdrant_store.QdrantStore.open(client, "photos", PLAIN)
+
+    def stored(self, client):
+        return qdrant_store.stored_fingerprint(client, "photos")
+
+    @property
+    def url(self):
+        return self.server.url.replace("http:", "qdrant:") + "/photos"
+
+    def go_down(self):
+        self.server.stop()
+
+    def refuse_key(self):
+        self.server.keys = {"another": "all"}
+
+    def echo(self, status):
+        body = json.dumps({"status": {"error": f"cannot read the header api-key: {KEY}"}}).encode()
+        self.server.faults.append(Fault(".", status=status, body=body, times=999))
+
+
+class QdrantPassword(Qdrant):
+    """The key is one, and the URL has a password."""
+
+    def address(self):
+        return {"url": self.server.url.replace("//", f"//somebody:{PASSWORD}@"), "api_key": KEY}
+
+
+class Weaviate:
+    variable, key = "WEAVIATE_API_KEY", KEY
+
+    @contextlib.contextmanager
+    def running(self):
+        with WeaviateDouble(api_key=KEY) as self.server:
+            yield self
+
+    def client(self):
+        return self.server.connect(api_key=KEY)
+
+    def open(self, client):
+        return weaviate_stores.WeaviateStore.open(client, "Photos", PLAIN)
+
+    def stored(self, client):
+        return weaviate_stores.stored_fingerprint(client, "Photos")
+
+    @property
+    def url(self):
+        return f"weaviate://127.0.0.1:{self.server.http_port}/Photos?grpc_port={self.server.grpc_port}"
+
+    def go_down(self):
+        self.server.__exit__()
+
+    def refuse_key(self):
+        self.server._authorization = "Bearer another"
+
+    def echo(self, status):
+        code = grpc.StatusCode.INTERNAL if status == 500 else grpc.StatusCode.UNKNOWN
+        for call in ("Search", "Aggregate", "BatchObjects", "BatchDelete"):
+            self.server.fail(call, code, times=999, details=f"cannot read authorization: Bearer {KEY}")
+        for call in ("GET /v1/meta", "GET /v1/schema/Photos"):
+            self.server.fail(call, status, times=999, details=f"cannot read authorization: Bearer {KEY}")
+
+
+class PineconeService:
+    variable, key = "PINECONE_API_KEY", PINECONE_KEY
+
+    @contextlib.contextmanager
+    def running(self):
+        with PineconeDouble() as self.server:
+            accept = self.server._http.get_request
+            self.connections: list[socket.socket] = []
+
+            def get_request():
+                connection, address = accept()
+                self.connections.append(connection)
+                return connection, address
+
+            self.server._http.get_request = get_request
+            yield self
+
+    def client(self):
+        return self.server.connect()
+
+    def open(self, client):
+        return pinecone_store.PineconeStore.open(client, "photos", PLAIN)
+
+    def stored(self, client):
+        return pinecone_store.stored_fingerprint(client, "photos")
+
+    url = "pinecone://photos"
+
+    def go_down(self):
+        self.server.__exit__()
+        for connection in self.connections:
+            with contextlib.suppress(OSError):  # most have ended by themselves
+                connection.shutdown(socket.SHUT_RDWR)
+
+    def refuse_key(self):
+        def answer(method, path, params, headers, body):
+            wrong = {**headers, "Api-Key": headers["Api-Key"] + "-old"}  # which the double repeats
+            return PineconeDouble.answer(self.server, method, path, params, wrong, body)
+
+        self.server.answer = answer
+
+    def echo(self, status):
+        for call in ("search", "fetch", "upsert", "delete"):
+            self.server.fail(
+                f"documents_{call}", status=status, times=999, message=f"no access: Api-Key {PINECONE_KEY}"
+            )
+        self.server.fail("describe_index", status=status, times=999, message=f"no access: Api-Key {PINECONE_KEY}")
+
+
+class PineconePassword(PineconeService):
+    @contextlib.contextmanager
+    def running(self):
+        with super().running():
+            self.server.url = self.server.url.replace("//", f"//somebody:{PASSWORD}@")
+            yield self
+
+
+SERVICES: dict[str, Any] = {
+    "qdrant": Qdrant,
+    "qdrant with a password": QdrantPassword,
+    "weaviate": Weaviate,
+    "pinecone": PineconeService,
+    "pinecone with a password": PineconePassword,
+}
+CALLS = {
+    "open": lambda on: on.service.open(on.client),
+    "stored_fingerprint": lambda on: on.service.stored(on.client),
+    "upsert": lambda on: on.store.upsert([image("a")]),
+    "search": lambda on: on.store.search(vector(1)),
+    "get": lambda on: on.store.get(["a"]),
+    "delete": lambda on: on.store.delete(["a"]),
+    "count": lambda on: on.store.count(),
+    "scroll": lambda on: list(on.store.scroll()),
+    "LangChain": lambda on: in_langchain(on.store).add_texts(["a"]),
+    "LlamaIndex": lambda on: in_llamaindex(on.store).delete("a document"),
+    "a collection": lambda on: MultimodalCollection(HashEmbedder(PLAIN), on.store).add_texts(["a"]),
+}
+FAULTS = {
+    "down": lambda service: service.go_down(),
+    "401": lambda service: service.refuse_key(),
+    "400 with the key in it": lambda service: service.echo(400),
+    "500 with the key in it": lambda service: service.echo(500),
+}
+
+
+def in_langchain(store):
+    embeddings = JinaClipEmbeddings.from_embedder(HashEmbedder(PLAIN))
+    return langchain_vector_store.JinaClipVectorStore(store, embeddings)
+
+
+def in_llamaindex(store):
+    return llamaindex_vector_store.JinaClipVectorStore(store=store)
+
+
+def without_marks(said):
+    """`said`, which holds none of what is looked for."""
+    for mark in MARKS:
+        assert mark not in said
+        assert mark not in said.encode("unicode_escape").decode()
+    return said
+
+
+def told_by(error):
+    """All that our errors say: the one, those it was made of, and those of the items that failed."""
+    told = [str(error), repr(error), repr(vars(error)), repr(error.args), *getattr(error, "__notes__", ())]
+    if isinstance(error, PartialFailureError):
+        told += [told_by(each) for each in error.failed.values()]
+    if isinstance(error.__cause__, ConnectorError):
+        told.append(told_by(error.__cause__))
+    return "\n".join(told)
+
+
+@pytest.fixture(autouse=True)
+def quick(monkeypatch):
+    """Nobody waits between tries."""
+    monkeypatch.setattr("weaviate.retry.time", types.SimpleNamespace(sleep=lambda _: None))
+    monkeypatch.setattr("jclip_connectors.store_kit.flows._FIRST_WAIT_S", 0.0)
+    monkeypatch.setattr("pinecone._internal.http_client._retry_sleep", lambda _: None)
+
+
+@pytest.fixture
+def logged(caplog):
+    """What is logged by us, at every level."""
+    for name in (None, *OURS):
+        caplog.set_level(logging.DEBUG, logger=name)
+    return lambda: "\n".join(record.getMessage() for record in caplog.records if record.name.startswith(OURS))
+
+
+pytestmark = pytest.mark.filterwarnings("ignore:Api key is used with an insecure connection:UserWarning")
+
+
+@pytest.fixture(params=SERVICES)
+def service(request):
+    with SERVICES[request.param]().running() as service:
+        yield service
+
+
+@pytest.fixture
+def client(service):
+    with service.client() as client:
+        yield client
+
+
+@pytest.fixture
+def store(service, client):
+    store = service.open(client)
+    store.upsert([image("b")])
+    yield store
+    store.close()
+
+
+def test_the_key_is_what_opens_the_store(store, service):
+    """So that what is looked for below has been there."""
+    assert store.count() == 1
+    service.refuse_key()
+    with pytest.raises(ConnectorError):
+        store.count()
+
+
+def test_nothing_that_is_shown_or_dumped_has_the_key(store, logged):
+    collection = MultimodalCollection(HashEmbedder(PLAIN), store)
+    langchain, llamaindex = in_langchain(store), in_llamaindex(store)
+    retriever = langchain.as_retriever()
+    embedding = JinaClipEmbedding.from_embedder(HashEmbedder(PLAIN))
+    for thing in (
+        *(store, store._flows, collection, langchain, langchain.embeddings, retriever, llamaindex, embedding),
+        *(store.fingerprint, next(store.scroll()), store.search(vector(1))),
+    ):
+        without_marks(f"{thing!r}{thing}")
+    for thing in (store._flows, collection, langchain):
+        without_marks(repr(vars(thing)))
+    for thing in (langchain.embeddings, llamaindex, embedding):
+        without_marks(f"{thing.model_dump()}{thing.model_dump_json()}{type(thing).model_json_schema}")
+    without_marks(f"{llamaindex.to_dict()}{llamaindex.to_json()}{embedding.to_dict()}{embedding.to_json()}")
+    without_marks(f"{dumps(retriever)}{dumps(langchain.embeddings)}{retriever.get_graph().to_json()}")
+    index = VectorStoreIndex.from_vector_store(llamaindex, embed_model=embedding)
+    without_marks(repr(index.storage_context) + repr(index.as_retriever()))
+    without_marks(repr(StorageContext.from_defaults(vector_store=llamaindex)))
+    without_marks(logged())
+
+
+def test_nothing_that_can_be_pickled_has_the_key(store):
+    collection = MultimodalCollection(HashEmbedder(PLAIN), store)
+    options = (JinaClipEmbeddings(model="nano"), JinaClipEmbedding(model="nano"))
+    for thing in (store, store._flows, collection, in_langchain(store), in_llamaindex(store), *options):
+        try:
+            pickled = pickle.dumps(thing)
+        except (TypeError, AttributeError, pickle.PicklingError) as error:
+            without_marks(f"{error}{error!r}")
+        else:
+            without_marks(pickled.decode("latin-1"))
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+def test_no_error_and_no_log_has_the_key(service, client, store, logged, fault):
+    on = types.SimpleNamespace(service=service, client=client, store=store)
+    fault(service)
+    for name, call in CALLS.items():
+        try:
+            call(on)
+        except ConnectorError as error:
+            without_marks(told_by(error))
+        else:
+            pytest.fail(f"{name} has worked")
+    without_marks(logged())
+
+
+# --- through URLs, with the keys in the environment
+
+
+@pytest.fixture(params=["qdrant", "weaviate", "pinecone"])
+def reached(request, monkeypatch):
+    with SERVICES[request.param]().running() as service:
+        monkeypatch.setenv(service.variable, service.key)
+        if request.param == "pinecone":
+            monkeypatch.setattr("pinecone.Pinecone", lambda: Pinecone(host=service.server.url, ssl_verify=False))
+        yield service
+
+
+@pytest.mark.parametrize("fault", [None, *FAULTS.values()], ids=["none", *FAULTS])
+def test_a_key_in_the_environment_is_neither_told_nor_logged(reached, logged, fault):
+    with stores.connected(reached.url) as place:
+        store = place.open(PLAIN, 8)
+        without_marks(f"{place!r}{place}{store!r}{store}{store.fingerprint}")
+        if fault is not None:
+            fault(reached)
+            for call in (place.fingerprint, lambda: place.open(PLAIN, 8), lambda: store.upsert([image("a")])):
+                with pytest.raises(ConnectorError) as caught:
+                    call()
+                without_marks(told_by(caught.value))
+    without_marks(logged())
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"qdrant://somebody:{PASSWORD}@host:6333/photos",
+        f"qdrant://{KEY}@host/photos",
+        f"weaviates://:{PASSWORD}@host/Photos",
+        f"pinecone://{KEY}@photos/pictures",
+        f"qdrant://host/photos?api_key={KEY}",
+        f"weaviate://host/Photos?grpc_port={KEY}",
+        f"pinecone://photos?key={KEY}",
+        f"qdrant:somebody:{PASSWORD}@host/photos",
+        f"https://somebody:{PASSWORD}@host/photos",
+        f"https:somebody:{PASSWORD}@host/photos",
+        f"qdrant://host:{PASSWORD}/photos",
+        f"unknown://host/photos?key={KEY}",
+        f"//somebody:{PASSWORD}@host",
+        f"somebody:{PASSWORD}@host",
+        f"http://[somebody:{PASSWORD}@host/photos",
+    ],
+)
+def test_a_secret_in_a_url_is_refused_and_not_repeated(url, logged, monkeypatch):
+    monkeypatch.setenv("PINECONE_API_KEY", PINECONE_KEY)
+    with pytest.raises(EmbedInputError) as caught, stores.connected(url):
+        pytest.fail("it was taken")
+    without_marks(told_by(caught.value) + logged())
+    assert "`--store`" in str(caught.value)
+
+
+@pytest.mark.parametrize("adapter", [JinaClipEmbeddings, JinaClipEmbedding])
+def test_a_key_that_is_given_to_the_wrong_class_is_not_repeated(adapter):
+    for options in ({"api_key": KEY}, {"dimensions": KEY}, {"model": "nano", "normalize": KEY}):
+        with pytest.raises(ValueError, match="validation error") as caught:
+            adapter(**options)
+        without_marks(str(caught.value))
+
+
+def test_the_address_of_a_picture_with_a_password_is_not_repeated():
+    address = f"https://somebody:{PASSWORD}@host/a.png?key={KEY}"
+    store = InMemoryStore(PLAIN)
+    report = MultimodalCollection(HashEmbedder(PLAIN), store).add_images([address])
+    without_marks(told_by(report.failed[0]))
+    with pytest.raises(PartialFailureError) as caught:
+        in_langchain(store).add_images([address])
+    without_marks(told_by(caught.value))
+    embedding = JinaClipEmbedding.from_embedder(HashEmbedder(PLAIN))
+    with pytest.raises(ConnectorError) as refused:
+        embedding.get_image_embedding(address)
+    without_marks(told_by(refused.value))
