@@ -292,7 +292,7 @@ class JinaClipEncoder:
         layout: object = Tiling() if tiling is None else tiling  # whatever the caller has
         if not isinstance(layout, Tiling):
             raise ConfigError(f"`tiling` is {tiling!r}: write Tiling(max_tiles=...), or None for the default")
-        boxes: dict[int, NDArray[np.float32]] = {}
+        boxes: dict[int, NDArray[np.int64]] = {}
 
         def pixels(index: int) -> NDArray[np.float32]:
             image = load_image(items[index], index=index, exif_orientation=exif_orientation)

@@ -8,15 +8,13 @@ down first gives, and boxes stay in original pixels throughout.
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from core_encoder.errors import ConfigError
-
-Box = tuple[int, int, int, int]
-"""(left, top, right, bottom) in pixels of the original image; right and bottom are exclusive."""
 
 TOKENS_PER_TILE: Mapping[int, int] = MappingProxyType({512: 4000, 224: 1000})
 """Image side -> published cost of a tile; Source: the hosted API's billing of jina-clip-v2 and jina-clip-v1."""
@@ -42,17 +40,26 @@ class Tiling:
             raise ConfigError(f"`max_tiles` must be an integer from 1 up, not {max_tiles!r}")
 
 
-@dataclass(frozen=True)
+class Box(NamedTuple):
+    """A rectangle in pixels of the original image; `right` and `bottom` are outside it."""
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+
+
+@dataclass(frozen=True, eq=False)
 class TileEmbeddings:
-    """The overview of one image and its tiles.
+    """The vectors of one image's tiles; the first is the overview, the whole image.
 
     Attributes:
-        vectors: (T, E) float32, the overview first.
-        boxes: (T, 4) float32, (left, top, right, bottom) of each in pixels of the original image.
+        vectors: (T, E) float32.
+        boxes: (T, 4) int64, (left, top, right, bottom) of each in pixels of the original image.
     """
 
     vectors: NDArray[np.float32]
-    boxes: NDArray[np.float32]
+    boxes: NDArray[np.int64]
 
 
 def count_tiles(width: int, height: int, *, size: int) -> int:
@@ -98,13 +105,13 @@ def tile_boxes(width: int, height: int, *, size: int, tiling: Tiling) -> list[Bo
     """
     side = tile_side(width, height, size=size, tiling=tiling)
     return [
-        (left, top, min(left + side, width), min(top + side, height))
+        Box(left, top, min(left + side, width), min(top + side, height))
         for top in _starts(height, side)
         for left in _starts(width, side)
     ]
 
 
-def cut_tiles(image: Image.Image, *, size: int, tiling: Tiling) -> tuple[list[Image.Image], NDArray[np.float32]]:
+def cut_tiles(image: Image.Image, *, size: int, tiling: Tiling) -> tuple[list[Image.Image], NDArray[np.int64]]:
     """Cut an image into an overview and tiles, to be preprocessed like any other images.
 
     The overview is the image itself, so its vector is the one that the image has without tiling. A square image of one
@@ -117,13 +124,13 @@ def cut_tiles(image: Image.Image, *, size: int, tiling: Tiling) -> tuple[list[Im
         tiling: how many tiles at most.
 
     Returns:
-        T images, the overview first, and their boxes (T, 4) float32 in pixels of `image`, whole numbers.
+        T images, the overview first, and their boxes (T, 4) int64 in pixels of `image`.
     """
     boxes = tile_boxes(image.width, image.height, size=size, tiling=tiling)
     if len(boxes) == 1 and image.width == image.height:
         boxes = []
     pictures = [image, *(_cut_square(image, box) for box in boxes)]
-    return pictures, np.array([(0, 0, image.width, image.height), *boxes], np.float32)  # (T, 4)
+    return pictures, np.array([(0, 0, image.width, image.height), *boxes], np.int64)  # (T, 4)
 
 
 def _starts(length: int, side: int) -> list[int]:

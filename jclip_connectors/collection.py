@@ -9,24 +9,27 @@ from typing import Any, TypeAlias
 import numpy as np
 from PIL import Image
 
+from core_encoder.tiling import TileEmbeddings
+from jclip_connectors.errors import ConnectorError, EmbedInputError, PartialFailureError
 from jclip_connectors.identity import describe_image, describe_text
 from jclip_connectors.port import (
     MODALITIES,
-    ConnectorError,
     Embedder,
-    EmbedInputError,
     Filter,
     FloatArray,
     ImageSource,
     Modality,
-    PartialFailureError,
     Record,
     SearchHit,
-    TileEmbeddings,
     VectorStore,
-    check_fingerprint,
 )
-from jclip_connectors.store_kit.validation import check_id, check_limit, check_metadata, check_modality
+from jclip_connectors.store_kit.validation import (
+    check_fingerprint,
+    check_id,
+    check_limit,
+    check_metadata,
+    check_modality,
+)
 
 _RRF_K = 60  # Source: Cormack, Clarke and Buettcher 2009, reciprocal rank fusion
 

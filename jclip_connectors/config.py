@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, get_args
+from typing import Any, Literal, TypeAlias, get_args
 
 from core_encoder.errors import ConfigError
 from core_encoder.models import FILES, WEIGHTS_FILE, default_revision, find_folder, is_hub_id, known_model
@@ -18,6 +18,9 @@ from core_encoder.tiling import Tiling
 
 ResizeMode = Literal["shortest", "longest", "squash"]
 Precision = Literal["auto", "fp32", "bf16"]
+
+Fingerprint: TypeAlias = Mapping[str, str | int | bool | None]
+"""What shapes the vectors of a collection: the name of each option and its value."""
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _NAME = re.compile(r"\w[\w.-]*")
@@ -124,9 +127,7 @@ class EmbeddingConfig:
         return _from_mapping(values, source="the environment")
 
     @classmethod
-    def from_fingerprint(
-        cls, fingerprint: Mapping[str, str | int | bool | None], *, model: str | None = None
-    ) -> "EmbeddingConfig":
+    def from_fingerprint(cls, fingerprint: Fingerprint, *, model: str | None = None) -> "EmbeddingConfig":
         """The configuration of a collection: the one that has its fingerprint.
 
         Args:

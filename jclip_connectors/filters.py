@@ -28,7 +28,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal, TypeAlias
 
-from jclip_connectors.port import EmbedInputError, Filter, NativeFilter
+from jclip_connectors.errors import EmbedInputError
+from jclip_connectors.port import Filter, NativeFilter
 
 Scalar: TypeAlias = str | bool | int | float | None
 Comparison = Literal["gt", "gte", "lt", "lte"]

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from jclip_connectors.port import EmbedInputError, ImageSource, Modality
+from jclip_connectors.errors import EmbedInputError
+from jclip_connectors.port import ImageSource, Modality
 
 
 def describe_text(text: str) -> dict[str, Any]:

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from jclip_connectors.collection import AddReport, MultimodalCollection
-from jclip_connectors.port import EmbedInputError, VectorStore
+from jclip_connectors.errors import EmbedInputError
+from jclip_connectors.port import VectorStore
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".avif", ".tif", ".tiff", ".bmp"})
 TEXT_SUFFIXES = frozenset({".txt", ".md"})

@@ -8,15 +8,10 @@ import numpy as np
 
 from core_encoder.errors import ConfigError, ImageDecodeError, InputError
 from core_encoder.models import default_revision
+from core_encoder.tiling import TileEmbeddings
 from jclip_connectors.config import EmbeddingConfig
-from jclip_connectors.port import (
-    EmbedInputError,
-    FloatArray,
-    ImageSource,
-    MissingDependencyError,
-    PartialFailureError,
-    TileEmbeddings,
-)
+from jclip_connectors.errors import EmbedInputError, MissingDependencyError, PartialFailureError
+from jclip_connectors.port import FloatArray, ImageSource
 
 if TYPE_CHECKING:
     from core_encoder.encoder import JinaClipEncoder
@@ -119,8 +114,7 @@ class LocalEmbedder:
             raise EmbedInputError("`embed_image_tiles` needs a configuration with `tiling`")
         failed: dict[int, ImageDecodeError] = {}
         with _input_errors():
-            encoded = self._encoder.encode_image_tiles(images, tiling=tiling, failed=failed, **self._image_options())
-        embedded = [TileEmbeddings(tiles.vectors, tiles.boxes.astype(np.int64)) for tiles in encoded]
+            embedded = self._encoder.encode_image_tiles(images, tiling=tiling, failed=failed, **self._image_options())
         _raise_failed(failed, embedded)
         return embedded
 

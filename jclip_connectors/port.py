@@ -1,105 +1,29 @@
-"""The port: what an embedder and a vector store promise, the records between them, and the errors of this package.
+"""The port: what an embedder and a vector store promise, and the records between them.
 
-An adapter is one file that knows this module and one SDK. Importing it loads neither torch nor an SDK.
+An adapter is one package that knows this module, the store kit and one SDK. Importing this module loads neither torch
+nor an SDK.
 """
 
 import uuid
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-if TYPE_CHECKING:
-    from jclip_connectors.config import EmbeddingConfig
+from core_encoder.tiling import Box, TileEmbeddings
+from jclip_connectors.config import EmbeddingConfig, Fingerprint
 
 FloatArray: TypeAlias = NDArray[np.float32]
 IntArray: TypeAlias = NDArray[np.int64]
 Modality = Literal["text", "image"]
 MODALITIES: tuple[Modality, ...] = ("image", "text")
-Fingerprint: TypeAlias = Mapping[str, str | int | bool | None]
 ImageSource: TypeAlias = str | Path | bytes | Image.Image | NDArray[np.uint8]
 
-_NAMED_FAILURES = 5  # in the message; all are in the attribute
 _ID_NAMESPACE = uuid.UUID("6f0c0dfd-6f0e-5f0b-9d1c-7d9c3a2f4b11")  # drawn once; another one would orphan every record
-
-
-class ConnectorError(Exception):
-    """Base of every error of `jclip_connectors`."""
-
-
-class MissingDependencyError(ConnectorError, ImportError):
-    """A package that an adapter needs is not installed.
-
-    Attributes:
-        extra: the extra of this distribution that brings it.
-    """
-
-    def __init__(self, package: str, *, extra: str) -> None:
-        """Name the package and the command that installs it."""
-        super().__init__(f"{package} is not installed: pip install 'jclip-connectors[{extra}]'")
-        self.extra = extra
-
-
-class EmbedInputError(ConnectorError, ValueError):
-    """A text, image, vector, id, metadata or filter that cannot be accepted; the message names it."""
-
-
-class CollectionMismatchError(ConnectorError):
-    """A collection was made with another configuration.
-
-    Attributes:
-        stored: the fingerprint of the collection.
-        requested: the fingerprint of the configuration it was opened with.
-    """
-
-    def __init__(self, stored: Fingerprint, requested: Fingerprint, *, collection: str) -> None:
-        """Name every field that differs."""
-        names = [name for name in {**stored, **requested} if stored.get(name) != requested.get(name)]
-        differing = ", ".join(f"`{name}` {stored.get(name)!r} (now {requested.get(name)!r})" for name in names)
-        super().__init__(
-            f"{collection} was made with {differing}: its vectors cannot be compared with yours. "
-            "Open it with the configuration it was made with, or make a new one"
-        )
-        self.stored = dict(stored)
-        self.requested = dict(requested)
-
-
-class StoreUnavailableError(ConnectorError):
-    """The store cannot be reached or is in use; the same call may succeed later.
-
-    Attributes:
-        retry_after_s: seconds that the store asks to wait, or `None`.
-    """
-
-    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
-        """Keep the delay beside the message."""
-        super().__init__(message)
-        self.retry_after_s = retry_after_s
-
-
-class StoreRequestError(ConnectorError):
-    """The store refuses the request; the same call will fail again."""
-
-
-class PartialFailureError(ConnectorError):
-    """Some items of a bulk call failed; the others need not be done again.
-
-    Attributes:
-        failed: position of each failed item, and its error.
-        kept: position of each other item, and its result (`None` where the call returns nothing).
-    """
-
-    def __init__(self, what: str, *, failed: Mapping[int, Exception], kept: Mapping[int, Any]) -> None:
-        """Say how many of `what` failed and which, and keep both sides beside the message."""
-        named = "; ".join(f"{position}: {error}" for position, error in list(failed.items())[:_NAMED_FAILURES])
-        more = f"; and {len(failed) - _NAMED_FAILURES} more" if len(failed) > _NAMED_FAILURES else ""
-        super().__init__(f"{len(failed)} of {len(failed) + len(kept)} {what} failed: {named}{more}")
-        self.failed = dict(failed)
-        self.kept = dict(kept)
 
 
 @dataclass(frozen=True)
@@ -114,28 +38,6 @@ class NativeFilter:
 
 
 Filter: TypeAlias = Mapping[str, object] | NativeFilter  # the portable grammar is in jclip_connectors.filters
-
-
-class Box(NamedTuple):
-    """A rectangle in pixels of the original image; `right` and `bottom` are outside it."""
-
-    left: int
-    top: int
-    right: int
-    bottom: int
-
-
-@dataclass(frozen=True, eq=False)
-class TileEmbeddings:
-    """The vectors of one image's tiles; the first is the whole image.
-
-    Attributes:
-        vectors: (T, E) float32.
-        boxes: (T, 4) left, top, right, bottom in original pixels.
-    """
-
-    vectors: FloatArray
-    boxes: IntArray
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -193,7 +95,7 @@ class Embedder(Protocol):
     """Texts and images in, comparable vectors out: float32, `dimensions` long, of unit length if the config says so."""
 
     @property
-    def config(self) -> "EmbeddingConfig":
+    def config(self) -> EmbeddingConfig:
         """What shapes the vectors."""
 
     @property
@@ -311,13 +213,3 @@ class AsyncVectorStore(Protocol):
 def record_uuid(record_id: str) -> uuid.UUID:
     """The UUID of an id, for stores that want one: the same in every process and store."""
     return uuid.uuid5(_ID_NAMESPACE, record_id)
-
-
-def check_fingerprint(stored: Fingerprint, requested: Fingerprint, *, collection: str) -> None:
-    """Refuse a collection that was made with another configuration.
-
-    Raises:
-        CollectionMismatchError: naming each field that differs.
-    """
-    if dict(stored) != dict(requested):
-        raise CollectionMismatchError(stored, requested, collection=collection)

@@ -29,8 +29,9 @@ from PIL import Image
 from core_encoder.errors import ConfigError
 from core_encoder.models import KNOWN_MODELS, default_revision, known_model
 from jclip_connectors.config import EmbeddingConfig
+from jclip_connectors.errors import EmbedInputError, MissingDependencyError, PartialFailureError
 from jclip_connectors.local import LocalEmbedder
-from jclip_connectors.port import Embedder, EmbedInputError, FloatArray, MissingDependencyError, PartialFailureError
+from jclip_connectors.port import Embedder, FloatArray
 
 try:
     from fastembed import ImageEmbedding, TextEmbedding

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
-from jclip_connectors.port import MissingDependencyError
+from jclip_connectors.errors import MissingDependencyError
 
 try:
     import numpy as np

@@ -6,3 +6,7 @@ The models here are so small that a second thread only waits for the first, and 
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import pytest
+
+pytest.register_assert_rewrite("jclip_connectors.testing")  # the suites are inherited, and say what they found

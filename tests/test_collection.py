@@ -7,8 +7,9 @@ from PIL import Image
 from core_encoder.tiling import Tiling
 from jclip_connectors import EmbeddingConfig, MultimodalCollection
 from jclip_connectors.edge.store import QdrantEdgeStore
-from jclip_connectors.port import CollectionMismatchError, EmbedInputError
-from jclip_connectors.testing import HashEmbedder, InMemoryStore
+from jclip_connectors.errors import CollectionMismatchError, EmbedInputError
+from jclip_connectors.memory import InMemoryStore
+from jclip_connectors.testing import HashEmbedder
 
 CONFIG = EmbeddingConfig(model="hash", revision="1", dimensions=64)
 TILED = dataclasses.replace(CONFIG, tiling=Tiling(max_tiles=4))

@@ -9,7 +9,8 @@ from core_encoder.errors import ConfigError
 from core_encoder.models import FILES
 from core_encoder.tiling import Tiling
 from jclip_connectors import EmbeddingConfig
-from jclip_connectors.port import CollectionMismatchError, check_fingerprint
+from jclip_connectors.errors import CollectionMismatchError
+from jclip_connectors.store_kit.validation import check_fingerprint
 
 COMMIT = "0123456789" * 4
 FULL = EmbeddingConfig(

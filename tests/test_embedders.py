@@ -11,11 +11,11 @@ from core_encoder import JinaClipEncoder, image_input
 from core_encoder.errors import ConfigError
 from core_encoder.tiling import Tiling
 from jclip_connectors.config import EmbeddingConfig
+from jclip_connectors.errors import EmbedInputError
 from jclip_connectors.local import LocalEmbedder
-from jclip_connectors.port import EmbedInputError
 from jclip_connectors.testing import HashEmbedder
+from jclip_connectors.testing.embedder_contract import EmbedderContract, picture
 from tests.checkpoints import write_v1, write_v2
-from tests.contracts.embedder_contract import EmbedderContract, picture
 
 DIMENSIONS = 16
 HASH = EmbeddingConfig(model="hash", revision="1", dimensions=24)

@@ -51,7 +51,7 @@ def test_a_missing_package_is_an_import_error_that_names_the_extra():
         "sys.modules['qdrant_edge'] = sys.modules['torch'] = None\n"
         "from jclip_connectors import EmbeddingConfig\n"
         "from jclip_connectors.local import LocalEmbedder\n"
-        "from jclip_connectors.port import MissingDependencyError\n"
+        "from jclip_connectors.errors import MissingDependencyError\n"
         "try:\n    import jclip_connectors.edge.store\n"
         "except MissingDependencyError as error:\n    print(error.extra, isinstance(error, ImportError), error)\n"
         "try:\n    LocalEmbedder(EmbeddingConfig())\n"

@@ -9,6 +9,7 @@ from PIL import Image
 
 from core_encoder import image_input
 from jclip_connectors.collection import MultimodalCollection
+from jclip_connectors.errors import EmbedInputError
 from jclip_connectors.indexing import (
     IMAGE_SUFFIXES,
     MAX_TEXT_BYTES,
@@ -16,8 +17,9 @@ from jclip_connectors.indexing import (
     find_missing,
     index_files,
 )
-from jclip_connectors.port import EmbedInputError, Record
-from jclip_connectors.testing import HashEmbedder, InMemoryStore
+from jclip_connectors.memory import InMemoryStore
+from jclip_connectors.port import Record
+from jclip_connectors.testing import HashEmbedder
 
 
 def picture(path, seed=0):

@@ -15,7 +15,7 @@ CONTRACTS = [rule["id"] for rule in RULES]
 VIOLATIONS = {
     "encoder-knows-no-connector": ("core_encoder/tiling.py", "import jclip_connectors.port"),
     "encoder-layers": ("core_encoder/vision_tower.py", "import core_encoder.text_tower"),
-    "connector-layers": ("jclip_connectors/testing.py", "import jclip_connectors.edge.store"),
+    "connector-layers": ("jclip_connectors/testing/hash_embedder.py", "import jclip_connectors.edge.store"),
     "store-layers": ("jclip_connectors/weaviate/schema.py", "import jclip_connectors.weaviate.operations"),
     "server-layers": ("jclip_connectors/server/limits.py", "import jclip_connectors.server.engine"),
     "dialect-layers": ("jclip_connectors/server/dialects/fields.py", "import jclip_connectors.server.dialects.tei"),

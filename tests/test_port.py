@@ -7,8 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from core_encoder.errors import JinaClipError
-from jclip_connectors.filters import matches, numbers, parse_filter, term, terms
-from jclip_connectors.port import (
+from jclip_connectors.errors import (
     CollectionMismatchError,
     ConnectorError,
     EmbedInputError,
@@ -16,8 +15,9 @@ from jclip_connectors.port import (
     PartialFailureError,
     StoreRequestError,
     StoreUnavailableError,
-    record_uuid,
 )
+from jclip_connectors.filters import matches, numbers, parse_filter, term, terms
+from jclip_connectors.port import record_uuid
 
 scalars = (
     st.none()

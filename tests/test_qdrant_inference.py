@@ -22,12 +22,12 @@ from core_encoder.models import KNOWN_MODELS
 from core_encoder.tiling import Tiling
 from jclip_connectors import qdrant_inference
 from jclip_connectors.config import EmbeddingConfig
+from jclip_connectors.errors import EmbedInputError
 from jclip_connectors.local import LocalEmbedder
-from jclip_connectors.port import EmbedInputError
 from jclip_connectors.qdrant_inference import register
 from jclip_connectors.testing import HashEmbedder
+from jclip_connectors.testing.embedder_contract import picture
 from tests.checkpoints import write_v1, write_v2
-from tests.contracts.embedder_contract import picture
 
 TEXT = "a large red circle"
 WAYS = [("nano", {}, 128), ("nano", {"dimensions": 32}, 32), ("nano@64", {}, 64), ("Nano@64", {"dimensions": 64}, 64)]
@@ -411,7 +411,7 @@ def test_fastembed_itself_embeds_with_us_a_few_at_a_time(nano):
 def test_without_fastembed_the_error_names_the_extra():
     code = (
         "import sys\nsys.modules['fastembed'] = None\n"
-        "from jclip_connectors.port import MissingDependencyError\n"
+        "from jclip_connectors.errors import MissingDependencyError\n"
         "try:\n    import jclip_connectors.qdrant_inference\n"
         "except MissingDependencyError as error:\n    print(error)\n"
     )

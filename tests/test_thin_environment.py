@@ -11,7 +11,7 @@ from core_encoder.tiling import Tiling
 from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.local import LocalEmbedder
 from jclip_connectors.server.serve import load_served_model
-from tests.contracts.embedder_contract import picture
+from jclip_connectors.testing.embedder_contract import picture
 from tests.environments import ROOT, build, run
 from tests.server.harness import Server
 

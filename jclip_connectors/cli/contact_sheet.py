@@ -15,7 +15,8 @@ from PIL import Image
 
 from core_encoder.errors import ImageDecodeError
 from core_encoder.image_input import load_image
-from jclip_connectors.port import Box, SearchHit
+from core_encoder.tiling import Box
+from jclip_connectors.port import SearchHit
 from jclip_connectors.store_kit.files import replace_file
 
 _SIDE_PX = 200  # of a picture on the page

@@ -24,7 +24,8 @@ from jclip_connectors.cli import terminal
 from jclip_connectors.cli.contact_sheet import Section, write_contact_sheet
 from jclip_connectors.cli.store_urls import Place, connected, edge_url
 from jclip_connectors.collection import MultimodalCollection
-from jclip_connectors.config import EmbeddingConfig
+from jclip_connectors.config import EmbeddingConfig, Fingerprint
+from jclip_connectors.errors import ConnectorError, EmbedInputError, MissingDependencyError, StoreRequestError
 from jclip_connectors.filters import parse_filter
 from jclip_connectors.indexing import (
     IMAGE_SUFFIXES,
@@ -34,16 +35,7 @@ from jclip_connectors.indexing import (
     find_missing,
     index_files,
 )
-from jclip_connectors.port import (
-    ConnectorError,
-    EmbedInputError,
-    Filter,
-    Fingerprint,
-    MissingDependencyError,
-    SearchHit,
-    StoreRequestError,
-    VectorStore,
-)
+from jclip_connectors.port import Filter, SearchHit, VectorStore
 from jclip_connectors.store_kit.files import replace_file
 
 _FAILED, _NOT_DONE, _INTERRUPTED = 1, 2, 130

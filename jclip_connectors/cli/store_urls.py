@@ -19,8 +19,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
-from jclip_connectors.config import EmbeddingConfig
-from jclip_connectors.port import EmbedInputError, Fingerprint, VectorStore
+from jclip_connectors.config import EmbeddingConfig, Fingerprint
+from jclip_connectors.errors import EmbedInputError
+from jclip_connectors.port import VectorStore
 from jclip_connectors.store_kit.flows import Flow, run
 
 if TYPE_CHECKING:

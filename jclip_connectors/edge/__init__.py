@@ -1,6 +1,6 @@
 """Qdrant's engine inside this process: one folder a collection, and no server."""
 
-from jclip_connectors.port import MissingDependencyError
+from jclip_connectors.errors import MissingDependencyError
 
 try:
     from jclip_connectors.edge.optimize import OptimizeReport, optimize_collection

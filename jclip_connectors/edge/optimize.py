@@ -12,7 +12,7 @@ from pathlib import Path
 
 from jclip_connectors.edge.shard import check_folder, create_vectors, engine_errors, open_for_indexing, open_shard
 from jclip_connectors.edge.sidecar import read_sidecar
-from jclip_connectors.port import ConnectorError, StoreRequestError, StoreUnavailableError
+from jclip_connectors.errors import ConnectorError, StoreRequestError, StoreUnavailableError
 
 _ERRORS = {kind.__name__: kind for kind in (StoreRequestError, StoreUnavailableError)}
 

@@ -18,7 +18,7 @@ from pathlib import Path
 import qdrant_edge as qdrant
 
 from jclip_connectors.edge.sidecar import SIDECAR_NAME, Sidecar
-from jclip_connectors.port import ConnectorError, StoreRequestError, StoreUnavailableError
+from jclip_connectors.errors import ConnectorError, StoreRequestError, StoreUnavailableError
 
 DAMAGED = "its files are damaged: restore them, or delete the folder and add again"
 

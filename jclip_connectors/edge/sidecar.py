@@ -5,7 +5,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from jclip_connectors.port import Fingerprint, StoreRequestError
+from jclip_connectors.config import Fingerprint
+from jclip_connectors.errors import StoreRequestError
 from jclip_connectors.store_kit.files import replace_file
 
 SIDECAR_NAME = "collection.json"

@@ -15,23 +15,13 @@ from typing import Any, Self, cast
 
 import qdrant_edge as qdrant
 
-from jclip_connectors.config import EmbeddingConfig
+from jclip_connectors.config import EmbeddingConfig, Fingerprint
 from jclip_connectors.edge.requests import nearest, stages, to_condition
 from jclip_connectors.edge.shard import DAMAGED, check_folder, create_vectors, engine_errors, open_shard
 from jclip_connectors.edge.sidecar import SIDECAR_NAME, Sidecar, read_sidecar, write_sidecar
+from jclip_connectors.errors import EmbedInputError, StoreRequestError
 from jclip_connectors.filters import compared_fields, parse_filter
-from jclip_connectors.port import (
-    EmbedInputError,
-    Filter,
-    Fingerprint,
-    FloatArray,
-    Modality,
-    Record,
-    SearchHit,
-    StoreRequestError,
-    check_fingerprint,
-    record_uuid,
-)
+from jclip_connectors.port import Filter, FloatArray, Modality, Record, SearchHit, record_uuid
 from jclip_connectors.store_kit.coarse import (
     CANDIDATES,
     CoarseDimensions,
@@ -43,6 +33,7 @@ from jclip_connectors.store_kit.payload import nearest_box, number_path, to_hit,
 from jclip_connectors.store_kit.validation import (
     check_delete,
     check_embedding,
+    check_fingerprint,
     check_ids,
     check_limit,
     check_modality,

@@ -8,7 +8,7 @@ is registered for the `model_type`: with these registered it neither asks nor ru
 `trust_remote_code=True`.
 """
 
-from jclip_connectors.port import MissingDependencyError
+from jclip_connectors.errors import MissingDependencyError
 
 try:
     from jclip_connectors.huggingface.loading import JinaCLIPConfig

@@ -1,6 +1,6 @@
 """LangChain: embeddings, a vector store and a retriever over any of the stores."""
 
-from jclip_connectors.port import MissingDependencyError
+from jclip_connectors.errors import MissingDependencyError
 
 try:
     from jclip_connectors.langchain.embeddings import JinaClipEmbeddings

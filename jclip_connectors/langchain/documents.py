@@ -19,8 +19,9 @@ import numpy as np
 from langchain_core.documents import Document
 from PIL import Image
 
+from jclip_connectors.errors import EmbedInputError
 from jclip_connectors.identity import describe_image, describe_text
-from jclip_connectors.port import EmbedInputError, ImageSource, Record, SearchHit
+from jclip_connectors.port import ImageSource, Record, SearchHit
 from jclip_connectors.store_kit.validation import check_id, check_metadata
 
 _RESERVED = ("modality", "uri", "content_hash", "box")  # in the metadata of an image

@@ -11,13 +11,9 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr, StrictBool, StrictInt, 
 
 from core_encoder.tiling import Tiling
 from jclip_connectors.config import EmbeddingConfig, Precision, ResizeMode
+from jclip_connectors.errors import EmbedInputError, PartialFailureError
 from jclip_connectors.local import LocalEmbedder
-from jclip_connectors.port import (
-    Embedder,
-    EmbedInputError,
-    ImageSource,
-    PartialFailureError,
-)
+from jclip_connectors.port import Embedder, ImageSource
 
 
 class _Slot:

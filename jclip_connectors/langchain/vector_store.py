@@ -11,6 +11,7 @@ from langchain_core.vectorstores import VectorStore
 
 from jclip_connectors import port
 from jclip_connectors.config import EmbeddingConfig
+from jclip_connectors.errors import EmbedInputError
 from jclip_connectors.langchain.adding import Adder
 from jclip_connectors.langchain.documents import (
     Item,
@@ -26,8 +27,9 @@ from jclip_connectors.langchain.documents import (
 from jclip_connectors.langchain.embeddings import JinaClipEmbeddings
 from jclip_connectors.langchain.retriever import SEARCH_TYPES, JinaClipRetriever
 from jclip_connectors.langchain.searching import Searcher, as_vector
-from jclip_connectors.port import EmbedInputError, ImageSource, SearchHit, check_fingerprint
-from jclip_connectors.testing import InMemoryStore
+from jclip_connectors.memory import InMemoryStore
+from jclip_connectors.port import ImageSource, SearchHit
+from jclip_connectors.store_kit.validation import check_fingerprint
 
 __all__ = ["SEARCH_TYPES", "JinaClipRetriever", "JinaClipVectorStore", "image_document"]
 

@@ -1,6 +1,6 @@
 """LlamaIndex: an embedding model, and a vector store over any of the stores."""
 
-from jclip_connectors.port import MissingDependencyError
+from jclip_connectors.errors import MissingDependencyError
 
 try:
     from jclip_connectors.llamaindex.embeddings import JinaClipEmbedding

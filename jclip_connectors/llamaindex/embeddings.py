@@ -18,14 +18,10 @@ from PIL import Image
 
 from core_encoder.tiling import Tiling
 from jclip_connectors.config import EmbeddingConfig, Precision, ResizeMode
+from jclip_connectors.errors import EmbedInputError, PartialFailureError
 from jclip_connectors.llamaindex.nodes import image_of, image_source, is_image
 from jclip_connectors.local import LocalEmbedder
-from jclip_connectors.port import (
-    Embedder,
-    EmbedInputError,
-    ImageSource,
-    PartialFailureError,
-)
+from jclip_connectors.port import Embedder, ImageSource
 
 _CONFIG_FIELDS = tuple(field.name for field in dataclasses.fields(EmbeddingConfig))
 _Image: TypeAlias = BytesIO | ImageSource

@@ -6,7 +6,7 @@ from typing import Any
 
 from llama_index.core.vector_stores.types import FilterCondition, FilterOperator, MetadataFilter, MetadataFilters
 
-from jclip_connectors.port import EmbedInputError
+from jclip_connectors.errors import EmbedInputError
 
 _MAX_DEPTH = 20  # each level becomes two of the grammar, which takes 50
 _NOT_A_FIELD = ("and", "or", "not")

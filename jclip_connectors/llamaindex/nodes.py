@@ -17,17 +17,9 @@ from urllib.request import url2pathname
 from llama_index.core.schema import BaseNode, Document, ImageDocument, ImageNode, IndexNode, Node, TextNode
 from llama_index.core.vector_stores.utils import node_to_metadata_dict
 
-from jclip_connectors.port import (
-    Embedder,
-    EmbedInputError,
-    ImageSource,
-    Modality,
-    PartialFailureError,
-    Record,
-    SearchHit,
-    StoreRequestError,
-    TileEmbeddings,
-)
+from core_encoder.tiling import TileEmbeddings
+from jclip_connectors.errors import EmbedInputError, PartialFailureError, StoreRequestError
+from jclip_connectors.port import Embedder, ImageSource, Modality, Record, SearchHit
 from jclip_connectors.store_kit.validation import check_embedding, check_id, check_metadata
 
 BOX = "box"  # in the metadata of a node that was found: its nearest tile

@@ -19,20 +19,12 @@ from llama_index.core.vector_stores.types import (
 from pydantic import SkipValidation
 
 from jclip_connectors.collection import fuse_by_rank
+from jclip_connectors.errors import EmbedInputError
 from jclip_connectors.filters import matches, parse_filter
 from jclip_connectors.llamaindex.filters import to_filter
 from jclip_connectors.llamaindex.nodes import BOX, NODE_ID, REF_DOC_ID, to_node, to_record, with_tiles
-from jclip_connectors.port import (
-    MODALITIES,
-    Embedder,
-    EmbedInputError,
-    FloatArray,
-    Modality,
-    SearchHit,
-    VectorStore,
-    check_fingerprint,
-)
-from jclip_connectors.store_kit.validation import check_embedding, check_id, check_ids
+from jclip_connectors.port import MODALITIES, Embedder, FloatArray, Modality, SearchHit, VectorStore
+from jclip_connectors.store_kit.validation import check_embedding, check_fingerprint, check_id, check_ids
 
 _METHODS = ("upsert", "search", "get", "delete", "scroll")
 _MMR_THRESHOLD, _MMR_PREFETCH = 0.5, 4  # LlamaIndex's defaults

@@ -1,6 +1,6 @@
 """Pinecone: an index of the documents API, or a vector index made earlier."""
 
-from jclip_connectors.port import MissingDependencyError
+from jclip_connectors.errors import MissingDependencyError
 
 try:
     from jclip_connectors.pinecone.store import DEFAULT_NAMESPACE, AsyncPineconeStore, PineconeStore, stored_fingerprint

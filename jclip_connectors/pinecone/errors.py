@@ -12,11 +12,7 @@ from pinecone import (
     UnauthorizedError,
 )
 
-from jclip_connectors.port import (
-    ConnectorError,
-    StoreRequestError,
-    StoreUnavailableError,
-)
+from jclip_connectors.errors import ConnectorError, StoreRequestError, StoreUnavailableError
 
 _ABOUT_ITEMS = frozenset({400, 413, 422})  # the statuses that say something about what was sent
 _BUSY = frozenset({408, 425, 429})  # and every 5xx

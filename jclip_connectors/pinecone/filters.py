@@ -14,6 +14,7 @@ from typing import Any, TypeAlias
 
 from pinecone import Condition
 
+from jclip_connectors.errors import EmbedInputError
 from jclip_connectors.filters import (
     And,
     AnyOf,
@@ -29,7 +30,7 @@ from jclip_connectors.filters import (
     terms,
     without_nested_not,
 )
-from jclip_connectors.port import EmbedInputError, Filter, NativeFilter
+from jclip_connectors.port import Filter, NativeFilter
 
 Expression: TypeAlias = dict[str, Any]
 

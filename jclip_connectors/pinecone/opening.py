@@ -8,19 +8,14 @@ from typing import Any, TypeAlias
 
 from pinecone import DenseVectorField
 
-from jclip_connectors.config import EmbeddingConfig
+from jclip_connectors.config import EmbeddingConfig, Fingerprint
+from jclip_connectors.errors import EmbedInputError, StoreRequestError, StoreUnavailableError
 from jclip_connectors.pinecone.dialects import Dialect, Documents, Vectors
 from jclip_connectors.pinecone.errors import is_missing, is_taken
 from jclip_connectors.pinecone.items import FINGERPRINT_ID, OWN_FIELDS, fingerprint_item, read_fingerprint
 from jclip_connectors.pinecone.operations import PineconeFlows
-from jclip_connectors.port import (
-    EmbedInputError,
-    Fingerprint,
-    StoreRequestError,
-    StoreUnavailableError,
-    check_fingerprint,
-)
 from jclip_connectors.store_kit.flows import Flow
+from jclip_connectors.store_kit.validation import check_fingerprint
 
 Pause: TypeAlias = Callable[[float], Any]  # `time.sleep` or `asyncio.sleep`
 

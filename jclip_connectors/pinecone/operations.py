@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+from jclip_connectors.config import Fingerprint
+from jclip_connectors.errors import ConnectorError, PartialFailureError, StoreRequestError, StoreUnavailableError
 from jclip_connectors.pinecone.dialects import DELETE_IDS, FETCH_IDS, Dialect, Match
 from jclip_connectors.pinecone.errors import is_about_items, translate
 from jclip_connectors.pinecone.filters import Expression, none_of, to_expression
@@ -18,19 +20,7 @@ from jclip_connectors.pinecone.items import (
     tile_ids,
     to_entry,
 )
-from jclip_connectors.port import (
-    ConnectorError,
-    Filter,
-    Fingerprint,
-    FloatArray,
-    Modality,
-    PartialFailureError,
-    Record,
-    SearchHit,
-    StoreRequestError,
-    StoreUnavailableError,
-    record_uuid,
-)
+from jclip_connectors.port import Filter, FloatArray, Modality, Record, SearchHit, record_uuid
 from jclip_connectors.store_kit.flows import Flow, Page
 from jclip_connectors.store_kit.payload import to_hit
 from jclip_connectors.store_kit.validation import (

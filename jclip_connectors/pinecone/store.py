@@ -11,7 +11,7 @@ from typing import NoReturn, Self
 
 from pinecone import AsyncPinecone, Pinecone
 
-from jclip_connectors.config import EmbeddingConfig
+from jclip_connectors.config import EmbeddingConfig, Fingerprint
 from jclip_connectors.pinecone.errors import translate
 from jclip_connectors.pinecone.opening import (
     check_names,
@@ -22,7 +22,6 @@ from jclip_connectors.pinecone.opening import (
     open_collection,
     open_index,
 )
-from jclip_connectors.port import Fingerprint
 from jclip_connectors.store_kit.flows import AsyncStore, BlockingStore, run, run_async
 
 __all__ = ["DEFAULT_NAMESPACE", "AsyncPineconeStore", "PineconeStore", "stored_fingerprint"]

@@ -1,6 +1,6 @@
 """Qdrant: a server, a cloud cluster, or qdrant-client's local mode."""
 
-from jclip_connectors.port import MissingDependencyError
+from jclip_connectors.errors import MissingDependencyError
 
 try:
     from jclip_connectors.qdrant.store import AsyncQdrantStore, QdrantStore, Quantization, stored_fingerprint

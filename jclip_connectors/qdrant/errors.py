@@ -7,7 +7,7 @@ import httpx
 from qdrant_client.common.client_exceptions import QdrantException, ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
 
-from jclip_connectors.port import ConnectorError, StoreRequestError, StoreUnavailableError
+from jclip_connectors.errors import ConnectorError, StoreRequestError, StoreUnavailableError
 from jclip_connectors.store_kit.flows import ClientGaveUpError
 
 _BUSY = frozenset({408, 429, 500, 502, 503, 504})

@@ -6,20 +6,15 @@ from typing import Any
 
 from qdrant_client import models
 
-from jclip_connectors.port import (
+from jclip_connectors.config import Fingerprint
+from jclip_connectors.errors import (
     ConnectorError,
     EmbedInputError,
-    Filter,
-    Fingerprint,
-    FloatArray,
-    Modality,
     PartialFailureError,
-    Record,
-    SearchHit,
     StoreRequestError,
     StoreUnavailableError,
-    record_uuid,
 )
+from jclip_connectors.port import Filter, FloatArray, Modality, Record, SearchHit, record_uuid
 from jclip_connectors.qdrant.errors import translate
 from jclip_connectors.qdrant.requests import (
     WITHOUT_INDEXED,

@@ -16,16 +16,9 @@ from typing import Any, Literal
 
 from qdrant_client import models
 
+from jclip_connectors.errors import EmbedInputError
 from jclip_connectors.filters import AnyOf, Compare, Exists, Node, Not, Or, exists_term, numbers, parse_filter, term
-from jclip_connectors.port import (
-    EmbedInputError,
-    Filter,
-    FloatArray,
-    Modality,
-    NativeFilter,
-    Record,
-    record_uuid,
-)
+from jclip_connectors.port import Filter, FloatArray, Modality, NativeFilter, Record, record_uuid
 from jclip_connectors.store_kit.coarse import CANDIDATES
 from jclip_connectors.store_kit.payload import number_path, to_payload
 

@@ -12,18 +12,14 @@ from typing import Any, Self, get_args
 
 from qdrant_client import AsyncQdrantClient, QdrantClient, models
 
-from jclip_connectors.config import EmbeddingConfig
-from jclip_connectors.port import (
-    EmbedInputError,
-    Fingerprint,
-    StoreRequestError,
-    check_fingerprint,
-)
+from jclip_connectors.config import EmbeddingConfig, Fingerprint
+from jclip_connectors.errors import EmbedInputError, StoreRequestError
 from jclip_connectors.qdrant.errors import translate
 from jclip_connectors.qdrant.operations import ATTEMPTS, QdrantFlows
 from jclip_connectors.qdrant.requests import Layout, Quantization, read_layout, vectors_config
 from jclip_connectors.store_kit.coarse import CANDIDATES, CoarseDimensions, check_candidates, resolve_coarse
 from jclip_connectors.store_kit.flows import AsyncStore, BlockingStore, Flow, run, run_async
+from jclip_connectors.store_kit.validation import check_fingerprint
 
 __all__ = ["AsyncQdrantStore", "QdrantStore", "Quantization", "stored_fingerprint"]
 

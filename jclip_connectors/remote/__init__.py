@@ -1,6 +1,6 @@
 """Vectors from an endpoint that speaks the hosted API's protocol, without torch."""
 
-from jclip_connectors.port import MissingDependencyError
+from jclip_connectors.errors import MissingDependencyError
 
 try:
     from jclip_connectors.remote.embedder import AsyncRemoteEmbedder, RemoteEmbedder

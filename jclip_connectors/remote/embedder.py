@@ -17,15 +17,10 @@ from typing import Self
 import httpx
 import tenacity
 
+from core_encoder.tiling import TileEmbeddings
 from jclip_connectors.config import EmbeddingConfig
-from jclip_connectors.port import (
-    EmbedInputError,
-    FloatArray,
-    ImageSource,
-    IntArray,
-    StoreRequestError,
-    TileEmbeddings,
-)
+from jclip_connectors.errors import EmbedInputError, StoreRequestError
+from jclip_connectors.port import FloatArray, ImageSource, IntArray
 from jclip_connectors.remote.endpoint import HOSTED_URL, Endpoint
 from jclip_connectors.remote.requests import (
     Batch,

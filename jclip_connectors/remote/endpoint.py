@@ -8,7 +8,8 @@ import tenacity
 
 from core_encoder.errors import ConfigError
 from jclip_connectors.config import EmbeddingConfig
-from jclip_connectors.port import FloatArray, StoreUnavailableError
+from jclip_connectors.errors import StoreUnavailableError
+from jclip_connectors.port import FloatArray
 from jclip_connectors.remote.errors import refusal
 from jclip_connectors.remote.requests import Batch, Requests, check_counts
 from jclip_connectors.store_kit.flows import wait_s

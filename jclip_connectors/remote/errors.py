@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import httpx
 
-from jclip_connectors.port import ConnectorError, EmbedInputError, StoreRequestError, StoreUnavailableError
+from jclip_connectors.errors import ConnectorError, EmbedInputError, StoreRequestError, StoreUnavailableError
 from jclip_connectors.remote.requests import Batch
 
 _BUSY = frozenset({408, 425, 429})  # and every 5xx: the same request may succeed later

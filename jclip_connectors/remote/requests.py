@@ -22,17 +22,10 @@ from core_encoder.image_input import load_image
 from core_encoder.item_list import as_list
 from core_encoder.matryoshka import normalize, truncate
 from core_encoder.models import KnownModel, default_revision, find_folder, is_hub_id, known_model
-from core_encoder.tiling import Tiling, cut_tiles
+from core_encoder.tiling import TileEmbeddings, Tiling, cut_tiles
 from jclip_connectors.config import EmbeddingConfig
-from jclip_connectors.port import (
-    EmbedInputError,
-    FloatArray,
-    ImageSource,
-    IntArray,
-    PartialFailureError,
-    StoreRequestError,
-    TileEmbeddings,
-)
+from jclip_connectors.errors import EmbedInputError, PartialFailureError, StoreRequestError
+from jclip_connectors.port import FloatArray, ImageSource, IntArray
 from jclip_connectors.remote.images import content_of, png_of
 
 _API_NAMES = {"jinaai/jina-clip-v2": "jina-clip-v2", "jinaai/jina-clip-v1": "jina-clip-v1"}

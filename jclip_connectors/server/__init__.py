@@ -1,6 +1,6 @@
 """The model over HTTP, in the schema of the hosted API and of those that other clients speak."""
 
-from jclip_connectors.port import MissingDependencyError
+from jclip_connectors.errors import MissingDependencyError
 
 try:
     from jclip_connectors.server.app import create_app

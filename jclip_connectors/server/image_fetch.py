@@ -19,7 +19,7 @@ import httpcore
 import httpx
 
 from core_encoder.errors import ConfigError
-from jclip_connectors.port import EmbedInputError
+from jclip_connectors.errors import EmbedInputError
 from jclip_connectors.server.image_fetch_network import BROKEN_OFF, Answer, ask
 
 _MAX_AT_ONCE = 16  # fetches of one fetcher, each with up to `max_bytes` in memory

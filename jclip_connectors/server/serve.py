@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jclip_connectors.port import MissingDependencyError
+from jclip_connectors.errors import MissingDependencyError
 
 try:
     import resource

@@ -15,7 +15,7 @@ from core_encoder.image_input import ImageLimits
 from core_encoder.image_preprocess import PreprocessConfig
 from core_encoder.matryoshka import normalize, truncate
 from jclip_connectors.config import EmbeddingConfig
-from jclip_connectors.port import EmbedInputError
+from jclip_connectors.errors import EmbedInputError
 from jclip_connectors.server.dialects.fields import item_error
 from jclip_connectors.server.engine import Engine, Kind, Outcome, Ticket
 from jclip_connectors.server.limits import ServerLimits

@@ -4,7 +4,7 @@ from typing import Literal, TypeAlias
 
 from core_encoder.models import known_model
 from jclip_connectors.config import EmbeddingConfig
-from jclip_connectors.port import EmbedInputError
+from jclip_connectors.errors import EmbedInputError
 
 CoarseDimensions: TypeAlias = int | Literal["auto"] | None
 DEFAULT_COARSE = 64

@@ -18,16 +18,9 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 
 import tenacity
 
-from jclip_connectors.port import (
-    ConnectorError,
-    Filter,
-    Fingerprint,
-    FloatArray,
-    Modality,
-    Record,
-    SearchHit,
-    StoreUnavailableError,
-)
+from jclip_connectors.config import Fingerprint
+from jclip_connectors.errors import ConnectorError, StoreUnavailableError
+from jclip_connectors.port import Filter, FloatArray, Modality, Record, SearchHit
 
 _Result = TypeVar("_Result")
 Call: TypeAlias = Callable[[Any], Any]

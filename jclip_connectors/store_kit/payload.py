@@ -10,8 +10,9 @@ from urllib.parse import quote
 
 import numpy as np
 
+from core_encoder.tiling import Box
 from jclip_connectors.filters import numbers, terms
-from jclip_connectors.port import Box, FloatArray, Record, SearchHit
+from jclip_connectors.port import FloatArray, Record, SearchHit
 
 
 def to_payload(record: Record) -> dict[str, Any]:

@@ -6,7 +6,19 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from jclip_connectors.port import MODALITIES, EmbedInputError, FloatArray, IntArray, Record
+from jclip_connectors.config import Fingerprint
+from jclip_connectors.errors import CollectionMismatchError, EmbedInputError
+from jclip_connectors.port import MODALITIES, FloatArray, IntArray, Record
+
+
+def check_fingerprint(stored: Fingerprint, requested: Fingerprint, *, collection: str) -> None:
+    """Refuse a collection that was made with another configuration.
+
+    Raises:
+        CollectionMismatchError: naming each field that differs.
+    """
+    if dict(stored) != dict(requested):
+        raise CollectionMismatchError(stored, requested, collection=collection)
 
 
 def check_records(records: Sequence[Record], *, dimensions: int | None, tiled: bool) -> list[Record]:

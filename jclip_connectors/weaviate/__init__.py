@@ -1,6 +1,6 @@
 """Weaviate: a server of your own, Weaviate Cloud, or Embedded Weaviate."""
 
-from jclip_connectors.port import MissingDependencyError
+from jclip_connectors.errors import MissingDependencyError
 
 try:
     from jclip_connectors.weaviate.store import AsyncWeaviateStore, Hybrid, Quantizer, WeaviateStore, stored_fingerprint

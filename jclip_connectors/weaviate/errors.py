@@ -11,7 +11,7 @@ import grpc  # type: ignore[import-untyped]  # grpcio brings no stubs
 import httpx
 from weaviate import exceptions
 
-from jclip_connectors.port import ConnectorError, StoreRequestError, StoreUnavailableError
+from jclip_connectors.errors import ConnectorError, StoreRequestError, StoreUnavailableError
 from jclip_connectors.store_kit.flows import ClientGaveUpError
 
 _OVERLOADED = frozenset({429, 500, 502, 503, 504})

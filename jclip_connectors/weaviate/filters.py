@@ -17,6 +17,7 @@ from collections.abc import Collection
 from weaviate.classes.query import Filter as Condition
 from weaviate.collections.classes.filters import FilterReturn
 
+from jclip_connectors.errors import EmbedInputError
 from jclip_connectors.filters import (
     And,
     AnyOf,
@@ -30,7 +31,7 @@ from jclip_connectors.filters import (
     term,
     without_nested_not,
 )
-from jclip_connectors.port import MODALITIES, EmbedInputError, Filter, Modality, NativeFilter
+from jclip_connectors.port import MODALITIES, Filter, Modality, NativeFilter
 from jclip_connectors.weaviate.schema import number_names
 
 

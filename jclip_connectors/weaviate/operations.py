@@ -11,21 +11,10 @@ from weaviate.classes.data import DataObject
 from weaviate.classes.query import Filter as Condition
 from weaviate.collections.classes.filters import FilterReturn
 
+from jclip_connectors.config import Fingerprint
+from jclip_connectors.errors import ConnectorError, EmbedInputError, PartialFailureError, StoreRequestError
 from jclip_connectors.filters import compared_fields, numbers
-from jclip_connectors.port import (
-    ConnectorError,
-    EmbedInputError,
-    Filter,
-    Fingerprint,
-    FloatArray,
-    Modality,
-    NativeFilter,
-    PartialFailureError,
-    Record,
-    SearchHit,
-    StoreRequestError,
-    record_uuid,
-)
+from jclip_connectors.port import Filter, FloatArray, Modality, NativeFilter, Record, SearchHit, record_uuid
 from jclip_connectors.store_kit.flows import Flow, Page
 from jclip_connectors.store_kit.payload import nearest_box, to_hit, to_record
 from jclip_connectors.store_kit.validation import (

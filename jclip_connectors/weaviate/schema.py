@@ -26,8 +26,9 @@ import numpy as np
 from weaviate.classes.config import Configure, DataType, Property, Tokenization, VectorDistances
 from weaviate.classes.data import DataObject
 
+from jclip_connectors.config import Fingerprint
 from jclip_connectors.filters import numbers
-from jclip_connectors.port import Fingerprint, Record, record_uuid
+from jclip_connectors.port import Record, record_uuid
 from jclip_connectors.store_kit.payload import to_payload
 
 Quantizer: TypeAlias = Literal["rq", "bq", "sq", "pq"]

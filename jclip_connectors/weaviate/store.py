@@ -9,18 +9,11 @@ from typing import Any, Self
 
 from weaviate import WeaviateAsyncClient, WeaviateClient
 
-from jclip_connectors.config import EmbeddingConfig
-from jclip_connectors.port import (
-    EmbedInputError,
-    Filter,
-    Fingerprint,
-    FloatArray,
-    Modality,
-    SearchHit,
-    StoreRequestError,
-    check_fingerprint,
-)
+from jclip_connectors.config import EmbeddingConfig, Fingerprint
+from jclip_connectors.errors import EmbedInputError, StoreRequestError
+from jclip_connectors.port import Filter, FloatArray, Modality, SearchHit
 from jclip_connectors.store_kit.flows import AsyncStore, BlockingStore, Flow, run, run_async
+from jclip_connectors.store_kit.validation import check_fingerprint
 from jclip_connectors.weaviate.errors import translate
 from jclip_connectors.weaviate.operations import ATTEMPTS, Hybrid, WeaviateFlows
 from jclip_connectors.weaviate.schema import QUANTIZERS, Layout, Quantizer, collection_arguments, read_description

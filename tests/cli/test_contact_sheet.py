@@ -8,8 +8,9 @@ from io import BytesIO
 import pytest
 from PIL import Image
 
+from core_encoder.tiling import Box
 from jclip_connectors.cli.contact_sheet import Section, write_contact_sheet
-from jclip_connectors.port import Box, SearchHit
+from jclip_connectors.port import SearchHit
 
 EVIL = """<img src=x onerror=alert(1)>'">&</title><script>alert(2)</script>"""
 

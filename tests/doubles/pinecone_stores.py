@@ -11,8 +11,8 @@ import uuid
 
 from pinecone import Pinecone
 
+from jclip_connectors.memory import InMemoryStore
 from jclip_connectors.pinecone.store import PineconeStore
-from jclip_connectors.testing import InMemoryStore
 from tests.doubles.pinecone_server import PineconeDouble
 
 E = 8  # where a configuration does not say it

@@ -10,7 +10,7 @@ from qdrant_client import QdrantClient
 from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.port import VectorStore
 from jclip_connectors.qdrant.store import QdrantStore
-from tests.contracts.store_contract import E
+from jclip_connectors.testing.store_contract import E
 from tests.doubles.qdrant_server import QdrantServer
 from tests.every_store.live_stores import OpenStore
 

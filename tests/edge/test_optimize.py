@@ -14,7 +14,8 @@ from core_encoder.tiling import Tiling
 from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.edge.optimize import OptimizeReport, optimize_collection
 from jclip_connectors.edge.store import QdrantEdgeStore
-from jclip_connectors.port import Record, StoreRequestError, StoreUnavailableError
+from jclip_connectors.errors import StoreRequestError, StoreUnavailableError
+from jclip_connectors.port import Record
 
 E = 32
 CONFIG = EmbeddingConfig(model="optimize", revision="1", dimensions=E)

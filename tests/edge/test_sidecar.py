@@ -3,7 +3,7 @@
 import pytest
 
 from jclip_connectors.edge.sidecar import SIDECAR_NAME, read_sidecar
-from jclip_connectors.port import StoreRequestError
+from jclip_connectors.errors import StoreRequestError
 
 
 @pytest.mark.parametrize("opening", ["[", '{"a":'])

@@ -18,14 +18,14 @@ from jclip_connectors.edge import store as qdrant_edge_store
 from jclip_connectors.edge.optimize import optimize_collection
 from jclip_connectors.edge.sidecar import read_sidecar
 from jclip_connectors.edge.store import QdrantEdgeStore
-from jclip_connectors.port import (
+from jclip_connectors.errors import (
     CollectionMismatchError,
     ConnectorError,
     EmbedInputError,
-    Record,
     StoreRequestError,
     StoreUnavailableError,
 )
+from jclip_connectors.port import Record
 
 E = 16
 CONFIG = EmbeddingConfig(model="edge", revision="1", dimensions=E)

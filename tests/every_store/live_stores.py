@@ -18,8 +18,8 @@ import pytest
 
 from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.edge.store import QdrantEdgeStore
+from jclip_connectors.memory import InMemoryStore
 from jclip_connectors.port import VectorStore
-from jclip_connectors.testing import InMemoryStore
 
 OpenStore = Callable[[EmbeddingConfig], VectorStore]
 

@@ -11,8 +11,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from core_encoder.tiling import Tiling
 from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.edge.store import QdrantEdgeStore
+from jclip_connectors.memory import InMemoryStore
 from jclip_connectors.port import Record
-from jclip_connectors.testing import InMemoryStore
 from tests.every_store.live_stores import LIVE_STORES
 
 E = 6

@@ -31,24 +31,24 @@ from jclip_connectors import collection
 from jclip_connectors.cli.store_urls import connected
 from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.edge.store import QdrantEdgeStore
-from jclip_connectors.langchain import vector_store as langchain_vector_store
-from jclip_connectors.langchain.embeddings import JinaClipEmbeddings
-from jclip_connectors.llamaindex import vector_store as llamaindex_vector_store
-from jclip_connectors.pinecone.store import PineconeStore
-from jclip_connectors.port import (
+from jclip_connectors.errors import (
     CollectionMismatchError,
     ConnectorError,
     EmbedInputError,
-    NativeFilter,
     PartialFailureError,
     StoreRequestError,
     StoreUnavailableError,
-    record_uuid,
 )
+from jclip_connectors.langchain import vector_store as langchain_vector_store
+from jclip_connectors.langchain.embeddings import JinaClipEmbeddings
+from jclip_connectors.llamaindex import vector_store as llamaindex_vector_store
+from jclip_connectors.memory import InMemoryStore
+from jclip_connectors.pinecone.store import PineconeStore
+from jclip_connectors.port import NativeFilter, record_uuid
 from jclip_connectors.qdrant.store import QdrantStore, stored_fingerprint
-from jclip_connectors.testing import HashEmbedder, InMemoryStore
+from jclip_connectors.testing import HashEmbedder
+from jclip_connectors.testing.store_contract import PLAIN, E, image, text, vector
 from jclip_connectors.weaviate.store import WeaviateStore
-from tests.contracts.store_contract import PLAIN, E, image, text, vector
 from tests.doubles.pinecone_server import PineconeDouble
 from tests.doubles.qdrant_server import Fault, QdrantServer
 from tests.doubles.weaviate_server import WeaviateDouble

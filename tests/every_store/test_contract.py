@@ -1,4 +1,4 @@
-from tests.contracts.store_contract import StoreContract
+from jclip_connectors.testing.store_contract import StoreContract
 from tests.every_store.live_stores import OverOneStore
 
 

@@ -15,11 +15,12 @@ from core_encoder.tiling import Tiling
 from jclip_connectors.collection import MultimodalCollection
 from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.edge.store import QdrantEdgeStore
+from jclip_connectors.errors import CollectionMismatchError
 from jclip_connectors.local import LocalEmbedder
+from jclip_connectors.memory import InMemoryStore
 from jclip_connectors.pinecone.store import PineconeStore
-from jclip_connectors.port import CollectionMismatchError
 from jclip_connectors.qdrant.store import QdrantStore
-from jclip_connectors.testing import HashEmbedder, InMemoryStore
+from jclip_connectors.testing import HashEmbedder
 from jclip_connectors.weaviate.store import WeaviateStore
 from tests.doubles.pinecone_server import PineconeDouble
 from tests.doubles.qdrant_server import QdrantServer

@@ -17,16 +17,17 @@ from qdrant_client import QdrantClient
 
 from jclip_connectors.cli import store_urls as stores
 from jclip_connectors.collection import MultimodalCollection
+from jclip_connectors.errors import ConnectorError, EmbedInputError, PartialFailureError
 from jclip_connectors.langchain import vector_store as langchain_vector_store
 from jclip_connectors.langchain.embeddings import JinaClipEmbeddings
 from jclip_connectors.llamaindex import vector_store as llamaindex_vector_store
 from jclip_connectors.llamaindex.embeddings import JinaClipEmbedding
+from jclip_connectors.memory import InMemoryStore
 from jclip_connectors.pinecone import store as pinecone_store
-from jclip_connectors.port import ConnectorError, EmbedInputError, PartialFailureError
 from jclip_connectors.qdrant import store as qdrant_store
-from jclip_connectors.testing import HashEmbedder, InMemoryStore
+from jclip_connectors.testing import HashEmbedder
+from jclip_connectors.testing.store_contract import PLAIN, image, vector
 from jclip_connectors.weaviate import store as weaviate_stores
-from tests.contracts.store_contract import PLAIN, image, vector
 from tests.doubles.pinecone_server import KEY as PINECONE_KEY
 from tests.doubles.pinecone_server import PineconeDouble
 from tests.doubles.qdrant_server import Fault, QdrantServer

@@ -412,7 +412,7 @@ def test_the_local_classes_win_over_an_auto_map_without_a_question_and_without_r
 def test_a_missing_package_is_an_import_error_that_names_the_extra():
     code = (
         "import sys\nsys.modules[sys.argv[1]] = None\n"
-        "from jclip_connectors.port import MissingDependencyError\n"
+        "from jclip_connectors.errors import MissingDependencyError\n"
         "try:\n    __import__('jclip_connectors.' + sys.argv[2])\n"
         "except MissingDependencyError as error:\n    print(error.extra, error)\n"
     )

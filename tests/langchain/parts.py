@@ -10,7 +10,8 @@ from core_encoder.tiling import Tiling
 from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.langchain.embeddings import JinaClipEmbeddings
 from jclip_connectors.langchain.vector_store import JinaClipVectorStore
-from jclip_connectors.testing import HashEmbedder, InMemoryStore
+from jclip_connectors.memory import InMemoryStore
+from jclip_connectors.testing import HashEmbedder
 
 SUITE = EmbeddingConfig(model="suite", revision="1", dimensions=6)  # as long as the suite's own embeddings
 PLAIN = EmbeddingConfig(model="hash", revision="1", dimensions=16)

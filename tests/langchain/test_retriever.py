@@ -11,9 +11,10 @@ from pydantic import ValidationError
 
 from jclip_connectors.langchain.embeddings import JinaClipEmbeddings
 from jclip_connectors.langchain.vector_store import SEARCH_TYPES, JinaClipRetriever, JinaClipVectorStore
-from jclip_connectors.testing import HashEmbedder, InMemoryStore
-from tests.langchain.parts import PLAIN, TILED, documents, ids_of, over, pictures
+from jclip_connectors.memory import InMemoryStore
+from jclip_connectors.testing import HashEmbedder
 from tests.every_store.loops import needing_the_loop
+from tests.langchain.parts import PLAIN, TILED, documents, ids_of, over, pictures
 
 __all__ = ["documents", "pictures"]
 

@@ -11,17 +11,18 @@ from langchain_core.load import dumps
 
 from jclip_connectors.collection import MultimodalCollection
 from jclip_connectors.config import EmbeddingConfig
-from jclip_connectors.langchain.embeddings import JinaClipEmbeddings
-from jclip_connectors.langchain.vector_store import JinaClipVectorStore, image_document
-from jclip_connectors.port import (
+from jclip_connectors.errors import (
     CollectionMismatchError,
     ConnectorError,
     EmbedInputError,
-    NativeFilter,
     PartialFailureError,
     StoreUnavailableError,
 )
-from jclip_connectors.testing import HashEmbedder, InMemoryStore
+from jclip_connectors.langchain.embeddings import JinaClipEmbeddings
+from jclip_connectors.langchain.vector_store import JinaClipVectorStore, image_document
+from jclip_connectors.memory import InMemoryStore
+from jclip_connectors.port import NativeFilter
+from jclip_connectors.testing import HashEmbedder
 from tests.langchain.parts import PLAIN, SUITE, TILED, documents, ids_of, over, pictures
 
 __all__ = ["documents", "pictures"]

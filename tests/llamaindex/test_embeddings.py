@@ -19,11 +19,11 @@ from pydantic import ValidationError
 
 from core_encoder.tiling import Tiling
 from jclip_connectors.config import EmbeddingConfig
+from jclip_connectors.errors import EmbedInputError, PartialFailureError
 from jclip_connectors.llamaindex import embeddings as llamaindex_embeddings
 from jclip_connectors.llamaindex.embeddings import JinaClipEmbedding
-from jclip_connectors.port import EmbedInputError, PartialFailureError
 from jclip_connectors.testing import HashEmbedder
-from tests.contracts.embedder_contract import picture
+from jclip_connectors.testing.embedder_contract import picture
 from tests.every_store.loops import needing_the_loop
 
 CONFIG = EmbeddingConfig(model="hash", revision="1", dimensions=24)

@@ -43,22 +43,23 @@ from core_encoder.nano.captions import full_description, write
 from core_encoder.nano.scenes import Scene, SceneObject, draw_canvas, draw_scene, random_scene
 from core_encoder.tiling import Tiling
 from jclip_connectors.config import EmbeddingConfig
+from jclip_connectors.errors import (
+    CollectionMismatchError,
+    EmbedInputError,
+    PartialFailureError,
+    StoreRequestError,
+    StoreUnavailableError,
+)
 from jclip_connectors.filters import matches, parse_filter
 from jclip_connectors.llamaindex.embeddings import JinaClipEmbedding
 from jclip_connectors.llamaindex.filters import to_filter
 from jclip_connectors.llamaindex.nodes import to_record
 from jclip_connectors.llamaindex.vector_store import JinaClipVectorStore
 from jclip_connectors.local import LocalEmbedder
-from jclip_connectors.port import (
-    CollectionMismatchError,
-    EmbedInputError,
-    PartialFailureError,
-    Record,
-    StoreRequestError,
-    StoreUnavailableError,
-)
-from jclip_connectors.testing import HashEmbedder, InMemoryStore
-from tests.contracts.embedder_contract import picture
+from jclip_connectors.memory import InMemoryStore
+from jclip_connectors.port import Record
+from jclip_connectors.testing import HashEmbedder
+from jclip_connectors.testing.embedder_contract import picture
 from tests.every_store.live_stores import LIVE_STORES
 from tests.every_store.loops import needing_the_loop
 
@@ -775,7 +776,7 @@ def test_what_the_store_says_reaches_the_caller(error):
 def test_without_llamaindex_the_error_names_the_extra_and_with_it_no_torch_is_loaded():
     code = (
         "import sys\n"
-        "from jclip_connectors.port import MissingDependencyError\n"
+        "from jclip_connectors.errors import MissingDependencyError\n"
         "names = ['embeddings', 'vector_store', 'filters', 'nodes']\n"
         "modules = ['jclip_connectors.llamaindex.' + name for name in names]\n"
         "sys.modules['llama_index'] = None\n"

@@ -6,7 +6,7 @@ import pytest
 
 from jclip_connectors.pinecone import opening as pinecone_opening
 from jclip_connectors.pinecone.store import PineconeStore
-from tests.contracts.store_contract import PLAIN, TILED
+from jclip_connectors.testing.store_contract import PLAIN, TILED
 from tests.doubles.pinecone_server import PineconeDouble
 from tests.pinecone.harness import make_legacy, quiet
 

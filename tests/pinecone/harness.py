@@ -5,7 +5,7 @@ import contextlib
 import numpy as np
 
 from jclip_connectors.pinecone import dialects as pinecone_dialects
-from tests.contracts.store_contract import E, vector
+from jclip_connectors.testing.store_contract import E, vector
 
 LEGACY = {"fields": {"_values": {"type": "dense_vector", "dimension": E, "metric": "cosine"}}}
 MANAGED = {"deployment_type": "managed", "cloud": "aws", "region": "us-east-1"}

@@ -5,15 +5,15 @@ import dataclasses
 
 import pytest
 
-from jclip_connectors.pinecone.store import AsyncPineconeStore
-from jclip_connectors.port import (
+from jclip_connectors.errors import (
     CollectionMismatchError,
     PartialFailureError,
     StoreRequestError,
     StoreUnavailableError,
-    record_uuid,
 )
-from tests.contracts.store_contract import PLAIN, image, vector
+from jclip_connectors.pinecone.store import AsyncPineconeStore
+from jclip_connectors.port import record_uuid
+from jclip_connectors.testing.store_contract import PLAIN, image, vector
 
 
 async def test_an_asyncio_store_refuses_another_configuration_and_closes_its_connections(server):

@@ -7,16 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pinecone import Field
 
+from jclip_connectors.errors import EmbedInputError
 from jclip_connectors.filters import matches, parse_filter
 from jclip_connectors.pinecone.filters import filter_fields, to_expression
-from jclip_connectors.port import (
-    EmbedInputError,
-    NativeFilter,
-)
-from tests.contracts.store_contract import ids_of, image, text, vector
+from jclip_connectors.port import NativeFilter
+from jclip_connectors.testing.store_contract import ids_of, image, text, vector
 from tests.doubles import pinecone_rules
-from tests.pinecone.harness import requests_for, tiles
 from tests.every_store.test_agreement import filters, metadata, values
+from tests.pinecone.harness import requests_for, tiles
 
 
 @given(where=filters, found=metadata)

@@ -11,14 +11,9 @@ import pytest
 from pinecone import Pinecone
 
 from core_encoder.tiling import Tiling
+from jclip_connectors.errors import CollectionMismatchError, EmbedInputError, StoreRequestError, StoreUnavailableError
 from jclip_connectors.pinecone.store import PineconeStore, stored_fingerprint
-from jclip_connectors.port import (
-    CollectionMismatchError,
-    EmbedInputError,
-    StoreRequestError,
-    StoreUnavailableError,
-)
-from tests.contracts.store_contract import BLUE, PLAIN, RED, E, ids_of, image, vector
+from jclip_connectors.testing.store_contract import BLUE, PLAIN, RED, E, ids_of, image, vector
 from tests.doubles.pinecone_server import KEY
 from tests.pinecone.harness import LEGACY, MANAGED, items_of, make_legacy
 

@@ -2,12 +2,10 @@
 
 import pytest
 
+from jclip_connectors.errors import StoreRequestError
 from jclip_connectors.pinecone import dialects as pinecone_dialects
 from jclip_connectors.pinecone import operations as pinecone_flows
-from jclip_connectors.port import (
-    StoreRequestError,
-)
-from tests.contracts.store_contract import TILED, ids_of, image, text, vector
+from jclip_connectors.testing.store_contract import TILED, ids_of, image, text, vector
 from tests.doubles.pinecone_stores import Settled
 from tests.pinecone.harness import delete_route, items_of, requests_for, tiles
 

@@ -6,8 +6,8 @@ import uuid
 import pytest
 
 from jclip_connectors.pinecone.store import AsyncPineconeStore, PineconeStore
-from tests.contracts.bridge import Bridged, EventLoop
-from tests.contracts.store_contract import E, StoreContract
+from jclip_connectors.testing.bridge import BridgedStore, EventLoop
+from jclip_connectors.testing.store_contract import E, StoreContract
 from tests.doubles.pinecone_server import PineconeDouble
 from tests.pinecone.harness import (
     make_legacy,
@@ -51,7 +51,7 @@ class _Async(StoreContract):
                     opening = AsyncPineconeStore.open(
                         async_client, name, config, namespace=uuid.uuid4().hex, dimensions=dimensions
                     )
-                    opened[config] = Bridged(loop.run(opening), loop)
+                    opened[config] = BridgedStore(loop.run(opening), loop)
                 opened[config].delete(where={})
                 return opened[config]
 

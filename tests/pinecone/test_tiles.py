@@ -5,15 +5,11 @@ import json
 import numpy as np
 import pytest
 
+from core_encoder.tiling import Box
+from jclip_connectors.errors import PartialFailureError, StoreRequestError, StoreUnavailableError
+from jclip_connectors.memory import InMemoryStore
 from jclip_connectors.pinecone import operations as pinecone_flows
-from jclip_connectors.port import (
-    Box,
-    PartialFailureError,
-    StoreRequestError,
-    StoreUnavailableError,
-)
-from jclip_connectors.testing import InMemoryStore
-from tests.contracts.store_contract import BLUE, RED, TILED, E, ids_of, image, vector
+from jclip_connectors.testing.store_contract import BLUE, RED, TILED, E, ids_of, image, vector
 from tests.pinecone.harness import delete_route, items_of, tiles, upsert_route
 
 

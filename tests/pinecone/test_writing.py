@@ -5,17 +5,12 @@ import json
 
 import pytest
 
+from jclip_connectors.errors import EmbedInputError, PartialFailureError, StoreRequestError, StoreUnavailableError
 from jclip_connectors.pinecone.items import MAX_METADATA_BYTES, to_entry
 from jclip_connectors.pinecone.store import PineconeStore
-from jclip_connectors.port import (
-    EmbedInputError,
-    PartialFailureError,
-    StoreRequestError,
-    StoreUnavailableError,
-    record_uuid,
-)
+from jclip_connectors.port import record_uuid
 from jclip_connectors.store_kit.validation import check_records
-from tests.contracts.store_contract import PLAIN, E, ids_of, image, text, vector
+from jclip_connectors.testing.store_contract import PLAIN, E, ids_of, image, text, vector
 from tests.doubles.pinecone_server import PineconeDouble
 from tests.pinecone.harness import quiet, requests_for, upsert_route
 

@@ -19,23 +19,22 @@ from qdrant_client.conversions.conversion import GrpcToRest, RestToGrpc
 
 from core_encoder.tiling import Tiling
 from jclip_connectors.config import EmbeddingConfig
-from jclip_connectors.port import (
+from jclip_connectors.errors import (
     CollectionMismatchError,
     ConnectorError,
     EmbedInputError,
-    NativeFilter,
     PartialFailureError,
-    Record,
     StoreRequestError,
     StoreUnavailableError,
 )
+from jclip_connectors.port import NativeFilter, Record
 from jclip_connectors.qdrant.errors import translate
 from jclip_connectors.qdrant.requests import Layout, to_filter, to_point, to_query
 from jclip_connectors.qdrant.store import AsyncQdrantStore, QdrantStore, stored_fingerprint
 from jclip_connectors.store_kit import flows
-from tests.contracts.bridge import Bridged, EventLoop
-from tests.contracts.store_contract import METADATA, StoreContract
-from tests.contracts.store_contract import E as CONTRACT_E
+from jclip_connectors.testing.bridge import BridgedStore, EventLoop
+from jclip_connectors.testing.store_contract import METADATA, StoreContract
+from jclip_connectors.testing.store_contract import E as CONTRACT_E
 from tests.doubles.qdrant_server import MAX_BODY_BYTES, Fault, QdrantServer
 
 E = 16
@@ -60,7 +59,7 @@ class TestAsyncQdrantStore(StoreContract):
     @pytest.fixture(scope="class")
     @classmethod
     def open_store(cls):
-        opened: dict[EmbeddingConfig, Bridged] = {}
+        opened: dict[EmbeddingConfig, BridgedStore] = {}
         client = AsyncQdrantClient(":memory:")
         with EventLoop() as loop:
 
@@ -68,7 +67,7 @@ class TestAsyncQdrantStore(StoreContract):
                 if config not in opened:
                     dimensions = CONTRACT_E if config.embedding_dim is None else None
                     opening = AsyncQdrantStore.open(client, str(len(opened)), config, dimensions=dimensions)
-                    opened[config] = Bridged(loop.run(opening), loop)
+                    opened[config] = BridgedStore(loop.run(opening), loop)
                 opened[config].delete(where={})
                 return opened[config]
 

@@ -21,16 +21,11 @@ from core_encoder import JinaClipEncoder
 from core_encoder.errors import ConfigError
 from core_encoder.tiling import Tiling
 from jclip_connectors.config import EmbeddingConfig
+from jclip_connectors.errors import EmbedInputError, PartialFailureError, StoreRequestError, StoreUnavailableError
 from jclip_connectors.local import LocalEmbedder
-from jclip_connectors.port import (
-    EmbedInputError,
-    PartialFailureError,
-    StoreRequestError,
-    StoreUnavailableError,
-)
 from jclip_connectors.remote.embedder import AsyncRemoteEmbedder, RemoteEmbedder
-from tests.contracts.bridge import EventLoop
-from tests.contracts.embedder_contract import EmbedderContract, picture
+from jclip_connectors.testing.bridge import EventLoop
+from jclip_connectors.testing.embedder_contract import EmbedderContract, picture
 from tests.remote.jina_server import JinaServer
 
 KEY = "a-secret-key"
@@ -85,7 +80,7 @@ def connect(server, monkeypatch):
         embedder.close()
 
 
-class Bridged:
+class BridgedStore:
     """An `Embedder` that lets an asyncio one work on `loop`."""
 
     def __init__(self, embedder, loop):
@@ -111,7 +106,7 @@ def bridged(nano):
         def make(config):
             embedder = AsyncRemoteEmbedder(config, base_url=running.url, max_items=7)
             made.callback(lambda: loop.run(embedder.close()))
-            return Bridged(embedder, loop)
+            return BridgedStore(embedder, loop)
 
         yield make
 

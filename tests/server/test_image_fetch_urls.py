@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from core_encoder.errors import ConfigError
-from jclip_connectors.port import EmbedInputError
+from jclip_connectors.errors import EmbedInputError
 from jclip_connectors.server import image_fetch
 from jclip_connectors.server.image_fetch import FetchLimits, ImageFetcher, ImageFetchError
 from tests.server.image_fetch_site import PICTURE

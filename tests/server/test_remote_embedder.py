@@ -9,7 +9,7 @@ from core_encoder.tiling import Tiling
 from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.local import LocalEmbedder
 from jclip_connectors.remote.embedder import RemoteEmbedder
-from tests.contracts.embedder_contract import EmbedderContract, picture
+from jclip_connectors.testing.embedder_contract import EmbedderContract, picture
 
 NANO = EmbeddingConfig(model="nano", dimensions=64)
 TILED = dataclasses.replace(NANO, tiling=Tiling(max_tiles=4))

@@ -3,7 +3,7 @@ import types
 
 import pytest
 
-from jclip_connectors.port import PartialFailureError, StoreRequestError, StoreUnavailableError
+from jclip_connectors.errors import PartialFailureError, StoreRequestError, StoreUnavailableError
 from jclip_connectors.store_kit import flows
 from jclip_connectors.store_kit.flows import run, run_async
 

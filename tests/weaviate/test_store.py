@@ -16,23 +16,21 @@ from hypothesis import strategies as st
 from weaviate.classes.config import Configure
 from weaviate.classes.query import Filter
 
-from core_encoder.tiling import Tiling
+from core_encoder.tiling import Box, Tiling
 from jclip_connectors.config import EmbeddingConfig
-from jclip_connectors.port import (
-    Box,
+from jclip_connectors.errors import (
     CollectionMismatchError,
     EmbedInputError,
-    NativeFilter,
     PartialFailureError,
     StoreRequestError,
     StoreUnavailableError,
-    record_uuid,
 )
+from jclip_connectors.port import NativeFilter, record_uuid
+from jclip_connectors.testing.bridge import BridgedStore, EventLoop
+from jclip_connectors.testing.store_contract import PLAIN, TILED, StoreContract, ids_of, image, text, vector
 from jclip_connectors.weaviate import operations as weaviate_flows
 from jclip_connectors.weaviate.schema import batches, number_names, read_description, size_bytes, to_object
 from jclip_connectors.weaviate.store import AsyncWeaviateStore, Hybrid, WeaviateStore, stored_fingerprint
-from tests.contracts.bridge import Bridged, EventLoop
-from tests.contracts.store_contract import PLAIN, TILED, StoreContract, ids_of, image, text, vector
 from tests.doubles.weaviate_collections import PROPERTY_NAME
 from tests.doubles.weaviate_server import WeaviateDouble
 
@@ -88,7 +86,7 @@ class TestAsyncWeaviateStore(StoreContract):
     @pytest.fixture(scope="class")
     @classmethod
     def open_store(cls):
-        opened: dict[EmbeddingConfig, Bridged] = {}
+        opened: dict[EmbeddingConfig, BridgedStore] = {}
         with WeaviateDouble() as server, EventLoop() as loop:
             client = weaviate.use_async_with_custom(**server.address())
             loop.run(client.connect())
@@ -97,7 +95,7 @@ class TestAsyncWeaviateStore(StoreContract):
                 if config not in opened:
                     dimensions = 8 if config.embedding_dim is None else None
                     opening = AsyncWeaviateStore.open(client, f"Test{len(opened)}", config, dimensions=dimensions)
-                    opened[config] = Bridged(loop.run(opening), loop)
+                    opened[config] = BridgedStore(loop.run(opening), loop)
                 opened[config].delete(where={})
                 return opened[config]
 

@@ -9,8 +9,8 @@ import core_encoder
 import jclip_connectors
 from core_encoder.tiling import Tiling
 from jclip_connectors import EmbeddingConfig, MultimodalCollection
+from jclip_connectors.memory import InMemoryStore
 from jclip_connectors.remote.embedder import AsyncRemoteEmbedder, RemoteEmbedder
-from jclip_connectors.testing import InMemoryStore
 
 _CONFIG = EmbeddingConfig(model="nano", dimensions=64, tiling=Tiling(max_tiles=4))
 

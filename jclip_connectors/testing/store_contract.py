@@ -6,9 +6,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from core_encoder.tiling import Tiling
+from core_encoder.tiling import Box, Tiling
 from jclip_connectors.config import EmbeddingConfig
-from jclip_connectors.port import Box, EmbedInputError, Record
+from jclip_connectors.errors import EmbedInputError
+from jclip_connectors.port import Record
 
 E = 8
 PLAIN = EmbeddingConfig(model="contract", revision="1", dimensions=E)

@@ -24,7 +24,7 @@ class EventLoop:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
 
-class Bridged:
+class BridgedStore:
     """A `VectorStore` that lets an `AsyncVectorStore` work on `loop`."""
 
     def __init__(self, store, loop):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from jclip_connectors.port import EmbedInputError, PartialFailureError
+from jclip_connectors.errors import EmbedInputError, PartialFailureError
 
 TEXTS = ["a red circle", "", "ein grünes Quadrat", "a red circle " * 40, "🚲"]
 

@@ -1,0 +1,83 @@
+"""The errors of `jclip_connectors`: one tree, whatever the store, the framework or the endpoint."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from jclip_connectors.config import Fingerprint
+
+_NAMED_FAILURES = 5  # in the message; all are in the attribute
+
+
+class ConnectorError(Exception):
+    """Base of every error of `jclip_connectors`."""
+
+
+class MissingDependencyError(ConnectorError, ImportError):
+    """A package that an adapter needs is not installed.
+
+    Attributes:
+        extra: the extra of this distribution that brings it.
+    """
+
+    def __init__(self, package: str, *, extra: str) -> None:
+        """Name the package and the command that installs it."""
+        super().__init__(f"{package} is not installed: pip install 'jclip-connectors[{extra}]'")
+        self.extra = extra
+
+
+class EmbedInputError(ConnectorError, ValueError):
+    """A text, image, vector, id, metadata or filter that cannot be accepted; the message names it."""
+
+
+class CollectionMismatchError(ConnectorError):
+    """A collection was made with another configuration.
+
+    Attributes:
+        stored: the fingerprint of the collection.
+        requested: the fingerprint of the configuration it was opened with.
+    """
+
+    def __init__(self, stored: Fingerprint, requested: Fingerprint, *, collection: str) -> None:
+        """Name every field that differs."""
+        names = [name for name in {**stored, **requested} if stored.get(name) != requested.get(name)]
+        differing = ", ".join(f"`{name}` {stored.get(name)!r} (now {requested.get(name)!r})" for name in names)
+        super().__init__(
+            f"{collection} was made with {differing}: its vectors cannot be compared with yours. "
+            "Open it with the configuration it was made with, or make a new one"
+        )
+        self.stored = dict(stored)
+        self.requested = dict(requested)
+
+
+class StoreUnavailableError(ConnectorError):
+    """The store cannot be reached or is in use; the same call may succeed later.
+
+    Attributes:
+        retry_after_s: seconds that the store asks to wait, or `None`.
+    """
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        """Keep the delay beside the message."""
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
+class StoreRequestError(ConnectorError):
+    """The store refuses the request; the same call will fail again."""
+
+
+class PartialFailureError(ConnectorError):
+    """Some items of a bulk call failed; the others need not be done again.
+
+    Attributes:
+        failed: position of each failed item, and its error.
+        kept: position of each other item, and its result (`None` where the call returns nothing).
+    """
+
+    def __init__(self, what: str, *, failed: Mapping[int, Exception], kept: Mapping[int, Any]) -> None:
+        """Say how many of `what` failed and which, and keep both sides beside the message."""
+        named = "; ".join(f"{position}: {error}" for position, error in list(failed.items())[:_NAMED_FAILURES])
+        more = f"; and {len(failed) - _NAMED_FAILURES} more" if len(failed) > _NAMED_FAILURES else ""
+        super().__init__(f"{len(failed)} of {len(failed) + len(kept)} {what} failed: {named}{more}")
+        self.failed = dict(failed)
+        self.kept = dict(kept)

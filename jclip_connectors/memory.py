@@ -1,0 +1,113 @@
+"""A store in memory: exact, without an engine, gone with the process. Every other store must agree with it."""
+
+import copy
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+from core_encoder.tiling import Box
+from jclip_connectors.config import EmbeddingConfig, Fingerprint
+from jclip_connectors.filters import And, matches, parse_filter
+from jclip_connectors.port import Filter, FloatArray, Modality, Record, SearchHit
+from jclip_connectors.store_kit.validation import (
+    check_delete,
+    check_embedding,
+    check_ids,
+    check_limit,
+    check_modality,
+    check_records,
+    check_tiles,
+)
+
+_Result = TypeVar("_Result")
+
+
+class InMemoryStore:
+    """The reference `VectorStore`: a dict, and exact search with numpy."""
+
+    def __init__(self, config: EmbeddingConfig) -> None:
+        """Make an empty collection for vectors of `config`."""
+        self._fingerprint = config.fingerprint()
+        self._dimensions = config.embedding_dim
+        self._tiled = config.tiling is not None
+        self._records: dict[str, Record] = {}
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """That of the configuration that the collection was made with."""
+        return self._fingerprint
+
+    def upsert(self, records: Sequence[Record]) -> None:
+        """Write records, each in place of the one with its id."""
+        checked = check_records(records, dimensions=self._dimensions, tiled=self._tiled)
+        for record in checked:
+            self._dimensions = record.embedding.shape[0]
+            self._records[record.record_id] = record
+
+    def search(
+        self,
+        embedding: FloatArray,
+        *,
+        limit: int = 10,
+        where: Filter | None = None,
+        modality: Modality | None = None,
+        tiles: bool = False,
+    ) -> list[SearchHit]:
+        """Find the nearest records by cosine, or by their nearest tile; ties in the order of ids."""
+        query = check_embedding(embedding, dimensions=self._dimensions)
+        check_limit(limit)
+        check_tiles(tiles, tiled=self._tiled)
+        hits = [_hit(record, query, tiles=tiles) for record in self._matching(where, modality)]
+        return sorted(hits, key=lambda hit: (-hit.score, hit.record_id))[:limit]
+
+    def get(self, ids: Sequence[str]) -> list[Record]:
+        """Fetch the records that exist, in the order of `ids`."""
+        return [_copy(self._records[record_id]) for record_id in check_ids(ids) if record_id in self._records]
+
+    def delete(self, ids: Sequence[str] | None = None, *, where: Filter | None = None) -> None:
+        """Delete by ids or by filter."""
+        check_delete(ids, where)
+        doomed = [record.record_id for record in self._matching(where, None)] if ids is None else check_ids(ids)
+        for record_id in doomed:
+            self._records.pop(record_id, None)
+
+    def count(self, *, where: Filter | None = None, modality: Modality | None = None) -> int:
+        """Count the records that match."""
+        return len(self._matching(where, modality))
+
+    def scroll(self, *, where: Filter | None = None, modality: Modality | None = None) -> Iterator[Record]:
+        """Go through the records that match."""
+        return map(_copy, self._matching(where, modality))
+
+    def close(self) -> None:
+        """Do nothing: the records live as long as the store."""
+
+    def _matching(self, where: Filter | None, modality: Modality | None) -> list[Record]:
+        check_modality(modality)
+        node: And = parse_filter(where)
+        return [
+            record
+            for record in list(self._records.values())  # at once: another thread may be writing
+            if modality in (None, record.modality) and matches(node, record.metadata)
+        ]
+
+
+def _hit(record: Record, query: FloatArray, *, tiles: bool) -> SearchHit:
+    score, box = float(record.embedding @ query), None
+    if tiles and record.tile_embeddings is not None and record.tile_boxes is not None:
+        cosines = record.tile_embeddings @ query  # (T,)
+        nearest = int(cosines.argmax())
+        score, box = float(cosines[nearest]), Box(*record.tile_boxes[nearest].tolist())
+    return SearchHit(
+        score=score,
+        record_id=record.record_id,
+        modality=record.modality,
+        metadata=copy.deepcopy(record.metadata),
+        box=box,
+        content=record.content,
+        uri=record.uri,
+    )
+
+
+def _copy(record: Record) -> Record:
+    return dataclasses.replace(record, metadata=copy.deepcopy(record.metadata))

@@ -1,1 +1,0 @@
-"""What several parts promise: one suite for stores, one for embedders."""
