@@ -24,9 +24,9 @@ from jclip_connectors.port import (
     VectorStore,
 )
 from jclip_connectors.store_kit.validation import (
+    check_count,
     check_fingerprint,
     check_id,
-    check_limit,
     check_metadata,
     check_modality,
 )
@@ -175,7 +175,7 @@ class MultimodalCollection:
         Raises:
             EmbedInputError: not one of `text` and `image`, or an argument that cannot be used.
         """
-        check_limit(limit)
+        check_count(limit, name="limit")
         check_modality(modality)
         query = self._embed_query(text, image)
         tiles = self._embedder.config.tiling is not None

@@ -10,10 +10,10 @@ from jclip_connectors.config import EmbeddingConfig, Fingerprint
 from jclip_connectors.filters import And, matches, parse_filter
 from jclip_connectors.port import Filter, FloatArray, Modality, Record, SearchHit
 from jclip_connectors.store_kit.validation import (
+    check_count,
     check_delete,
     check_embedding,
     check_ids,
-    check_limit,
     check_modality,
     check_records,
     check_tiles,
@@ -55,7 +55,7 @@ class InMemoryStore:
     ) -> list[SearchHit]:
         """Find the nearest records by cosine, or by their nearest tile; ties in the order of ids."""
         query = check_embedding(embedding, dimensions=self._dimensions)
-        check_limit(limit)
+        check_count(limit, name="limit")
         check_tiles(tiles, tiled=self._tiled)
         hits = [_hit(record, query, tiles=tiles) for record in self._matching(where, modality)]
         return sorted(hits, key=lambda hit: (-hit.score, hit.record_id))[:limit]

@@ -25,17 +25,16 @@ from jclip_connectors.port import Filter, FloatArray, Modality, Record, SearchHi
 from jclip_connectors.store_kit.coarse import (
     CANDIDATES,
     CoarseDimensions,
-    check_candidates,
     count_candidates,
     resolve_coarse,
 )
 from jclip_connectors.store_kit.payload import nearest_box, number_path, to_hit, to_payload, to_record
 from jclip_connectors.store_kit.validation import (
+    check_count,
     check_delete,
     check_embedding,
     check_fingerprint,
     check_ids,
-    check_limit,
     check_modality,
     check_records,
     check_tiles,
@@ -95,7 +94,7 @@ class QdrantEdgeStore:
         folder = Path(path)
         fingerprint = config.fingerprint()
         coarse = resolve_coarse(coarse_dimensions, config)
-        check_candidates(candidates)
+        check_count(candidates, name="candidates")
         check_folder(folder)
         with ExitStack() as undo, engine_errors(folder):
             shard = open_shard(folder)
@@ -146,7 +145,7 @@ class QdrantEdgeStore:
     ) -> list[SearchHit]:
         """Find the nearest records by cosine, or by their nearest tile; ties in the order of ids."""
         query = check_embedding(embedding, dimensions=self._sidecar.dimensions)
-        check_limit(limit)
+        check_count(limit, name="limit")
         check_tiles(tiles, tiled=self._tiled)
         with engine_errors(self._folder):
             condition = self._condition(where, modality)

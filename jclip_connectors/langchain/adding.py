@@ -7,9 +7,10 @@ from langchain_core.embeddings import Embeddings
 
 from core_encoder.tiling import TileEmbeddings
 from jclip_connectors.errors import EmbedInputError, PartialFailureError
-from jclip_connectors.langchain.documents import Item, check_count
+from jclip_connectors.langchain.documents import Item
 from jclip_connectors.langchain.embeddings import JinaClipEmbeddings, image_function
 from jclip_connectors.port import ImageSource, Record, VectorStore
+from jclip_connectors.store_kit.validation import check_count
 
 _Vectors: TypeAlias = dict[int, dict[str, Any]]  # position -> the fields of a record that hold its vectors
 _Failures: TypeAlias = dict[int, Exception]

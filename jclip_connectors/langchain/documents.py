@@ -193,13 +193,3 @@ def known_options(options: Mapping[str, object], *allowed: str) -> dict[str, Any
         if name not in allowed:
             raise EmbedInputError(f"unknown option `{name}`; known here are {', '.join(allowed)}")
     return dict(options)
-
-
-def check_count(value: object, *, name: str) -> None:
-    """Check a number of things.
-
-    Raises:
-        EmbedInputError: not an int of at least 1.
-    """
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise EmbedInputError(f"`{name}` is {value!r}; use an int of at least 1")

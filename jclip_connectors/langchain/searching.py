@@ -9,10 +9,10 @@ from langchain_core.vectorstores.utils import maximal_marginal_relevance
 
 from jclip_connectors.collection import fuse_by_rank
 from jclip_connectors.errors import EmbedInputError, PartialFailureError
-from jclip_connectors.langchain.documents import check_count, known_options
+from jclip_connectors.langchain.documents import known_options
 from jclip_connectors.langchain.embeddings import image_function
 from jclip_connectors.port import MODALITIES, Filter, FloatArray, ImageSource, Modality, SearchHit, VectorStore
-from jclip_connectors.store_kit.validation import check_embedding, check_modality
+from jclip_connectors.store_kit.validation import check_count, check_embedding, check_modality
 
 _Query = TypeVar("_Query")
 

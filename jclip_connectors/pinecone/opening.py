@@ -15,13 +15,13 @@ from jclip_connectors.pinecone.errors import is_missing, is_taken
 from jclip_connectors.pinecone.items import FINGERPRINT_ID, OWN_FIELDS, fingerprint_item, read_fingerprint
 from jclip_connectors.pinecone.operations import PineconeFlows
 from jclip_connectors.store_kit.flows import Flow
-from jclip_connectors.store_kit.validation import check_fingerprint
+from jclip_connectors.store_kit.validation import check_fingerprint, require_dimensions, resolve_dimensions
 
 Pause: TypeAlias = Callable[[float], Any]  # `time.sleep` or `asyncio.sleep`
 
 _FIELD = "embedding"  # of the vectors, in an index that is made here
 _LEGACY_FIELD = "_values"  # by this name a description tells of an index without a schema of its own
-_LONGEST = 20_000  # values of a vector
+_MOST_DIMENSIONS = 20_000
 _NAME = re.compile(r"[a-z0-9-]{1,45}")
 _NAMESPACE = re.compile(r"[\x21-\x7e]{1,512}")
 # Seconds between looks at what takes its time: about a minute.
@@ -74,7 +74,7 @@ def make_plan(
         index_name=index_name,
         namespace=namespace,
         fingerprint=config.fingerprint(),
-        dimensions=_dimensions(config.embedding_dim, dimensions),
+        dimensions=resolve_dimensions(config, dimensions, most=_MOST_DIMENSIONS),
         tiled=config.tiling is not None,
         deployment={"deployment_type": "managed", "cloud": cloud, "region": region},
     )
@@ -92,25 +92,13 @@ def check_names(index_name: object, namespace: object) -> None:
         raise EmbedInputError(f"`namespace` is {namespace!r}; use ASCII without spaces, 1 to 512 characters")
 
 
-def _dimensions(known: int | None, given: object) -> int | None:
-    if given is None:
-        given = known
-    elif isinstance(given, bool) or not isinstance(given, int) or given < 1 or known not in (None, given):
-        allowed = "an int of at least 1" if known is None else f"{known}, as the configuration says, or leave it out"
-        raise EmbedInputError(f"`dimensions` is {given!r}; use {allowed}")
-    if isinstance(given, int) and given > _LONGEST:
-        raise EmbedInputError(f"`dimensions` is {given}; Pinecone takes vectors of {_LONGEST} values at most")
-    return given if isinstance(given, int) else None
-
-
 def open_index(plan: Plan, pause: Pause) -> Flow[OpenIndex]:
     """The index, made if there is none, once it is ready."""
     index = yield from describe_index(plan.index_name, plan.namespace)
     if index is None:
-        if plan.dimensions is None:
-            raise EmbedInputError("the configuration does not say how long the vectors are: give `dimensions`")
+        length = require_dimensions(plan.dimensions)
         try:
-            yield from _create(plan, plan.dimensions)
+            yield from _create(plan, length)
         except StoreRequestError as error:
             if not is_taken(error):  # else another process has just made it
                 raise

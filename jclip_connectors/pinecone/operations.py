@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from jclip_connectors.config import Fingerprint
-from jclip_connectors.errors import ConnectorError, PartialFailureError, StoreRequestError, StoreUnavailableError
+from jclip_connectors.errors import ConnectorError, StoreRequestError, StoreUnavailableError
 from jclip_connectors.pinecone.dialects import DELETE_IDS, FETCH_IDS, Dialect, Match
 from jclip_connectors.pinecone.errors import is_about_items, translate
 from jclip_connectors.pinecone.filters import Expression, none_of, to_expression
@@ -21,13 +21,14 @@ from jclip_connectors.pinecone.items import (
     to_entry,
 )
 from jclip_connectors.port import Filter, FloatArray, Modality, Record, SearchHit, record_uuid
+from jclip_connectors.store_kit.failures import partial
 from jclip_connectors.store_kit.flows import Flow, Page
 from jclip_connectors.store_kit.payload import to_hit
 from jclip_connectors.store_kit.validation import (
+    check_count,
     check_delete,
     check_embedding,
     check_ids,
-    check_limit,
     check_modality,
     check_records,
     check_tiles,
@@ -79,14 +80,14 @@ class PineconeFlows:
         if stop is not None and len(failed) == len(entries):
             raise stop
         if failed:
-            raise _partial(records, {entries[uuid].record_id: error for uuid, error in failed.items()})
+            raise partial(records, {entries[uuid].record_id: error for uuid, error in failed.items()})
 
     def search(
         self, embedding: FloatArray, *, limit: int, where: Filter | None, modality: Modality | None, tiles: bool
     ) -> Flow[list[SearchHit]]:
         """Find the nearest records."""
         query = check_embedding(embedding, dimensions=self._dimensions)
-        check_limit(limit)
+        check_count(limit, name="limit")
         check_tiles(tiles, tiled=self._tiled)
         check_modality(modality)
         wanted = min(limit, _MOST_RESULTS)
@@ -258,24 +259,6 @@ class PineconeFlows:
 
 def _hit(match: Match, item: Item) -> SearchHit:
     return to_hit(payload_of(item), score=match.score, box=box_of(item, split_id(match.item.item_id)[1]))
-
-
-def _partial(records: Sequence[Record], failed: Mapping[str, ConnectorError]) -> PartialFailureError:
-    """The error of a call, by position: of records with one id, all share what became of the last."""
-    positions: dict[int, Exception] = {
-        position: _named(failed[record.record_id], record.record_id)
-        for position, record in enumerate(records)
-        if record.record_id in failed
-    }
-    kept = {position: None for position in range(len(records)) if position not in positions}
-    return PartialFailureError("records", failed=positions, kept=kept)
-
-
-def _named(error: ConnectorError, record_id: str) -> ConnectorError:
-    message = f"record {record_id!r}: {error}"
-    if isinstance(error, StoreUnavailableError):
-        return StoreUnavailableError(message, retry_after_s=error.retry_after_s)
-    return StoreRequestError(message)
 
 
 def _records_where(where: Filter | None, modality: Modality | None) -> Expression:

@@ -8,7 +8,7 @@ from qdrant_client.common.client_exceptions import QdrantException, ResourceExha
 from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
 
 from jclip_connectors.errors import ConnectorError, StoreRequestError, StoreUnavailableError
-from jclip_connectors.store_kit.flows import ClientGaveUpError
+from jclip_connectors.store_kit.retry import ClientGaveUpError
 
 _BUSY = frozenset({408, 429, 500, 502, 503, 504})
 _BUSY_CALLS = frozenset(

@@ -10,7 +10,6 @@ from jclip_connectors.config import Fingerprint
 from jclip_connectors.errors import (
     ConnectorError,
     EmbedInputError,
-    PartialFailureError,
     StoreRequestError,
     StoreUnavailableError,
 )
@@ -26,13 +25,14 @@ from jclip_connectors.qdrant.requests import (
     to_query,
 )
 from jclip_connectors.store_kit.coarse import CANDIDATES, count_candidates
+from jclip_connectors.store_kit.failures import partial
 from jclip_connectors.store_kit.flows import Flow, Page
 from jclip_connectors.store_kit.payload import nearest_box, to_hit, to_record
 from jclip_connectors.store_kit.validation import (
+    check_count,
     check_delete,
     check_embedding,
     check_ids,
-    check_limit,
     check_modality,
     check_records,
     check_tiles,
@@ -87,14 +87,14 @@ class QdrantFlows:
         if failed and len(failed) == len(checked):
             raise next(iter(failed.values()))
         if failed:
-            raise _partial_failure(records, failed)
+            raise partial(records, failed)
 
     def search(
         self, embedding: FloatArray, *, limit: int, where: Filter | None, modality: Modality | None, tiles: bool
     ) -> Flow[list[SearchHit]]:
         """Search in one request, all stages of it."""
         query = check_embedding(embedding, dimensions=self._layout.dimensions)
-        check_limit(limit)
+        check_count(limit, name="limit")
         check_tiles(tiles, tiled=self._layout.tiled)
         condition = _condition(where, modality)
         if limit > CANDIDATES:  # a server makes room for as many results as it is asked for
@@ -196,21 +196,6 @@ def _condition(where: Filter | None, modality: Modality | None) -> models.Filter
 def _unquoted(path: str) -> str:
     """A path as it can be compared: a server tells it with fewer quotes than it was given."""
     return path.replace('"', "")
-
-
-def _partial_failure(records: Sequence[Record], failed: dict[str, ConnectorError]) -> PartialFailureError:
-    positions: dict[int, Exception] = {}
-    for position, record in enumerate(records):
-        error = failed.get(record.record_id)
-        if error is not None:
-            text = f"the record {record.record_id!r} is not written: {error}"
-            positions[position] = (
-                StoreUnavailableError(text, retry_after_s=error.retry_after_s)
-                if isinstance(error, StoreUnavailableError)
-                else StoreRequestError(text)
-            )
-    kept = {position: None for position in range(len(records)) if position not in positions}
-    return PartialFailureError("records", failed=positions, kept=kept)
 
 
 def _record(point: models.Record) -> Record:

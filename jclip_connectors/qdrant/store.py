@@ -17,9 +17,9 @@ from jclip_connectors.errors import EmbedInputError, StoreRequestError
 from jclip_connectors.qdrant.errors import translate
 from jclip_connectors.qdrant.operations import ATTEMPTS, QdrantFlows
 from jclip_connectors.qdrant.requests import Layout, Quantization, read_layout, vectors_config
-from jclip_connectors.store_kit.coarse import CANDIDATES, CoarseDimensions, check_candidates, resolve_coarse
+from jclip_connectors.store_kit.coarse import CANDIDATES, CoarseDimensions, resolve_coarse
 from jclip_connectors.store_kit.flows import AsyncStore, BlockingStore, Flow, run, run_async
-from jclip_connectors.store_kit.validation import check_fingerprint
+from jclip_connectors.store_kit.validation import check_count, check_fingerprint, require_dimensions, resolve_dimensions
 
 __all__ = ["AsyncQdrantStore", "QdrantStore", "Quantization", "stored_fingerprint"]
 
@@ -128,20 +128,17 @@ def _open(
     dimensions: int | None,
 ) -> Flow[QdrantFlows]:
     _check_name(name)
-    check_candidates(candidates)
+    check_count(candidates, name="candidates")
     _check_quantization(quantization)
-    sized = _with_dimensions(config, dimensions)
+    sized = dataclasses.replace(config, dimensions=resolve_dimensions(config, dimensions, most=_MOST_DIMENSIONS))
     # Quantized vectors are a first stage of their own.
     prefix = None if quantization is not None and coarse_dimensions == "auto" else coarse_dimensions
     coarse = resolve_coarse(prefix, sized)
     fingerprint = config.fingerprint()
     info = yield from _describe(name)
     if info is None:
-        if sized.embedding_dim is None:
-            raise EmbedInputError(f"nobody knows yet how long the vectors of {name!r} are: give `dimensions`")
-        layout = Layout(
-            dimensions=sized.embedding_dim, coarse=coarse, tiled=config.tiling is not None, quantization=quantization
-        )
+        length = require_dimensions(sized.embedding_dim)
+        layout = Layout(dimensions=length, coarse=coarse, tiled=config.tiling is not None, quantization=quantization)
         info = yield from _create(name, layout, fingerprint)
     stored = _read_fingerprint(info, name)
     check_fingerprint(stored, fingerprint, collection=f"the collection {name!r}")
@@ -198,18 +195,6 @@ def _read_fingerprint(info: models.CollectionInfo, name: str) -> Fingerprint:
     if not known:
         raise StoreRequestError(f"another version made the collection {name!r}: use that version")
     return fingerprint
-
-
-def _with_dimensions(config: EmbeddingConfig, dimensions: int | None) -> EmbeddingConfig:
-    """The configuration with the length of its vectors, as far as that is known."""
-    if dimensions is None:
-        return config
-    given: object = dimensions  # whatever the caller has
-    if isinstance(given, bool) or not isinstance(given, int) or not 0 < given <= _MOST_DIMENSIONS:
-        raise EmbedInputError(f"`dimensions` is {given!r}; use an int from 1 to {_MOST_DIMENSIONS}")
-    if config.embedding_dim not in (None, dimensions):
-        raise EmbedInputError(f"`dimensions` is {dimensions!r}, but the configuration has {config.embedding_dim!r}")
-    return dataclasses.replace(config, dimensions=dimensions)
 
 
 def _check_name(name: str) -> None:

@@ -4,15 +4,15 @@ import os
 from typing import Any, NoReturn
 
 import httpx
-import tenacity
 
 from core_encoder.errors import ConfigError
 from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.errors import StoreUnavailableError
 from jclip_connectors.port import FloatArray
 from jclip_connectors.remote.errors import refusal
-from jclip_connectors.remote.requests import Batch, Requests, check_counts
-from jclip_connectors.store_kit.flows import wait_s
+from jclip_connectors.remote.requests import Batch, Requests
+from jclip_connectors.store_kit.retry import retry_options
+from jclip_connectors.store_kit.validation import check_count
 
 HOSTED_URL = "https://api.jina.ai/v1"
 _KEY_VARIABLE = "JINA_API_KEY"
@@ -41,7 +41,8 @@ class Endpoint:
         Raises:
             ConfigError: one has a bad value, or is one that an endpoint cannot be asked for.
         """
-        check_counts(max_concurrency=max_concurrency, attempts=attempts)
+        check_count(max_concurrency, name="max_concurrency", error=ConfigError)
+        check_count(attempts, name="attempts", error=ConfigError)
         if not 0 < timeout_s < float("inf"):
             raise ConfigError(f"`timeout_s` must be a positive number of seconds, not {timeout_s!r}")
         self._base_url = _check_url(base_url)
@@ -54,12 +55,7 @@ class Endpoint:
             truncate=truncate,
         )
         self._max_concurrency = max_concurrency
-        self._retrying: dict[str, Any] = {
-            "retry": tenacity.retry_if_exception(_worth_another_try),
-            "stop": tenacity.stop_after_attempt(attempts),
-            "wait": wait_s,
-            "reraise": True,
-        }
+        self._retrying = retry_options(attempts, longest_told_wait_s=_LONGEST_TOLD_WAIT_S)
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
         key = _read_key(api_key, self._base_url)
         self._post: dict[str, Any] = {
@@ -119,9 +115,3 @@ def _read_key(api_key: str | None, base_url: str) -> str | None:
     if key and not (key.isascii() and key.isprintable() and " " not in key):
         raise ConfigError("`api_key` has characters that no key has: give the key alone")  # never the key itself
     return key or None
-
-
-def _worth_another_try(error: BaseException) -> bool:
-    if not isinstance(error, StoreUnavailableError):
-        return False
-    return error.retry_after_s is None or error.retry_after_s <= _LONGEST_TOLD_WAIT_S

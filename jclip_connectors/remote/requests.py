@@ -27,6 +27,7 @@ from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.errors import EmbedInputError, PartialFailureError, StoreRequestError
 from jclip_connectors.port import FloatArray, ImageSource, IntArray
 from jclip_connectors.remote.images import content_of, png_of
+from jclip_connectors.store_kit.validation import check_count
 
 _API_NAMES = {"jinaai/jina-clip-v2": "jina-clip-v2", "jinaai/jina-clip-v1": "jina-clip-v1"}
 _WITHOUT_OPTIONS = frozenset({"jina-clip-v1"})  # its schema has neither `dimensions` nor `task`
@@ -98,7 +99,9 @@ class Requests:
         Raises:
             ConfigError: it cannot, or a limit is no positive integer or too small for an image.
         """
-        check_counts(max_items=max_items, max_request_bytes=max_request_bytes, max_image_bytes=max_image_bytes)
+        check_count(max_items, name="max_items", error=ConfigError)
+        check_count(max_request_bytes, name="max_request_bytes", error=ConfigError)
+        check_count(max_image_bytes, name="max_image_bytes", error=ConfigError)
         needed = max_image_bytes * 4 // 3 + 2 * _ENVELOPE_BYTES
         if max_request_bytes < needed:
             raise ConfigError(
@@ -319,17 +322,6 @@ def _by_position(
         kept = {at: rows[0] if finish is None else finish(at, rows) for at, rows in good.items()}
         raise PartialFailureError("images", failed=dict(sorted(errors.items())), kept=kept)
     return good if finish is None else {at: finish(at, rows) for at, rows in good.items()}
-
-
-def check_counts(**counts: object) -> None:
-    """Refuse what is no positive integer.
-
-    Raises:
-        ConfigError: naming it.
-    """
-    for name, value in counts.items():
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise ConfigError(f"`{name}` must be an integer from 1 up, not {value!r}")
 
 
 def _check_config(config: EmbeddingConfig) -> None:

@@ -43,16 +43,6 @@ def resolve_coarse(coarse_dimensions: CoarseDimensions, config: EmbeddingConfig)
     return given
 
 
-def check_candidates(candidates: object) -> None:
-    """Check a `candidates` option.
-
-    Raises:
-        EmbedInputError: not an int of at least 1.
-    """
-    if isinstance(candidates, bool) or not isinstance(candidates, int) or candidates < 1:
-        raise EmbedInputError(f"`candidates` is {candidates!r}; use an int of at least 1")
-
-
 def count_candidates(candidates: int, *, limit: int) -> int:
     """How many records each stage leaves to the next one, where `limit` are wanted in the end."""
     return max(candidates, _CANDIDATES_PER_RESULT * limit)

@@ -19,8 +19,9 @@ from typing import Any, Protocol, TypeAlias, TypeVar
 import tenacity
 
 from jclip_connectors.config import Fingerprint
-from jclip_connectors.errors import ConnectorError, StoreUnavailableError
+from jclip_connectors.errors import ConnectorError
 from jclip_connectors.port import Filter, FloatArray, Modality, Record, SearchHit
+from jclip_connectors.store_kit.retry import retry_options
 
 _Result = TypeVar("_Result")
 Call: TypeAlias = Callable[[Any], Any]
@@ -34,11 +35,6 @@ _SECRET = re.compile(
     r"|(//)[^/\s@]+(?=@)",
     re.IGNORECASE,
 )
-_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.25, 8.0  # doubled from try to try, where the store does not say how long
-
-
-class ClientGaveUpError(StoreUnavailableError):
-    """The store is unavailable, and the client has tried again or waited as it was told to: no more tries here."""
 
 
 class StoreFlows(Protocol):
@@ -97,7 +93,7 @@ def run(flow: Flow[_Result], client: Any, *, translate: Translate, attempts: int
         try:
             step, value = (
                 flow.send,
-                tenacity.Retrying(sleep=time.sleep, **_policy(attempts))(_attempt, call, client, translate),
+                tenacity.Retrying(sleep=time.sleep, **retry_options(attempts))(_attempt, call, client, translate),
             )
         except ConnectorError as error:
             step, value = flow.throw, error
@@ -114,7 +110,7 @@ async def run_async(flow: Flow[_Result], client: Any, *, translate: Translate, a
             result: _Result = done.value
             return result
         try:
-            retrying = tenacity.AsyncRetrying(sleep=asyncio.sleep, **_policy(attempts))
+            retrying = tenacity.AsyncRetrying(sleep=asyncio.sleep, **retry_options(attempts))
             step, value = flow.send, await retrying(_attempt_async, call, client, translate)
         except ConnectorError as error:
             step, value = flow.throw, error
@@ -267,25 +263,3 @@ def _without_secrets(error: ConnectorError) -> ConnectorError:
     """The error, without a key or a password that a server or the SDK has quoted in what it tells."""
     error.args = (_SECRET.sub(r"\1\2***", str(error)),)
     return error
-
-
-def _policy(attempts: int) -> dict[str, Any]:
-    return {
-        "retry": tenacity.retry_if_exception(_worth_another_try),
-        "stop": tenacity.stop_after_attempt(attempts),
-        "wait": wait_s,
-        "reraise": True,
-    }
-
-
-def _worth_another_try(error: BaseException) -> bool:
-    return isinstance(error, StoreUnavailableError) and not isinstance(error, ClientGaveUpError)
-
-
-def wait_s(state: tenacity.RetryCallState) -> float:
-    """Seconds until the next attempt: what was asked for with the error, else doubled from try to try."""
-    error = state.outcome.exception() if state.outcome is not None else None
-    told = error.retry_after_s if isinstance(error, StoreUnavailableError) else None
-    if told is not None:
-        return told
-    return min(_FIRST_WAIT_S * 2.0 ** (state.attempt_number - 1), _LONGEST_WAIT_S)

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from jclip_connectors.config import Fingerprint
+from jclip_connectors.config import EmbeddingConfig, Fingerprint
 from jclip_connectors.errors import CollectionMismatchError, EmbedInputError
 from jclip_connectors.port import MODALITIES, FloatArray, IntArray, Record
 
@@ -124,14 +124,47 @@ def check_modality(modality: object) -> None:
         raise EmbedInputError(f"`modality` is {modality!r}; use 'text', 'image' or None for both")
 
 
-def check_limit(limit: object) -> None:
-    """Check a `limit` argument.
+def check_count(value: object, *, name: str, error: type[Exception] = EmbedInputError) -> None:
+    """Check a number of things, as `limit` or `batch_size`.
 
     Raises:
-        EmbedInputError: not an int of at least 1.
+        EmbedInputError: not an int of at least 1; or `error`, where an option of another kind is checked.
     """
-    if isinstance(limit, bool) or not isinstance(limit, int) or limit < 1:
-        raise EmbedInputError(f"`limit` is {limit!r}; use an int of at least 1")
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise error(f"`{name}` is {value!r}; use an int of at least 1")
+
+
+def resolve_dimensions(config: EmbeddingConfig, dimensions: object, *, most: int) -> int | None:
+    """The length of the vectors of a new collection, from the option and the configuration; `None` if neither has it.
+
+    Args:
+        config: what the vectors are made with.
+        dimensions: the option of the store's `open`.
+        most: values that a vector of the database may have.
+
+    Raises:
+        EmbedInputError: not an int from 1 to `most`, or another length than the configuration's.
+    """
+    known = config.embedding_dim
+    length = known if dimensions is None else dimensions
+    if length is None:
+        return None
+    if isinstance(length, bool) or not isinstance(length, int) or not 1 <= length <= most:
+        raise EmbedInputError(f"`dimensions` is {length!r}; use an int from 1 to {most}")
+    if known not in (None, length):
+        raise EmbedInputError(f"`dimensions` is {length}, but the configuration has {known}: leave it out")
+    return length
+
+
+def require_dimensions(dimensions: int | None) -> int:
+    """The length of the vectors of a collection that is made now.
+
+    Raises:
+        EmbedInputError: neither the option nor the configuration has it.
+    """
+    if dimensions is None:
+        raise EmbedInputError("the configuration does not say how long the vectors are: give `dimensions`")
+    return dimensions
 
 
 def check_tiles(tiles: object, *, tiled: bool) -> None:

@@ -12,7 +12,7 @@ import httpx
 from weaviate import exceptions
 
 from jclip_connectors.errors import ConnectorError, StoreRequestError, StoreUnavailableError
-from jclip_connectors.store_kit.flows import ClientGaveUpError
+from jclip_connectors.store_kit.retry import ClientGaveUpError
 
 _OVERLOADED = frozenset({429, 500, 502, 503, 504})
 _CREDENTIALS = "check the API key that the client was made with"

@@ -12,16 +12,17 @@ from weaviate.classes.query import Filter as Condition
 from weaviate.collections.classes.filters import FilterReturn
 
 from jclip_connectors.config import Fingerprint
-from jclip_connectors.errors import ConnectorError, EmbedInputError, PartialFailureError, StoreRequestError
+from jclip_connectors.errors import ConnectorError, EmbedInputError, StoreRequestError
 from jclip_connectors.filters import compared_fields, numbers
 from jclip_connectors.port import Filter, FloatArray, Modality, NativeFilter, Record, SearchHit, record_uuid
+from jclip_connectors.store_kit.failures import partial
 from jclip_connectors.store_kit.flows import Flow, Page
 from jclip_connectors.store_kit.payload import nearest_box, to_hit, to_record
 from jclip_connectors.store_kit.validation import (
+    check_count,
     check_delete,
     check_embedding,
     check_ids,
-    check_limit,
     check_modality,
     check_records,
     check_tiles,
@@ -109,7 +110,7 @@ class WeaviateFlows:
                     f"Weaviate takes messages of {_MESSAGE_BYTES}: give it fewer tiles, or less text or metadata"
                 )
         yield from self._add_properties({field for record in checked for field in numbers(record.metadata)})
-        failed: dict[str, Exception] = {}
+        failed: dict[str, ConnectorError] = {}
         for start, end in batches(objects, count=_BATCH, max_bytes=_BATCH_BYTES):
             names = [record.record_id for record in checked[start:end]]
             try:
@@ -125,9 +126,7 @@ class WeaviateFlows:
                 failed |= {record.record_id: untried for record in checked[end:]}
                 break
         if failed:
-            positions = {i: failed[record.record_id] for i, record in enumerate(records) if record.record_id in failed}
-            kept = {i: None for i in range(len(records)) if i not in positions}
-            raise PartialFailureError("records", failed=positions, kept=kept)
+            raise partial(records, failed)
 
     def search(
         self,
@@ -141,7 +140,7 @@ class WeaviateFlows:
     ) -> Flow[list[SearchHit]]:
         """Find the nearest records; with `hybrid` also by words."""
         query = check_embedding(embedding, dimensions=self._dimensions)
-        check_limit(limit)
+        check_count(limit, name="limit")
         check_tiles(tiles, tiled=self._tiled)
         if hybrid is not None and not isinstance(hybrid, Hybrid):
             raise EmbedInputError(f"`hybrid` is {type(hybrid).__name__}; use a `Hybrid`, or None")

@@ -13,7 +13,7 @@ from jclip_connectors.config import EmbeddingConfig, Fingerprint
 from jclip_connectors.errors import EmbedInputError, StoreRequestError
 from jclip_connectors.port import Filter, FloatArray, Modality, SearchHit
 from jclip_connectors.store_kit.flows import AsyncStore, BlockingStore, Flow, run, run_async
-from jclip_connectors.store_kit.validation import check_fingerprint
+from jclip_connectors.store_kit.validation import check_fingerprint, require_dimensions, resolve_dimensions
 from jclip_connectors.weaviate.errors import translate
 from jclip_connectors.weaviate.operations import ATTEMPTS, Hybrid, WeaviateFlows
 from jclip_connectors.weaviate.schema import QUANTIZERS, Layout, Quantizer, collection_arguments, read_description
@@ -22,6 +22,7 @@ __all__ = ["AsyncWeaviateStore", "Hybrid", "Quantizer", "WeaviateStore", "stored
 
 _OLDEST = (1, 33)  # has the filter `Not`
 _NAME = re.compile(r"[A-Z][_0-9A-Za-z]{0,254}")
+_MOST_DIMENSIONS = 65_535  # Source: the server's limit on the length of a vector
 
 
 class WeaviateStore(BlockingStore):
@@ -137,7 +138,7 @@ def _open(
         raise EmbedInputError("`muvera` is True, but it is for tiles: the configuration has no `tiling`")
     wanted = Layout(
         fingerprint=config.fingerprint(),
-        dimensions=_dimensions(config, dimensions),
+        dimensions=require_dimensions(resolve_dimensions(config, dimensions, most=_MOST_DIMENSIONS)),
         quantizer=quantizer,
         muvera=bool(muvera),
     )
@@ -194,14 +195,3 @@ def _check_version(version: str) -> None:
         raise StoreRequestError(
             f"the server is Weaviate {version}, which lacks the filter `Not`: use {oldest} or later"
         )
-
-
-def _dimensions(config: EmbeddingConfig, dimensions: int | None) -> int:
-    known = config.embedding_dim
-    given: object = known if dimensions is None else dimensions  # whatever the caller has
-    if given is None:
-        raise EmbedInputError("the configuration does not say how long the vectors are: give `dimensions`")
-    if isinstance(given, bool) or not isinstance(given, int) or given < 1 or known not in (None, given):
-        allowed = "an int of at least 1" if known is None else f"{known}, as the configuration says, or leave it out"
-        raise EmbedInputError(f"`dimensions` is {given!r}; use {allowed}")
-    return given

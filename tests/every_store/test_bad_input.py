@@ -621,7 +621,7 @@ def without_pauses_and_keys(monkeypatch):
     for name in ("QDRANT_API_KEY", "WEAVIATE_API_KEY", "PINECONE_API_KEY"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("weaviate.retry.time", types.SimpleNamespace(sleep=lambda _: None))
-    monkeypatch.setattr("jclip_connectors.store_kit.flows._FIRST_WAIT_S", 0.0)
+    monkeypatch.setattr("jclip_connectors.store_kit.retry._FIRST_WAIT_S", 0.0)
     monkeypatch.setattr("pinecone._internal.http_client._retry_sleep", lambda _: None)
 
 

@@ -235,7 +235,7 @@ def told_by(error):
 def quick(monkeypatch):
     """Nobody waits between tries."""
     monkeypatch.setattr("weaviate.retry.time", types.SimpleNamespace(sleep=lambda _: None))
-    monkeypatch.setattr("jclip_connectors.store_kit.flows._FIRST_WAIT_S", 0.0)
+    monkeypatch.setattr("jclip_connectors.store_kit.retry._FIRST_WAIT_S", 0.0)
     monkeypatch.setattr("pinecone._internal.http_client._retry_sleep", lambda _: None)
 
 

@@ -183,7 +183,7 @@ def test_a_bad_option_is_refused_by_name_before_any_request(server, client, opti
 
 
 def test_vectors_that_are_too_long_for_any_index_are_refused(server, client):
-    with pytest.raises(EmbedInputError, match="20000 values at most"):
+    with pytest.raises(EmbedInputError, match="from 1 to 20000"):
         PineconeStore.open(client, "photos", dataclasses.replace(PLAIN, dimensions=20_001))
     assert server.requests == []
 

@@ -68,7 +68,7 @@ def server():
 @pytest.fixture
 def connect(server, monkeypatch):
     """Makes embedders for the server, which wait for nothing, and closes them."""
-    monkeypatch.setattr("jclip_connectors.store_kit.flows._FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr("jclip_connectors.store_kit.retry._FIRST_WAIT_S", 0.01)
     made = []
 
     def make(config=V2, **options):

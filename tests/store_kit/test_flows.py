@@ -16,7 +16,7 @@ def translate(error):
     if not isinstance(error, SdkError):
         return None
     text = str(error)
-    return StoreUnavailableError(text, retry_after_s=0.0) if text == "busy" else StoreRequestError(text)
+    return StoreUnavailableError(text, retry_after_s=0.0) if text.startswith("busy") else StoreRequestError(text)
 
 
 class Client:
@@ -132,3 +132,12 @@ def test_the_wait_between_attempts_is_what_the_store_asks_for(perform, monkeypat
     else:
         assert run(sums(), client, translate=slow, attempts=4) == 3
     assert waited == [3.5, 0.5, 1.0]
+
+
+@both
+def test_a_retry_is_logged_with_its_reason_and_without_a_secret(perform, caplog):
+    perform(sums(), SdkError("busy, api-key: abcdef123456"), 1, 2)
+    [record] = caplog.records
+    assert (record.name, record.levelname) == ("jclip_connectors.store_kit", "WARNING")
+    assert "busy" in record.getMessage()
+    assert "abcdef123456" not in caplog.text
