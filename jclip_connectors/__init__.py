@@ -1,9 +1,37 @@
 """jina-clip embeddings in your vector database: one configuration, one collection, every store.
 
-Importing the package loads no SDK and no torch; a store or an embedder loads its own when its module is imported.
+Importing this package loads no SDK and no torch; a store or an embedder loads its own when its package is imported.
 """
 
-from jclip_connectors.collection import MultimodalCollection
+from core_encoder.tiling import Box, Tiling
+from jclip_connectors.collection import AddReport, AsyncMultimodalCollection, MultimodalCollection
 from jclip_connectors.config import EmbeddingConfig
+from jclip_connectors.errors import (
+    CollectionMismatchError,
+    ConnectorError,
+    EmbedInputError,
+    MissingDependencyError,
+    PartialFailureError,
+    StoreRequestError,
+    StoreUnavailableError,
+)
+from jclip_connectors.port import NativeFilter, Record, SearchHit
 
-__all__ = ["EmbeddingConfig", "MultimodalCollection"]
+__all__ = [
+    "AddReport",
+    "AsyncMultimodalCollection",
+    "Box",
+    "CollectionMismatchError",
+    "ConnectorError",
+    "EmbedInputError",
+    "EmbeddingConfig",
+    "MissingDependencyError",
+    "MultimodalCollection",
+    "NativeFilter",
+    "PartialFailureError",
+    "Record",
+    "SearchHit",
+    "StoreRequestError",
+    "StoreUnavailableError",
+    "Tiling",
+]

@@ -124,6 +124,30 @@ class Embedder(Protocol):
         """
 
 
+class AsyncEmbedder(Protocol):
+    """An `Embedder` for a program with an event loop: the same methods, the same promises, awaited."""
+
+    @property
+    def config(self) -> EmbeddingConfig:
+        """What shapes the vectors."""
+
+    @property
+    def dimensions(self) -> int:
+        """E, the length of every vector."""
+
+    async def embed_texts(self, texts: Sequence[str]) -> FloatArray:
+        """Embed documents or captions: (B, E) in the order of `texts`."""
+
+    async def embed_query(self, text: str) -> FloatArray:
+        """Embed what is searched for: (E,)."""
+
+    async def embed_images(self, images: Sequence[ImageSource]) -> FloatArray:
+        """Embed images whole: (B, E) in the order of `images`."""
+
+    async def embed_image_tiles(self, images: Sequence[ImageSource]) -> list[TileEmbeddings]:
+        """Embed each image as a whole and in tiles, by `config.tiling`."""
+
+
 class VectorStore(Protocol):
     """Records by id, searched by cosine.
 

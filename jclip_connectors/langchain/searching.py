@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from langchain_core.embeddings import Embeddings
 from langchain_core.vectorstores.utils import maximal_marginal_relevance
 
-from jclip_connectors.collection import fuse_by_rank
+from jclip_connectors.collection.searching import fuse_by_rank
 from jclip_connectors.errors import EmbedInputError, PartialFailureError
 from jclip_connectors.langchain.documents import known_options
 from jclip_connectors.langchain.embeddings import image_function

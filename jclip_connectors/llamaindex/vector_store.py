@@ -18,7 +18,7 @@ from llama_index.core.vector_stores.types import (
 )
 from pydantic import SkipValidation
 
-from jclip_connectors.collection import fuse_by_rank
+from jclip_connectors.collection.searching import fuse_by_rank
 from jclip_connectors.errors import EmbedInputError
 from jclip_connectors.filters import matches, parse_filter
 from jclip_connectors.llamaindex.filters import to_filter

@@ -1,0 +1,256 @@
+"""Adding items to a collection, in batches: each item is described, looked up, embedded where it is new, and written.
+
+One batch is a flow (see `store_kit.flows`), so that a blocking collection and an asyncio one run the same lines. Its
+calls are made on a host (see `hosts`): on its `store`, and `embed(sources)` for one row or `TileEmbeddings` a source.
+"""
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from PIL import Image
+
+from core_encoder.tiling import TileEmbeddings
+from jclip_connectors.errors import ConnectorError, EmbedInputError, PartialFailureError, StoreUnavailableError
+from jclip_connectors.port import Record
+from jclip_connectors.store_kit.flows import Flow
+from jclip_connectors.store_kit.validation import check_id, check_metadata
+
+Describe: TypeAlias = Callable[[Any], dict[str, Any]]  # a source -> the fields of its record but the vectors
+
+
+@dataclass(frozen=True, kw_only=True)
+class AddReport:
+    """What became of the items of one `add_texts` or `add_images`.
+
+    Attributes:
+        ids: of the items that the collection now holds, in their order.
+        failed: position of each item that could not be read, and why; nothing was written for it.
+        embedded: how many items had to be embedded; the collection had the vectors of the others already.
+    """
+
+    ids: tuple[str, ...]
+    failed: Mapping[int, Exception]
+    embedded: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Draft:
+    """An item before it is embedded.
+
+    Attributes:
+        source: what its vectors are made of.
+        fields: the fields of its record but the vectors.
+    """
+
+    source: Any
+    fields: dict[str, Any]
+
+    @property
+    def record_id(self) -> str:
+        """The id of its record."""
+        return str(self.fields["record_id"])
+
+    def same_content(self, stored: Record | None) -> bool:
+        """Say whether the stored vectors are those of this source."""
+        return stored is not None and all(
+            getattr(stored, name) == self.fields[name] for name in ("modality", "content_hash")
+        )
+
+    def same_fields(self, stored: Record) -> bool:
+        """Say whether nothing but the vectors would be written again."""
+        return all(getattr(stored, name) == value for name, value in self.fields.items())
+
+
+class Adding:
+    """One call of `add_texts` or `add_images`, and what has become of each item so far, by position."""
+
+    def __init__(self, sources: Sequence[Any], given: Sequence[Mapping[str, Any]], *, describe: Describe) -> None:
+        """Begin.
+
+        Args:
+            sources: the items.
+            given: for each item the fields that the caller gives; they count more than those of `describe`.
+            describe: gives the fields of an item; its `EmbedInputError` is that item's failure.
+        """
+        self._sources = sources
+        self._given = given
+        self._describe = describe
+        self.kept: dict[int, str] = {}  # ids
+        self.failed: dict[int, Exception] = {}
+        self._embedded = 0
+        self._refusal: PartialFailureError | None = None
+
+    def batches(self, size: int) -> Iterator[range]:
+        """The positions of each batch."""
+        for start in range(0, len(self._sources), size):
+            yield range(start, min(start + size, len(self._sources)))
+
+    def describe(self, positions: range) -> dict[int, Draft]:
+        """Describe the items of a batch, which reads and hashes files; items that cannot be read are left out."""
+        drafts: dict[int, Draft] = {}
+        for position in positions:
+            try:
+                fields = {**self._describe(self._sources[position]), **self._given[position]}
+            except EmbedInputError as error:
+                self.failed[position] = error
+            else:
+                drafts[position] = Draft(source=self._sources[position], fields=fields)
+        return drafts
+
+    def write(self, drafts: Mapping[int, Draft]) -> Flow[None]:
+        """Embed what is new and write what has changed.
+
+        Raises:
+            ConnectorError: the store or the embedder failed, and the next batch would fare no better; `failure` makes
+                of it what the caller is told.
+        """
+        found: list[Record] = yield lambda host: host.store.get([draft.record_id for draft in drafts.values()])
+        stored = {record.record_id: record for record in found}
+        new = [at for at, draft in drafts.items() if not draft.same_content(stored.get(draft.record_id))]
+        vectors = (yield from self._embed(new, drafts)) if new else {}
+        readable = {at: draft for at, draft in drafts.items() if at not in self.failed}
+        records = _records(readable, vectors, stored)
+        try:
+            yield lambda host: host.store.upsert(records)
+        except PartialFailureError as error:
+            self._note(readable, {records[at].record_id: reason for at, reason in error.failed.items()})
+            if any(isinstance(reason, StoreUnavailableError) for reason in error.failed.values()):
+                raise
+            self._refusal = error  # the other batches may fare better
+        except ConnectorError as error:
+            self._note(readable, {record.record_id: error for record in records})
+            raise
+        else:
+            self._note(readable, {})
+
+    def report(self, *, what: str) -> AddReport:
+        """What became of the items, once every batch was tried.
+
+        Raises:
+            PartialFailureError: the store refused some.
+        """
+        if self._refusal is not None:
+            raise self.failure(self._refusal, what=what) from self._refusal
+        return AddReport(
+            ids=tuple(self.kept[at] for at in sorted(self.kept)),
+            failed=dict(sorted(self.failed.items())),
+            embedded=self._embedded,
+        )
+
+    def failure(self, error: Exception, *, what: str) -> Exception:
+        """The error of the whole call where a batch failed with `error`, and no more batches are tried.
+
+        What is written stays written, so the caller is told of it, and of every item that is not.
+        """
+        if not self.kept and not isinstance(error, PartialFailureError):
+            return error
+        rest = [at for at in range(len(self._sources)) if at not in self.kept and at not in self.failed]
+        failed = self.failed | dict.fromkeys(rest, error)
+        return PartialFailureError(what, failed=dict(sorted(failed.items())), kept=dict(sorted(self.kept.items())))
+
+    def _note(self, drafts: Mapping[int, Draft], refused: Mapping[str, Exception]) -> None:
+        """Note what has become of a batch; `refused` has the reason by id."""
+        for at, draft in drafts.items():
+            if draft.record_id in refused:
+                self.failed[at] = refused[draft.record_id]
+            else:
+                self.kept[at] = draft.record_id
+
+    def _embed(self, new: Sequence[int], drafts: Mapping[int, Draft]) -> Flow[dict[int, dict[str, Any]]]:
+        """The fields of each record that hold its vectors."""
+        found: Mapping[int, Any]
+        try:
+            found = dict(enumerate((yield lambda host: host.embed([drafts[at].source for at in new]))))
+        except PartialFailureError as error:
+            found = error.kept
+            self.failed |= {new[index]: reason for index, reason in error.failed.items()}
+        self._embedded += len(found)
+        return {new[index]: _vector_fields(vectors) for index, vectors in found.items()}
+
+
+def check_texts(texts: object) -> None:
+    """Check the `texts` of a call.
+
+    Raises:
+        EmbedInputError: not a list of strings.
+    """
+    if isinstance(texts, str):
+        raise EmbedInputError(f"`texts` is the string {texts[:50]!r}; write a list, [text]")
+    _check_list(texts, "texts")
+    for position, text in enumerate(texts):  # type: ignore[arg-type, var-annotated]  # it has a length and an order
+        if not isinstance(text, str):
+            raise EmbedInputError(f"`texts`[{position}] is {type(text).__name__}, not a string")
+
+
+def check_images(images: object) -> None:
+    """Check the `images` of a call; what is in each is seen when it is read.
+
+    Raises:
+        EmbedInputError: not a list.
+    """
+    single = isinstance(images, str | bytes | os.PathLike | Image.Image)
+    if single or (isinstance(images, np.ndarray) and images.ndim < 4):
+        raise EmbedInputError(f"`images` is one {type(images).__name__}; write a list, [image]")
+    _check_list(images, "images")
+
+
+def check_given(
+    count: int, metadatas: Sequence[Mapping[str, Any]] | None, ids: Sequence[str] | None
+) -> list[dict[str, Any]]:
+    """Check what the caller gives beside the items.
+
+    Returns:
+        For each item the fields of its record.
+
+    Raises:
+        EmbedInputError: another number of them than of items, metadata that is not JSON, or an id that cannot be one.
+    """
+    for name, values in (("metadatas", metadatas), ("ids", ids)):
+        if isinstance(values, str | Mapping):
+            raise EmbedInputError(f"`{name}` is one {type(values).__name__}; write a list, one for each item")
+        if values is None:
+            continue
+        _check_list(values, name)
+        if len(values) != count:
+            raise EmbedInputError(f"`{name}` has {len(values)} entries for {count} items: give one for each")
+    given: list[dict[str, Any]] = [{"metadata": {}} for _ in range(count)]
+    for position, metadata in enumerate(metadatas if metadatas is not None else ()):
+        given[position]["metadata"] = check_metadata(metadata, name=f"`metadatas`[{position}]")
+    for position, record_id in enumerate(ids if ids is not None else ()):
+        check_id(record_id, name=f"`ids`[{position}]")
+        given[position]["record_id"] = record_id
+    return given
+
+
+def _check_list(items: object, name: str) -> None:
+    """Refuse what has no length or no order: a generator, a set, a mapping."""
+    if isinstance(items, Mapping) or not (hasattr(items, "__len__") and hasattr(items, "__getitem__")):
+        raise EmbedInputError(f"`{name}` is {type(items).__name__}; write a list, list(...) of a generator or a set")
+
+
+def _vector_fields(found: Any) -> dict[str, Any]:  # noqa: ANN401 (a row of any kind, or tiles)
+    if not isinstance(found, TileEmbeddings):
+        return {"embedding": found}
+    # The first tile is the whole image: its vector is the one that the image has without tiling.
+    return {"embedding": found.vectors[0], "tile_embeddings": found.vectors, "tile_boxes": found.boxes}
+
+
+def _records(
+    drafts: Mapping[int, Draft], vectors: Mapping[int, dict[str, Any]], stored: Mapping[str, Record]
+) -> list[Record]:
+    """The records to write: those with new vectors, and those stored of which another field has changed."""
+    records: dict[str, Record] = {}
+    for position, draft in drafts.items():
+        if position in vectors:
+            record = Record(**draft.fields, **vectors[position])
+        else:
+            record = stored[draft.record_id]
+            if draft.same_fields(record) and draft.record_id not in records:
+                continue
+            record = dataclasses.replace(record, **draft.fields)
+        records[draft.record_id] = record
+    return list(records.values())

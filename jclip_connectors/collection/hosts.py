@@ -1,0 +1,174 @@
+"""What the flows of a collection make their calls on: a store and an embedder, both blocking or both asyncio."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from core_encoder.tiling import TileEmbeddings
+from jclip_connectors.collection.adding import Adding
+from jclip_connectors.config import EmbeddingConfig
+from jclip_connectors.port import (
+    AsyncVectorStore,
+    Embedder,
+    FloatArray,
+    ImageSource,
+    Modality,
+    SearchHit,
+    VectorStore,
+)
+from jclip_connectors.store_kit.flows import Flow, run, run_async
+
+_Result = TypeVar("_Result")
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockingHost:
+    """A blocking store and embedder.
+
+    Attributes:
+        store: keeps the records.
+        embedder: has `embed_query` and `embed_images`.
+        embed: makes a row, or `TileEmbeddings`, of each source of a batch.
+    """
+
+    store: VectorStore
+    embedder: Any
+    embed: Callable[[Any], Any]
+
+    def run(self, flow: Flow[_Result]) -> _Result:
+        """Run a flow; the store's own operations have been retried where that may help."""
+        return run(flow, self, translate=_as_it_is, attempts=1)
+
+    def search_each(
+        self,
+        embedding: FloatArray,
+        modalities: Sequence[Modality | None],
+        **options: Any,  # noqa: ANN401 (those of the port)
+    ) -> list[list[SearchHit]]:
+        """Search each modality by itself."""
+        return [self.store.search(embedding, modality=modality, **options) for modality in modalities]
+
+    def add(self, adding: Adding, *, batch_size: int, what: str) -> None:
+        """Add the items, one batch after the other.
+
+        Raises:
+            PartialFailureError: a batch failed after others were written.
+        """
+        try:
+            for positions in adding.batches(batch_size):
+                self.run(adding.write(adding.describe(positions)))
+        except Exception as error:
+            failure = adding.failure(error, what=what)
+            if failure is error:
+                raise
+            raise failure from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class AsyncHost:
+    """An asyncio store and embedder; the attributes are those of `BlockingHost`, awaited."""
+
+    store: AsyncVectorStore
+    embedder: Any
+    embed: Callable[[Any], Any]
+
+    async def run(self, flow: Flow[_Result]) -> _Result:
+        """Run a flow; the store's own operations have been retried where that may help."""
+        return await run_async(flow, self, translate=_as_it_is, attempts=1)
+
+    async def search_each(
+        self,
+        embedding: FloatArray,
+        modalities: Sequence[Modality | None],
+        **options: Any,  # noqa: ANN401 (those of the port)
+    ) -> list[list[SearchHit]]:
+        """Search each modality by itself, all at once."""
+        searches = (self.store.search(embedding, modality=modality, **options) for modality in modalities)
+        return list(await asyncio.gather(*searches))
+
+    async def add(self, adding: Adding, *, batch_size: int, max_concurrency: int, what: str) -> None:
+        """Add the items, some batches at a time; of batches with an id in common one waits for the other.
+
+        Raises:
+            PartialFailureError: a batch failed after others were written.
+        """
+        running: dict[asyncio.Task[None], set[str]] = {}
+        try:
+            for positions in adding.batches(batch_size):
+                drafts = await asyncio.to_thread(adding.describe, positions)
+                ids = {draft.record_id for draft in drafts.values()}
+                while len(running) >= max_concurrency or not all(map(ids.isdisjoint, running.values())):
+                    await _first_done(running)
+                running[asyncio.create_task(self.run(adding.write(drafts)))] = ids
+            while running:
+                await _first_done(running)
+        except asyncio.CancelledError:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
+            raise
+        except Exception as error:
+            # The caller is told what is written, so the batches that are on their way are waited for.
+            await asyncio.gather(*running, return_exceptions=True)
+            failure = adding.failure(error, what=what)
+            if failure is error:
+                raise
+            raise failure from error
+
+
+class ThreadedEmbedder:
+    """An asyncio embedder that lets a blocking one work in threads: one batch at a time, and beside it one query."""
+
+    def __init__(self, embedder: Embedder) -> None:
+        """Share an embedder."""
+        self._embedder = embedder
+        self._batches, self._queries = asyncio.Lock(), asyncio.Lock()
+
+    @property
+    def config(self) -> EmbeddingConfig:
+        """What shapes the vectors."""
+        return self._embedder.config
+
+    @property
+    def dimensions(self) -> int:
+        """E, the length of every vector."""
+        return self._embedder.dimensions
+
+    async def embed_texts(self, texts: Sequence[str]) -> FloatArray:
+        """Embed documents or captions: (B, E)."""
+        async with self._batches:
+            return await asyncio.to_thread(self._embedder.embed_texts, texts)
+
+    async def embed_query(self, text: str) -> FloatArray:
+        """Embed what is searched for: (E,)."""
+        async with self._queries:
+            return await asyncio.to_thread(self._embedder.embed_query, text)
+
+    async def embed_images(self, images: Sequence[ImageSource]) -> FloatArray:
+        """Embed images whole: (B, E). A single one is taken for a query and waits for no batch."""
+        async with self._queries if len(images) == 1 else self._batches:
+            return await asyncio.to_thread(self._embedder.embed_images, images)
+
+    async def embed_image_tiles(self, images: Sequence[ImageSource]) -> list[TileEmbeddings]:
+        """Embed each image as a whole and in tiles."""
+        async with self._batches:
+            return await asyncio.to_thread(self._embedder.embed_image_tiles, images)
+
+
+async def _first_done(running: dict[asyncio.Task[None], set[str]]) -> None:
+    """Wait until a batch is done and forget it.
+
+    Raises:
+        Exception: that of a batch that failed.
+    """
+    done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
+    for task in done:
+        del running[task]
+    errors = [error for error in (task.exception() for task in done) if error is not None]
+    if errors:
+        raise errors[0]
+
+
+def _as_it_is(_: Exception) -> None:
+    """No translation: stores and embedders of this package raise errors of this package."""
