@@ -16,8 +16,7 @@ from langchain_core.language_models import FakeListChatModel
 from langchain_core.messages import HumanMessage
 
 from core_encoder.nano.scenes import Scene, SceneObject, draw_scene
-from jclip_connectors.langchain.embeddings import JinaClipEmbeddings
-from jclip_connectors.langchain.vector_store import JinaClipVectorStore
+from jclip_connectors.langchain import JinaClipEmbeddings, JinaClipVectorStore
 
 PICTURES = {
     "flag.png": SceneObject(shape="star", colour="yellow", size="large", place="centre"),

@@ -68,17 +68,22 @@ class Draft:
 class Adding:
     """One call of `add_texts` or `add_images`, and what has become of each item so far, by position."""
 
-    def __init__(self, sources: Sequence[Any], given: Sequence[Mapping[str, Any]], *, describe: Describe) -> None:
+    def __init__(
+        self, sources: Sequence[Any], given: Sequence[Mapping[str, Any]], *, describe: Describe, reuse: bool = True
+    ) -> None:
         """Begin.
 
         Args:
             sources: the items.
             given: for each item the fields that the caller gives; they count more than those of `describe`.
             describe: gives the fields of an item; its `EmbedInputError` is that item's failure.
+            reuse: whether an item whose content the store has already keeps its vectors; not where nothing says that
+                the same model made them.
         """
         self._sources = sources
         self._given = given
         self._describe = describe
+        self._reuse = reuse
         self.kept: dict[int, str] = {}  # ids
         self.failed: dict[int, Exception] = {}
         self._embedded = 0
@@ -108,8 +113,10 @@ class Adding:
             ConnectorError: the store or the embedder failed, and the next batch would fare no better; `failure` makes
                 of it what the caller is told.
         """
-        found: list[Record] = yield lambda host: host.store.get([draft.record_id for draft in drafts.values()])
-        stored = {record.record_id: record for record in found}
+        stored: dict[str, Record] = {}
+        if self._reuse:
+            found = yield lambda host: host.store.get([draft.record_id for draft in drafts.values()])
+            stored = {record.record_id: record for record in found}
         new = [at for at, draft in drafts.items() if not draft.same_content(stored.get(draft.record_id))]
         vectors = (yield from self._embed(new, drafts)) if new else {}
         readable = {at: draft for at, draft in drafts.items() if at not in self.failed}

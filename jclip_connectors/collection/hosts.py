@@ -14,6 +14,7 @@ from jclip_connectors.port import (
     FloatArray,
     ImageSource,
     Modality,
+    Record,
     SearchHit,
     VectorStore,
 )
@@ -48,6 +49,14 @@ class BlockingHost:
     ) -> list[list[SearchHit]]:
         """Search each modality by itself."""
         return [self.store.search(embedding, modality=modality, **options) for modality in modalities]
+
+    def records(self, **options: Any) -> list[Record]:  # noqa: ANN401 (those of the port)
+        """All records that match."""
+        return list(self.store.scroll(**options))
+
+    def work(self, task: Callable[[], _Result]) -> _Result:
+        """Do what takes long."""
+        return task()
 
     def add(self, adding: Adding, *, batch_size: int, what: str) -> None:
         """Add the items, one batch after the other.
@@ -86,6 +95,14 @@ class AsyncHost:
         """Search each modality by itself, all at once."""
         searches = (self.store.search(embedding, modality=modality, **options) for modality in modalities)
         return list(await asyncio.gather(*searches))
+
+    async def records(self, **options: Any) -> list[Record]:  # noqa: ANN401 (those of the port)
+        """All records that match."""
+        return [record async for record in self.store.scroll(**options)]
+
+    async def work(self, task: Callable[[], _Result]) -> _Result:
+        """Do what takes long, in a thread."""
+        return await asyncio.to_thread(task)
 
     async def add(self, adding: Adding, *, batch_size: int, max_concurrency: int, what: str) -> None:
         """Add the items, some batches at a time; of batches with an id in common one waits for the other.

@@ -3,13 +3,10 @@
 from jclip_connectors.errors import MissingDependencyError
 
 try:
+    from jclip_connectors.langchain.documents import image_document
     from jclip_connectors.langchain.embeddings import JinaClipEmbeddings
-    from jclip_connectors.langchain.vector_store import (
-        SEARCH_TYPES,
-        JinaClipRetriever,
-        JinaClipVectorStore,
-        image_document,
-    )
+    from jclip_connectors.langchain.retriever import SEARCH_TYPES, JinaClipRetriever
+    from jclip_connectors.langchain.vector_store import JinaClipVectorStore
 except ModuleNotFoundError as error:
     raise MissingDependencyError("langchain-core", extra="langchain") from error
 

@@ -11,9 +11,9 @@ of its metadata: a filter does not see them. A text may use their names for itse
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from langchain_core.documents import Document
@@ -157,7 +157,59 @@ def _check(metadata: Mapping[str, Any] | None, record_id: str | None, *, name: s
     return check_metadata({} if metadata is None else metadata, name=f"`metadata` of {name}")
 
 
-def as_list(values: Any, *, name: str) -> list[Any]:  # noqa: ANN401 (whatever the caller has)
+Options: TypeAlias = dict[str, Any]
+
+
+def texts_as_items(
+    texts: Iterable[str], metadatas: object, ids: object, kwargs: Mapping[str, object]
+) -> tuple[list[Item], Options]:
+    """Check the arguments of `add_texts`.
+
+    Returns:
+        The items, and the options of the call.
+
+    Raises:
+        EmbedInputError: naming what cannot be accepted.
+    """
+    return _each("texts", texts, metadatas, ids, text_item, kwargs)
+
+
+def images_as_items(
+    uris: Iterable[ImageSource], metadatas: object, ids: object, kwargs: Mapping[str, object]
+) -> tuple[list[Item], Options]:
+    """Check the arguments of `add_images`; see `texts_as_items`."""
+    return _each("uris", uris, metadatas, ids, image_item, kwargs)
+
+
+def documents_as_items(documents: Iterable[Document], kwargs: Mapping[str, object]) -> tuple[list[Item], Options]:
+    """Check the arguments of `add_documents`; see `texts_as_items`."""
+    options = known_options(kwargs, "ids", "batch_size")
+    given = _as_list(documents, name="documents")
+    ids = _one_each(options.pop("ids", None), len(given), name="ids")
+    items = [
+        document_item(document, record_id, name=f"`documents`[{position}]")
+        for position, (document, record_id) in enumerate(zip(given, ids, strict=True))
+    ]
+    return items, options
+
+
+def _each(
+    name: str,
+    sources: Iterable[Any],
+    metadatas: object,
+    ids: object,
+    check: Callable[..., Item],
+    kwargs: Mapping[str, object],
+) -> tuple[list[Item], Options]:
+    options = known_options(kwargs, "batch_size")
+    given = _as_list(sources, name=name)
+    metadatas = _one_each(metadatas, len(given), name="metadatas")
+    ids = _one_each(ids, len(given), name="ids")
+    each = enumerate(zip(given, metadatas, ids, strict=True))
+    return [check(*fields, name=f"`{name}`[{position}]") for position, fields in each], options
+
+
+def _as_list(values: Any, *, name: str) -> list[Any]:  # noqa: ANN401 (checked here)
     """The items of a bulk call.
 
     Raises:
@@ -168,7 +220,7 @@ def as_list(values: Any, *, name: str) -> list[Any]:  # noqa: ANN401 (whatever t
     return list(values)
 
 
-def one_each(values: Any, count: int, *, name: str) -> list[Any]:  # noqa: ANN401 (whatever the caller has)
+def _one_each(values: Any, count: int, *, name: str) -> list[Any]:  # noqa: ANN401 (checked here)
     """What goes with each of `count` items; `None` for each where `values` is `None`.
 
     Raises:

@@ -24,6 +24,10 @@ class SearchType(NamedTuple):
     modality: Modality
     tiles: bool | None = None
 
+    def options(self) -> dict[str, Any]:
+        """The options of the search."""
+        return {"modality": self.modality} if self.tiles is None else {"modality": self.modality, "tiles": self.tiles}
+
 
 SEARCH_TYPES: dict[str, SearchType] = {
     "text_to_text": SearchType("text", "text"),

@@ -39,8 +39,8 @@ from jclip_connectors.errors import (
     StoreRequestError,
     StoreUnavailableError,
 )
+from jclip_connectors.langchain import JinaClipEmbeddings
 from jclip_connectors.langchain import vector_store as langchain_vector_store
-from jclip_connectors.langchain.embeddings import JinaClipEmbeddings
 from jclip_connectors.llamaindex import vector_store as llamaindex_vector_store
 from jclip_connectors.memory import InMemoryStore
 from jclip_connectors.pinecone.store import PineconeStore

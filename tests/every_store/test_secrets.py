@@ -18,8 +18,8 @@ from qdrant_client import QdrantClient
 from jclip_connectors.cli import store_urls as stores
 from jclip_connectors.collection import MultimodalCollection
 from jclip_connectors.errors import ConnectorError, EmbedInputError, PartialFailureError
+from jclip_connectors.langchain import JinaClipEmbeddings
 from jclip_connectors.langchain import vector_store as langchain_vector_store
-from jclip_connectors.langchain.embeddings import JinaClipEmbeddings
 from jclip_connectors.llamaindex import vector_store as llamaindex_vector_store
 from jclip_connectors.llamaindex.embeddings import JinaClipEmbedding
 from jclip_connectors.memory import InMemoryStore

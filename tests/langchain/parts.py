@@ -8,8 +8,7 @@ from PIL import Image
 
 from core_encoder.tiling import Tiling
 from jclip_connectors.config import EmbeddingConfig
-from jclip_connectors.langchain.embeddings import JinaClipEmbeddings
-from jclip_connectors.langchain.vector_store import JinaClipVectorStore
+from jclip_connectors.langchain import JinaClipEmbeddings, JinaClipVectorStore
 from jclip_connectors.memory import InMemoryStore
 from jclip_connectors.testing import HashEmbedder
 

@@ -18,8 +18,8 @@ from pydantic import ValidationError
 from core_encoder.tiling import Tiling
 from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.errors import EmbedInputError, PartialFailureError
+from jclip_connectors.langchain import JinaClipEmbeddings
 from jclip_connectors.langchain import embeddings as langchain_embeddings
-from jclip_connectors.langchain.embeddings import JinaClipEmbeddings
 from jclip_connectors.local import LocalEmbedder
 from jclip_connectors.testing import HashEmbedder
 from tests.every_store.loops import needing_the_loop

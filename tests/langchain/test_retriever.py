@@ -9,8 +9,7 @@ from langchain_core.documents import Document
 from langchain_tests.integration_tests import RetrieversIntegrationTests
 from pydantic import ValidationError
 
-from jclip_connectors.langchain.embeddings import JinaClipEmbeddings
-from jclip_connectors.langchain.vector_store import SEARCH_TYPES, JinaClipRetriever, JinaClipVectorStore
+from jclip_connectors.langchain import SEARCH_TYPES, JinaClipEmbeddings, JinaClipRetriever, JinaClipVectorStore
 from jclip_connectors.memory import InMemoryStore
 from jclip_connectors.testing import HashEmbedder
 from tests.every_store.loops import needing_the_loop

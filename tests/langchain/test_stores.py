@@ -6,7 +6,7 @@ from langchain_core.indexing import InMemoryRecordManager, index
 from langchain_tests.integration_tests import VectorStoreIntegrationTests
 from PIL import Image
 
-from jclip_connectors.langchain.vector_store import JinaClipVectorStore, image_document
+from jclip_connectors.langchain import JinaClipVectorStore, image_document
 from tests.every_store.live_stores import LIVE_STORES, OverOneStore
 from tests.langchain.parts import SUITE, TILED, ids_of, over, pictures
 

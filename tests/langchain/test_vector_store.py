@@ -18,8 +18,7 @@ from jclip_connectors.errors import (
     PartialFailureError,
     StoreUnavailableError,
 )
-from jclip_connectors.langchain.embeddings import JinaClipEmbeddings
-from jclip_connectors.langchain.vector_store import JinaClipVectorStore, image_document
+from jclip_connectors.langchain import JinaClipEmbeddings, JinaClipVectorStore, image_document
 from jclip_connectors.memory import InMemoryStore
 from jclip_connectors.port import NativeFilter
 from jclip_connectors.testing import HashEmbedder

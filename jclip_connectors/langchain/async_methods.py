@@ -1,0 +1,124 @@
+"""The asynchronous twins of the vector store's methods."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from langchain_core.documents import Document
+from langchain_core.vectorstores import VectorStore
+
+from jclip_connectors.langchain.documents import documents_as_items, images_as_items, texts_as_items, to_document
+from jclip_connectors.langchain.operations import Operations
+from jclip_connectors.langchain.scores import relevance, scored, without_scores
+from jclip_connectors.langchain.searching import image_query, text_query, vector_query
+from jclip_connectors.port import ImageSource
+
+
+class AsyncMethods(VectorStore):
+    """What each method does, takes and raises is said at its blocking twin in `JinaClipVectorStore`.
+
+    On an asyncio store they await it; on a blocking one they work in threads.
+    """
+
+    _operations: Operations
+
+    async def aadd_texts(
+        self,
+        texts: Iterable[str],
+        metadatas: list[dict[str, Any]] | None = None,
+        *,
+        ids: list[str] | None = None,
+        **kwargs: object,
+    ) -> list[str]:
+        """`add_texts`, awaited."""
+        items, options = texts_as_items(texts, metadatas, ids, kwargs)
+        return await self._operations.aadd(items, **options)
+
+    async def aadd_images(
+        self,
+        uris: Iterable[ImageSource],
+        metadatas: list[dict[str, Any]] | None = None,
+        ids: list[str] | None = None,
+        **kwargs: object,
+    ) -> list[str]:
+        """`add_images`, awaited."""
+        items, options = images_as_items(uris, metadatas, ids, kwargs)
+        return await self._operations.aadd(items, **options)
+
+    async def aadd_documents(self, documents: list[Document], **kwargs: object) -> list[str]:
+        """`add_documents`, awaited."""
+        items, options = documents_as_items(documents, kwargs)
+        return await self._operations.aadd(items, **options)
+
+    async def aget_by_ids(self, ids: Sequence[str], /) -> list[Document]:
+        """`get_by_ids`, awaited."""
+        return [to_document(record) for record in await self._operations.arun(self._operations.get(ids))]
+
+    async def adelete(self, ids: list[str] | None = None, **kwargs: object) -> bool:
+        """`delete`, awaited."""
+        await self._operations.arun(self._operations.delete(ids, kwargs))
+        return True
+
+    async def asimilarity_search(self, query: str, k: int = 4, **kwargs: object) -> list[Document]:
+        """`similarity_search`, awaited."""
+        return without_scores(await self.asimilarity_search_with_score(query, k, **kwargs))
+
+    async def asimilarity_search_with_score(
+        self, query: str, k: int = 4, **kwargs: object
+    ) -> list[tuple[Document, float]]:
+        """`similarity_search_with_score`, awaited."""
+        return scored(await self._operations.arun(self._operations.searcher.nearest(text_query(query), k, kwargs)))
+
+    async def asimilarity_search_by_vector(
+        self, embedding: list[float], k: int = 4, **kwargs: object
+    ) -> list[Document]:
+        """`similarity_search_by_vector`, awaited."""
+        return without_scores(await self.asimilarity_search_with_score_by_vector(embedding, k, **kwargs))
+
+    async def asimilarity_search_with_score_by_vector(
+        self, embedding: list[float], k: int = 4, **kwargs: object
+    ) -> list[tuple[Document, float]]:
+        """`similarity_search_with_score_by_vector`, awaited."""
+        return scored(
+            await self._operations.arun(self._operations.searcher.nearest(vector_query(embedding), k, kwargs))
+        )
+
+    async def asimilarity_search_by_image(self, uri: ImageSource, k: int = 4, **kwargs: object) -> list[Document]:
+        """`similarity_search_by_image`, awaited."""
+        return without_scores(await self.asimilarity_search_by_image_with_score(uri, k, **kwargs))
+
+    asimilarity_search_image = asimilarity_search_by_image
+
+    async def asimilarity_search_by_image_with_score(
+        self, uri: ImageSource, k: int = 4, **kwargs: object
+    ) -> list[tuple[Document, float]]:
+        """`similarity_search_by_image_with_score`, awaited."""
+        return scored(await self._operations.arun(self._operations.searcher.nearest(image_query(uri), k, kwargs)))
+
+    async def amax_marginal_relevance_search(
+        self, query: str, k: int = 4, fetch_k: int = 20, lambda_mult: float = 0.5, **kwargs: object
+    ) -> list[Document]:
+        """`max_marginal_relevance_search`, awaited."""
+        flow = self._operations.searcher.diverse(text_query(query), k, kwargs, fetch_k=fetch_k, lambda_mult=lambda_mult)
+        return [to_document(hit) for hit in await self._operations.arun(flow)]
+
+    async def amax_marginal_relevance_search_by_vector(
+        self, embedding: list[float], k: int = 4, fetch_k: int = 20, lambda_mult: float = 0.5, **kwargs: object
+    ) -> list[Document]:
+        """`max_marginal_relevance_search_by_vector`, awaited."""
+        flow = self._operations.searcher.diverse(
+            vector_query(embedding), k, kwargs, fetch_k=fetch_k, lambda_mult=lambda_mult
+        )
+        return [to_document(hit) for hit in await self._operations.arun(flow)]
+
+    async def amax_marginal_relevance_search_by_image(
+        self, uri: ImageSource, k: int = 4, fetch_k: int = 20, lambda_mult: float = 0.5, **kwargs: object
+    ) -> list[Document]:
+        """`max_marginal_relevance_search_by_image`, awaited."""
+        flow = self._operations.searcher.diverse(image_query(uri), k, kwargs, fetch_k=fetch_k, lambda_mult=lambda_mult)
+        return [to_document(hit) for hit in await self._operations.arun(flow)]
+
+    async def _asimilarity_search_with_relevance_scores(
+        self, query: str, k: int = 4, **kwargs: object
+    ) -> list[tuple[Document, float]]:
+        hits = await self._operations.arun(self._operations.searcher.by_cosine(text_query(query), k, kwargs))
+        return [(to_document(hit), relevance(hit.score)) for hit in hits]

@@ -1,0 +1,112 @@
+"""The operations of LangChain's vector store on one of our stores, blocking or asyncio."""
+
+import inspect
+from collections.abc import Mapping, Sequence
+from typing import TypeVar, cast
+
+from langchain_core.embeddings import Embeddings
+from langchain_core.runnables.config import run_in_executor
+
+from jclip_connectors.collection.adding import Adding, AddReport
+from jclip_connectors.collection.hosts import AsyncHost, BlockingHost
+from jclip_connectors.errors import EmbedInputError, PartialFailureError, StoreRequestError
+from jclip_connectors.langchain.documents import Item, known_options
+from jclip_connectors.langchain.embeddings import JinaClipEmbeddings, image_function
+from jclip_connectors.langchain.hosts import async_host, blocking_host
+from jclip_connectors.langchain.searching import Searcher
+from jclip_connectors.port import AsyncVectorStore, Record, VectorStore
+from jclip_connectors.store_kit.flows import Flow
+from jclip_connectors.store_kit.validation import check_count, check_fingerprint
+
+_Result = TypeVar("_Result")
+_BATCH_SIZE = 64
+_MAX_CONCURRENCY = 4  # batches of one call that are on their way at a time, on an asyncio store
+
+
+class Operations:
+    """A store and embeddings; what is asked of an asyncio store is awaited in the event loop of the caller."""
+
+    def __init__(self, store: VectorStore | AsyncVectorStore, embedding: Embeddings) -> None:
+        """Put them together; `JinaClipVectorStore` says what is refused."""
+        if not isinstance(embedding, Embeddings):
+            raise EmbedInputError(f"`embedding` is {type(embedding).__name__}, not one of LangChain's `Embeddings`")
+        if isinstance(embedding, JinaClipEmbeddings):
+            check_fingerprint(store.fingerprint, embedding.config.fingerprint(), collection="the store")
+        self._embedding = embedding
+        tiled = store.fingerprint.get("tiling") is not None
+        self.searcher = Searcher(embedding, tiled=tiled)
+        self._host: BlockingHost | AsyncHost
+        if inspect.iscoroutinefunction(store.upsert):
+            self._host = async_host(cast("AsyncVectorStore", store), embedding, tiled=tiled)
+        else:
+            self._host = blocking_host(cast("VectorStore", store), embedding, tiled=tiled)
+
+    def run(self, flow: Flow[_Result]) -> _Result:
+        """Run a flow.
+
+        Raises:
+            StoreRequestError: the store is asyncio.
+        """
+        return self._blocking().run(flow)
+
+    async def arun(self, flow: Flow[_Result]) -> _Result:
+        """Run a flow: in a thread, where the store is not asyncio."""
+        if isinstance(self._host, AsyncHost):
+            return await self._host.run(flow)
+        return await run_in_executor(None, self._host.run, flow)
+
+    def add(self, items: list[Item], *, batch_size: int = _BATCH_SIZE) -> list[str]:
+        """Embed and write.
+
+        Returns:
+            The id of each.
+
+        Raises:
+            EmbedInputError: there are images, and the embeddings embed only texts.
+            PartialFailureError: some could not be added; `kept` has the ids of those that were.
+            StoreRequestError: the store is asyncio.
+        """
+        host, adding = self._blocking(), self._adding(items, batch_size)
+        host.add(adding, batch_size=batch_size, what="documents")
+        return _ids(adding)
+
+    async def aadd(self, items: list[Item], *, batch_size: int = _BATCH_SIZE) -> list[str]:
+        """`add`: in a thread, where the store is not asyncio, and else with batches that overlap."""
+        if not isinstance(self._host, AsyncHost):
+            return await run_in_executor(None, self.add, items, batch_size=batch_size)
+        adding = self._adding(items, batch_size)
+        await self._host.add(adding, batch_size=batch_size, max_concurrency=_MAX_CONCURRENCY, what="documents")
+        return _ids(adding)
+
+    @staticmethod
+    def get(ids: Sequence[str]) -> Flow[list[Record]]:
+        """Fetch the records that exist, in the order of `ids`."""
+        records: list[Record] = yield lambda host: host.store.get(ids)
+        return records
+
+    @staticmethod
+    def delete(ids: Sequence[str] | None, options: Mapping[str, object]) -> Flow[None]:
+        """Delete by `ids`, or by the option `filter`; everything, where neither is given."""
+        where = known_options(options, "filter").get("filter")
+        yield lambda host: host.store.delete(ids, where={} if ids is None and where is None else where)
+
+    def _blocking(self) -> BlockingHost:
+        if isinstance(self._host, AsyncHost):
+            raise StoreRequestError("the store is asyncio: call the asynchronous twin of this method, `a...`")
+        return self._host
+
+    def _adding(self, items: list[Item], batch_size: int) -> Adding:
+        check_count(batch_size, name="batch_size")
+        if any(item.is_image for item in items):
+            image_function(self._embedding)
+        # Of other embeddings nothing says whether they made the vectors that the store has.
+        reuse = isinstance(self._embedding, JinaClipEmbeddings)
+        return Adding(items, [{}] * len(items), describe=Item.fields, reuse=reuse)
+
+
+def _ids(adding: Adding) -> list[str]:
+    """The ids, where nothing failed."""
+    report: AddReport = adding.report(what="documents")
+    if report.failed:
+        raise PartialFailureError("documents", failed=report.failed, kept=dict(sorted(adding.kept.items())))
+    return list(report.ids)
