@@ -134,7 +134,7 @@ class AsyncMultimodalCollection:
             EmbedInputError: not one of `text` and `image`, or an argument that cannot be used.
         """
         flow = search(text, image, limit=limit, where=where, modality=modality, tiles=self._tiled)
-        return await self._host(self._embedder.embed_texts).run(flow)
+        return await self._host().run(flow)
 
     async def get(self, ids: Sequence[str]) -> list[Record]:
         """Fetch the records that exist, in the order of `ids`."""
@@ -164,7 +164,7 @@ class AsyncMultimodalCollection:
         )
         return adding.report(what="items")
 
-    def _host(self, embed: Callable[[Any], Any]) -> AsyncHost:
+    def _host(self, embed: Callable[[Any], Any] | None = None) -> AsyncHost:
         return AsyncHost(store=self._store, embedder=self._embedder, embed=embed)
 
 

@@ -106,7 +106,7 @@ class MultimodalCollection:
             EmbedInputError: not one of `text` and `image`, or an argument that cannot be used.
         """
         flow = search(text, image, limit=limit, where=where, modality=modality, tiles=self._tiled)
-        return self._host(self._embedder.embed_texts).run(flow)
+        return self._host().run(flow)
 
     def get(self, ids: Sequence[str]) -> list[Record]:
         """Fetch the records that exist, in the order of `ids`."""
@@ -133,5 +133,5 @@ class MultimodalCollection:
         self._host(embed).add(adding, batch_size=self._batch_size, what="items")
         return adding.report(what="items")
 
-    def _host(self, embed: Callable[[Any], Any]) -> BlockingHost:
+    def _host(self, embed: Callable[[Any], Any] | None = None) -> BlockingHost:
         return BlockingHost(store=self._store, embedder=self._embedder, embed=embed)

@@ -29,13 +29,13 @@ class BlockingHost:
 
     Attributes:
         store: keeps the records.
-        embedder: has `embed_query` and `embed_images`.
-        embed: makes a row, or `TileEmbeddings`, of each source of a batch.
+        embedder: has `embed_query` and `embed_images`, for flows that search by text or by image.
+        embed: makes a row, or `TileEmbeddings`, of each source of a batch, for flows that add.
     """
 
     store: VectorStore
-    embedder: Any
-    embed: Callable[[Any], Any]
+    embedder: Any = None
+    embed: Callable[[Any], Any] | None = None
 
     def run(self, flow: Flow[_Result]) -> _Result:
         """Run a flow; the store's own operations have been retried where that may help."""
@@ -79,8 +79,8 @@ class AsyncHost:
     """An asyncio store and embedder; the attributes are those of `BlockingHost`, awaited."""
 
     store: AsyncVectorStore
-    embedder: Any
-    embed: Callable[[Any], Any]
+    embedder: Any = None
+    embed: Callable[[Any], Any] | None = None
 
     async def run(self, flow: Flow[_Result]) -> _Result:
         """Run a flow; the store's own operations have been retried where that may help."""

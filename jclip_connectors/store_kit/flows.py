@@ -14,7 +14,7 @@ import asyncio
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
-from typing import Any, Protocol, TypeAlias, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar, cast
 
 import tenacity
 
@@ -85,30 +85,39 @@ def run(flow: Flow[_Result], client: Any, *, translate: Translate, attempts: int
     step: Callable[[Any], Call] = flow.send
     value: Any = None
     while True:
+        call, result = _advance(step, value)
+        if call is None:
+            return cast("_Result", result)
         try:
-            call = step(value)
-        except StopIteration as done:
-            result: _Result = done.value
-            return result
-        try:
-            step, value = (
-                flow.send,
-                tenacity.Retrying(sleep=time.sleep, **retry_options(attempts))(_attempt, call, client, translate),
-            )
+            retrying = tenacity.Retrying(sleep=time.sleep, **retry_options(attempts))
+            step, value = flow.send, retrying(_attempt, call, client, translate)
         except ConnectorError as error:
             step, value = flow.throw, error
 
 
-async def run_async(flow: Flow[_Result], client: Any, *, translate: Translate, attempts: int) -> _Result:  # noqa: ANN401 (any SDK's)
-    """Run a flow on an asyncio client; see `run`."""
+async def run_async(
+    flow: Flow[_Result],
+    client: Any,  # noqa: ANN401 (any SDK's)
+    *,
+    translate: Translate,
+    attempts: int,
+    in_threads: bool = False,
+) -> _Result:
+    """Run a flow on an asyncio client; see `run`.
+
+    Args:
+        flow: what to do.
+        client: what its calls are made on, in the event loop.
+        translate: gives our error for the client's.
+        attempts: how often a call is made while the store is unavailable, at most.
+        in_threads: whether what the flow does between its calls takes long, and is done in threads.
+    """
     step: Callable[[Any], Call] = flow.send
     value: Any = None
     while True:
-        try:
-            call = step(value)
-        except StopIteration as done:
-            result: _Result = done.value
-            return result
+        call, result = await asyncio.to_thread(_advance, step, value) if in_threads else _advance(step, value)
+        if call is None:
+            return cast("_Result", result)
         try:
             retrying = tenacity.AsyncRetrying(sleep=asyncio.sleep, **retry_options(attempts))
             step, value = flow.send, await retrying(_attempt_async, call, client, translate)
@@ -195,8 +204,9 @@ class AsyncStore:
         return self._flows.fingerprint
 
     async def upsert(self, records: Sequence[Record]) -> None:
-        """Write records, each in place of the one with its id."""
-        await self._run(self._flows.upsert(records))
+        """Write records, each in place of the one with its id; they are checked and converted in threads."""
+        flow, flows = self._flows.upsert(records), self._flows
+        await run_async(flow, self._client, translate=flows.translate, attempts=flows.attempts, in_threads=True)
 
     async def search(
         self,
@@ -237,6 +247,14 @@ class AsyncStore:
 
     async def _run(self, flow: Flow[_Result]) -> _Result:
         return await run_async(flow, self._client, translate=self._flows.translate, attempts=self._flows.attempts)
+
+
+def _advance(step: Callable[[Any], Call], value: Any) -> tuple[Call | None, Any]:  # noqa: ANN401 (what an SDK answers)
+    """The next call of a flow and `None`; or `None` and the result of the flow."""
+    try:
+        return step(value), None
+    except StopIteration as done:
+        return None, done.value
 
 
 def _attempt(call: Call, client: Any, translate: Translate) -> Any:  # noqa: ANN401 (what the SDK answers)

@@ -662,16 +662,6 @@ def test_what_is_no_store_is_refused(store):
         JinaClipVectorStore(store=store)
 
 
-def test_an_asyncio_store_is_refused():
-    async def upsert(_):
-        pass
-
-    store: Any = InMemoryStore(PLAIN)
-    store.upsert = upsert
-    with pytest.raises(ValidationError, match="is an asyncio store"):
-        JinaClipVectorStore(store=store)
-
-
 class OwnNode(TextNode):
     pass
 
