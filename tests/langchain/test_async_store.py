@@ -107,7 +107,7 @@ async def test_other_embeddings_are_awaited_too():
             await asyncio.sleep(0)
             return super().embed_query(text)
 
-        def embed_documents(self, texts):
+        def embed_documents(self, texts):  # noqa: ARG002 (LangChain's name)
             raise AssertionError("the blocking method was called")
 
         embed_query = embed_documents

@@ -44,7 +44,7 @@ async def test_nodes_are_added_found_fetched_and_deleted():
     second = MetadataFilters(filters=[MetadataFilter(key="n", value=2)])
     assert [node.node_id for node in await nodes.aget_nodes(filters=second)] == ["a blue star"]
     [fetched] = await nodes.aget_nodes(["a red circle"])
-    np.testing.assert_allclose(fetched.embedding, EMBEDDER.embed_query("a red circle"), atol=1e-6)
+    np.testing.assert_allclose(np.array(fetched.embedding), EMBEDDER.embed_query("a red circle"), atol=1e-6)
     await nodes.adelete_nodes(filters=second)
     assert [node.node_id for node in await nodes.aget_nodes()] == ["a red circle"]
     await nodes.aclear()
@@ -65,7 +65,9 @@ async def test_tiles_are_embedded_beside_the_loop(tmp_path):
     nodes = JinaClipVectorStore(store=WatchedStore(config), embedder=embedder, modality="image")
     row = EMBEDDER.embed_images([tmp_path / "picture.png"])[0].tolist()
     await nodes.async_add([ImageNode(id_="p", image_path=str(tmp_path / "picture.png"), embedding=row)])
-    [found] = (await nodes.aquery(VectorStoreQuery(query_embedding=row, similarity_top_k=1))).nodes
+    answer = await nodes.aquery(VectorStoreQuery(query_embedding=row, similarity_top_k=1))
+    assert answer.nodes
+    [found] = answer.nodes
     assert found.node_id == "p"
     assert len(found.metadata["box"]) == 4
     await nodes.aclear()
