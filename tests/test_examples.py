@@ -7,8 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+from fastapi.testclient import TestClient
+
 from tests.doubles.pinecone_server import KEY, PineconeDouble
-from tests.doubles.qdrant_server import QdrantServer
+from tests.doubles.qdrant_server import Fault, QdrantServer
 from tests.doubles.weaviate_server import WeaviateDouble
 
 ROOT = Path(__file__).parents[1]
@@ -69,6 +72,31 @@ def test_pinecone_finds_pictures_and_texts_that_become_visible_later():
     assert server.surprises == []
     assert FOUND.fullmatch(first)
     assert first == second
+
+
+@pytest.mark.filterwarnings("ignore:Failed to obtain server version")  # the double has none
+def test_a_fastapi_service_adds_and_finds_pictures_and_texts(monkeypatch, tmp_path):
+    monkeypatch.syspath_prepend(str(ROOT / "examples"))
+    gallery, service = (importlib.import_module(name) for name in ("gallery", "fastapi_search"))
+    paths, _ = gallery.draw_pictures(tmp_path)
+    with QdrantServer() as server:
+        monkeypatch.setenv("QDRANT_URL", server.url)
+        with TestClient(service.app) as client:
+            texts = client.post("/texts", json={"ids": ["a", "b", "c"], "texts": gallery.TEXTS})
+            assert texts.json() == {"added": 3}
+            for path in paths:
+                assert client.put(f"/pictures/{path.stem}", content=path.read_bytes()).json() == {"added": 1}
+            found = client.get("/search", params={"text": "a yellow star", "limit": 2}).json()
+            assert {hit["id"] for hit in found} == {"yellow-star", "b"}
+            query = gallery.draw_query(tmp_path).read_bytes()
+            found = client.post("/search/picture", params={"limit": 1}, content=query).json()
+            assert [hit["id"] for hit in found] == ["red-circle"]
+            refused = client.put("/pictures/bad", content=b"no picture")
+            assert refused.status_code == 422
+            assert "format" in refused.json()["detail"]
+            assert client.get("/search", params={"text": "a", "limit": 0}).status_code == 422
+            server.faults.append(Fault(r"POST .*/points/query$", status=503, times=99))
+            assert client.get("/search", params={"text": "a"}).status_code == 503
 
 
 def test_the_databases_of_compose_are_pinned_and_reachable_from_this_machine_only():
