@@ -1,5 +1,6 @@
 """What a caller may pass where several texts or images are wanted."""
 
+import io
 import os
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
@@ -18,7 +19,7 @@ def as_list(items: Iterable[T], name: str) -> list[T]:
     Raises:
         InputError: not a list, or a bare item.
     """
-    single = isinstance(items, str | bytes | bytearray | memoryview | os.PathLike | Mapping | Image.Image)
+    single = isinstance(items, str | bytes | bytearray | memoryview | io.IOBase | os.PathLike | Mapping | Image.Image)
     if single or (isinstance(items, np.ndarray) and name == "images" and items.ndim < 4):
         raise InputError(f"`{name}` is one {type(items).__name__}: pass a list; for a single one write [{name[:-1]}]")
     try:

@@ -10,19 +10,16 @@ of its metadata: a filter does not see them. A text may use their names for itse
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-import numpy as np
 from langchain_core.documents import Document
-from PIL import Image
 
 from jclip_connectors.errors import EmbedInputError
 from jclip_connectors.identity import describe_image, describe_text
 from jclip_connectors.port import ImageSource, Record, SearchHit
-from jclip_connectors.store_kit.validation import check_id, check_metadata
+from jclip_connectors.store_kit.validation import as_list, check_id, check_metadata
 
 _RESERVED = ("modality", "uri", "content_hash", "box")  # in the metadata of an image
 
@@ -184,7 +181,10 @@ def images_as_items(
 def documents_as_items(documents: Iterable[Document], kwargs: Mapping[str, object]) -> tuple[list[Item], Options]:
     """Check the arguments of `add_documents`; see `texts_as_items`."""
     options = known_options(kwargs, "ids", "batch_size")
-    given = _as_list(documents, name="documents")
+    single: object = documents
+    if isinstance(single, Document):  # which can be iterated, over its fields
+        raise EmbedInputError("`documents` is one Document: pass a list; for a single one write [document]")
+    given = as_list(documents, name="documents")
     ids = _one_each(options.pop("ids", None), len(given), name="ids")
     items = [
         document_item(document, record_id, name=f"`documents`[{position}]")
@@ -202,22 +202,11 @@ def _each(
     kwargs: Mapping[str, object],
 ) -> tuple[list[Item], Options]:
     options = known_options(kwargs, "batch_size")
-    given = _as_list(sources, name=name)
+    given = as_list(sources, name=name)
     metadatas = _one_each(metadatas, len(given), name="metadatas")
     ids = _one_each(ids, len(given), name="ids")
     each = enumerate(zip(given, metadatas, ids, strict=True))
     return [check(*fields, name=f"`{name}`[{position}]") for position, fields in each], options
-
-
-def _as_list(values: Any, *, name: str) -> list[Any]:  # noqa: ANN401 (checked here)
-    """The items of a bulk call.
-
-    Raises:
-        EmbedInputError: it is one item.
-    """
-    if isinstance(values, str | bytes | os.PathLike | Image.Image | np.ndarray | Document):
-        raise EmbedInputError(f"`{name}` is one {type(values).__name__}; write a list of them")
-    return list(values)
 
 
 def _one_each(values: Any, count: int, *, name: str) -> list[Any]:  # noqa: ANN401 (checked here)

@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from langchain_core.embeddings import Embeddings
-from langchain_core.vectorstores.utils import maximal_marginal_relevance
 
+from jclip_connectors.collection.diversity import choose_diverse
 from jclip_connectors.collection.searching import fuse_by_rank
 from jclip_connectors.errors import EmbedInputError, PartialFailureError
 from jclip_connectors.langchain.documents import known_options
@@ -69,8 +70,8 @@ class Searcher:
         found: list[Record] = yield lambda host: host.store.get([hit.record_id for hit in hits])
         stored = {record.record_id: record.embedding for record in found}
         hits = [hit for hit in hits if hit.record_id in stored]  # without those that were deleted meanwhile
-        rows = [stored[hit.record_id].tolist() for hit in hits]
-        return [hits[at] for at in maximal_marginal_relevance(vector, rows, lambda_mult, k)]
+        rows = np.array([stored[hit.record_id] for hit in hits], dtype=np.float32).reshape(-1, len(vector))  # (N, E)
+        return [hits[at] for at in choose_diverse(rows @ vector, rows, limit=k, threshold=lambda_mult)]
 
     def _request(self, k: int, options: Mapping[str, object]) -> _Request:
         check_count(k, name="k")

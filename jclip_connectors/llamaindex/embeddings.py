@@ -2,7 +2,6 @@
 
 import asyncio
 import dataclasses
-import os
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,7 +13,6 @@ from llama_index.core.bridge.pydantic import ConfigDict, Field, PrivateAttr, mod
 from llama_index.core.embeddings import MultiModalEmbedding
 from llama_index.core.schema import BaseNode, MetadataMode
 from llama_index.core.utils import get_tqdm_iterable
-from PIL import Image
 
 from core_encoder.tiling import Tiling
 from jclip_connectors.config import EmbeddingConfig, Precision, ResizeMode
@@ -22,6 +20,7 @@ from jclip_connectors.errors import EmbedInputError, PartialFailureError
 from jclip_connectors.llamaindex.nodes import image_of, image_source, is_image
 from jclip_connectors.local import LocalEmbedder
 from jclip_connectors.port import Embedder, ImageSource
+from jclip_connectors.store_kit.validation import as_list
 
 _CONFIG_FIELDS = tuple(field.name for field in dataclasses.fields(EmbeddingConfig))
 _Image: TypeAlias = BytesIO | ImageSource
@@ -162,7 +161,7 @@ class JinaClipEmbedding(MultiModalEmbedding):
         **kwargs: Any,  # noqa: ANN401 (LlamaIndex's signature)
     ) -> list[_Vector]:
         """`get_text_embeddings` under LlamaIndex's name."""
-        return super().get_text_embedding_batch(list(_several(texts, "texts")), show_progress, **kwargs)
+        return super().get_text_embedding_batch(as_list(texts, name="texts"), show_progress, **kwargs)
 
     async def aget_text_embedding_batch(
         self,
@@ -171,7 +170,7 @@ class JinaClipEmbedding(MultiModalEmbedding):
         **kwargs: Any,  # noqa: ANN401 (LlamaIndex's signature)
     ) -> list[_Vector]:
         """`get_text_embedding_batch` off the event loop."""
-        return await super().aget_text_embedding_batch(list(_several(texts, "texts")), show_progress, **kwargs)
+        return await super().aget_text_embedding_batch(as_list(texts, name="texts"), show_progress, **kwargs)
 
     # LlamaIndex's own loops lose what a batch has kept and count its failures from the start of the batch.
 
@@ -182,7 +181,7 @@ class JinaClipEmbedding(MultiModalEmbedding):
     ) -> list[_Vector]:
         """`get_image_embeddings` under LlamaIndex's name."""
         found = _Outcome("images")
-        batches = self._batches(_several(img_file_paths, "images"))
+        batches = self._batches(as_list(img_file_paths, name="images"))
         for positions in get_tqdm_iterable(batches, show_progress, "Generating image embeddings"):
             with found.of(positions):
                 found.keep(positions, super().get_image_embedding_batch([img_file_paths[at] for at in positions]))
@@ -195,7 +194,7 @@ class JinaClipEmbedding(MultiModalEmbedding):
     ) -> list[_Vector]:
         """`get_image_embedding_batch` off the event loop; one batch is worked on at a time."""
         found = _Outcome("images")
-        batches = self._batches(_several(img_file_paths, "images"))
+        batches = self._batches(as_list(img_file_paths, name="images"))
         for positions in get_tqdm_iterable(batches, show_progress, "Generating image embeddings"):
             batch = [img_file_paths[at] for at in positions]
             with found.of(positions):
@@ -262,13 +261,13 @@ class JinaClipEmbedding(MultiModalEmbedding):
         return [range(start, min(start + size, len(items))) for start in range(0, len(items), size)]
 
     def _get_query_embedding(self, query: str) -> _Vector:
-        return _as_list(self.embedder.embed_query(query))
+        return _vector(self.embedder.embed_query(query))
 
     def _get_text_embedding(self, text: str) -> _Vector:
         return self._get_text_embeddings([text])[0]
 
     def _get_text_embeddings(self, texts: list[str]) -> list[_Vector]:
-        return [_as_list(row) for row in self.embedder.embed_texts(texts)]
+        return [_vector(row) for row in self.embedder.embed_texts(texts)]
 
     def _get_image_embedding(self, img_file_path: _Image) -> _Vector:
         try:
@@ -285,7 +284,7 @@ class JinaClipEmbedding(MultiModalEmbedding):
             except EmbedInputError as error:
                 found.failed[position] = error
         with found.of(list(sources)):
-            found.keep(list(sources), [_as_list(row) for row in self.embedder.embed_images(list(sources.values()))])
+            found.keep(list(sources), [_vector(row) for row in self.embedder.embed_images(list(sources.values()))])
         return found.rows()
 
     async def _aget_query_embedding(self, query: str) -> _Vector:
@@ -322,7 +321,7 @@ class _Outcome:
             yield
         except PartialFailureError as error:
             self.failed.update({positions[at]: failure for at, failure in error.failed.items()})
-            self._kept.update({positions[at]: _as_list(row) for at, row in error.kept.items()})
+            self._kept.update({positions[at]: _vector(row) for at, row in error.kept.items()})
 
     def rows(self) -> list[_Vector]:
         kept = dict(sorted(self._kept.items()))
@@ -354,12 +353,6 @@ def _with_embeddings(nodes: Sequence[BaseNode], found: _Outcome) -> Sequence[Bas
     return nodes
 
 
-def _several(items: Sequence[Any], name: str) -> Sequence[Any]:
-    if isinstance(items, str | bytes | os.PathLike | BytesIO | Image.Image):
-        raise EmbedInputError(f"`{name}` is one {type(items).__name__}; write a list of them")
-    return items
-
-
-def _as_list(row: Any) -> _Vector:  # noqa: ANN401 (an array, or the list that was made of one)
+def _vector(row: Any) -> _Vector:  # noqa: ANN401 (an array, or the list that was made of one)
     vector: _Vector = np.asarray(row, dtype=np.float32).tolist()
     return vector

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from llama_index.core.schema import BaseNode
 from llama_index.core.vector_stores.types import (
     MetadataFilters,
@@ -13,10 +14,10 @@ from llama_index.core.vector_stores.types import (
     VectorStoreQueryResult,
 )
 
+from jclip_connectors.collection.diversity import choose_diverse
 from jclip_connectors.collection.searching import fuse_by_rank
 from jclip_connectors.errors import EmbedInputError
 from jclip_connectors.filters import matches, parse_filter
-from jclip_connectors.llamaindex.diversity import diverse
 from jclip_connectors.llamaindex.filters import to_filter
 from jclip_connectors.llamaindex.nodes import BOX, NODE_ID, REF_DOC_ID, to_node, to_record, with_tiles
 from jclip_connectors.port import MODALITIES, Embedder, FloatArray, Modality, Record, SearchHit
@@ -155,7 +156,9 @@ class Operations:
         found: list[Record] = yield lambda host: host.store.get([hit.record_id for hit in hits])
         vectors = {record.record_id: record.embedding for record in found}
         hits = [hit for hit in hits if hit.record_id in vectors]  # of which none was deleted since
-        return [hits[at] for at in diverse(hits, vectors, limit=limit, threshold=threshold)]
+        relevance = np.array([hit.score for hit in hits], dtype=np.float32)  # (N,)
+        rows = np.array([vectors[hit.record_id] for hit in hits], dtype=np.float32)  # (N, E)
+        return [hits[at] for at in choose_diverse(relevance, rows, limit=limit, threshold=threshold)]
 
 
 def _refuse(kwargs: Mapping[str, Any]) -> None:

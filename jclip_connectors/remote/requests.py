@@ -17,9 +17,8 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from PIL import Image
 
-from core_encoder.errors import ConfigError, ImageDecodeError, InputError
+from core_encoder.errors import ConfigError, ImageDecodeError
 from core_encoder.image_input import load_image
-from core_encoder.item_list import as_list
 from core_encoder.matryoshka import normalize, truncate
 from core_encoder.models import KnownModel, default_revision, find_folder, is_hub_id, known_model
 from core_encoder.tiling import TileEmbeddings, Tiling, cut_tiles
@@ -27,7 +26,7 @@ from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.errors import EmbedInputError, PartialFailureError, StoreRequestError
 from jclip_connectors.port import FloatArray, ImageSource, IntArray
 from jclip_connectors.remote.images import content_of, png_of
-from jclip_connectors.store_kit.validation import check_count
+from jclip_connectors.store_kit.validation import as_list, check_count
 
 _API_NAMES = {"jinaai/jina-clip-v2": "jina-clip-v2", "jinaai/jina-clip-v1": "jina-clip-v1"}
 _WITHOUT_OPTIONS = frozenset({"jina-clip-v1"})  # its schema has neither `dimensions` nor `task`
@@ -140,7 +139,7 @@ class Requests:
         Raises:
             EmbedInputError: no list, or an item that is no text.
         """
-        checked = [self._check_text(text, position) for position, text in enumerate(_as_list(texts, "texts"))]
+        checked = [self._check_text(text, position) for position, text in enumerate(as_list(texts, name="texts"))]
         # As an object: a bare string that looks like a data URI would be read as an image.
         items = ((position, json.dumps({"text": text}).encode()) for position, text in enumerate(checked))
         return self._pack(items, what="text", fields=self._query_fields if query else {})
@@ -155,7 +154,7 @@ class Requests:
         Raises:
             EmbedInputError: no list.
         """
-        return self._pack(self._each(_as_list(images, "images"), self._whole, failed), what="image", fields={})
+        return self._pack(self._each(as_list(images, name="images"), self._whole, failed), what="image", fields={})
 
     def tiles(
         self, images: Iterable[ImageSource], *, failed: dict[int, EmbedInputError], boxes: dict[int, IntArray]
@@ -178,7 +177,7 @@ class Requests:
             pictures, boxes[position] = self._cut(image, size, tiling)
             return pictures
 
-        return self._pack(self._each(_as_list(images, "images"), cut, failed), what="image", fields={})
+        return self._pack(self._each(as_list(images, name="images"), cut, failed), what="image", fields={})
 
     def rows(self, answer: bytes, batch: Batch) -> FloatArray:
         """The vectors in an answer, in the order of the batch: (B, E).
@@ -349,13 +348,6 @@ def _check_config(config: EmbeddingConfig) -> None:
 def _known(model: str) -> KnownModel | None:
     hub_ids = {name: hub_id for hub_id, name in _API_NAMES.items()}
     return known_model(hub_ids.get(model, model))
-
-
-def _as_list(items: Iterable[Any], name: str) -> list[Any]:
-    try:
-        return as_list(items, name)
-    except InputError as error:
-        raise EmbedInputError(str(error)) from error
 
 
 def _vector(text: object, width: int) -> FloatArray:

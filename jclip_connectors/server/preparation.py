@@ -110,7 +110,7 @@ class Preparation:
             tokenized = self._encoder.tokenize(list(texts.values()), task=task, max_tokens=self._max_tokens)
         except InputError as error:
             if len(texts) == 1:
-                return {index: item_error(error, request.number(index)) for index in texts}
+                return {index: encoder_refusal(error, request.number(index)) for index in texts}
             alone = (self.prepare_texts(request, {index: text}) for index, text in texts.items())
             return {index: prepared for one in alone for index, prepared in one.items()}
         return {
@@ -123,7 +123,7 @@ class Preparation:
         try:
             image = load_image(data, index=number, limits=self._limits, exif_orientation=self._exif_orientation)
         except InputError as error:
-            return item_error(error, number)
+            return encoder_refusal(error, number)
         values = preprocess(image, self._plain, self._resize_mode)  # (3, S, S)
         return PreparedImage(
             square=np.ascontiguousarray(np.rint(values * 255).astype(np.uint8).transpose(1, 2, 0)),  # (S, S, 3)
@@ -164,7 +164,7 @@ def image_usage(width: int, height: int, *, size: int) -> int:
     return TOKENS_PER_TILE.get(size, min(TOKENS_PER_TILE.values())) * count_tiles(width, height, size=size)
 
 
-def item_error(error: InputError, number: int) -> RequestError:
+def encoder_refusal(error: InputError, number: int) -> RequestError:
     """Say what the encoder says of an item, with the item's number in the request."""
     detail = _POSITION.sub(f"item {number}", str(error))
     return RequestError(detail, status=400, field=f"input.{number}")

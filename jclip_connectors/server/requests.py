@@ -163,3 +163,8 @@ class Dialect:
 
     read: Callable[[bytes, Served], Call]
     write_error: Callable[[RequestError, str], bytes]
+
+
+def item_error(index: int, what: str, *, code: str = "INPUT_INVALID") -> RequestError:
+    """Say what is wrong with an item, by its place."""
+    return RequestError(f"item {index} {what}", status=400, code=code, field=f"input.{index}")

@@ -16,7 +16,6 @@ from core_encoder.image_preprocess import PreprocessConfig
 from core_encoder.matryoshka import normalize, truncate
 from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.errors import EmbedInputError
-from jclip_connectors.server.dialects.fields import item_error
 from jclip_connectors.server.engine import Engine, Kind, Outcome, Ticket
 from jclip_connectors.server.limits import ServerLimits
 from jclip_connectors.server.preparation import Encoder, Preparation, PreparedImage, PreparedText, text_groups
@@ -30,6 +29,7 @@ from jclip_connectors.server.requests import (
     Served,
     UrlItem,
     Vector,
+    item_error,
 )
 
 _IMAGE_THREADS = min(8, os.cpu_count() or 1)

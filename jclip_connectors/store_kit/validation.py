@@ -2,13 +2,18 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 
+import core_encoder.item_list
+from core_encoder.errors import InputError
 from jclip_connectors.config import EmbeddingConfig, Fingerprint
 from jclip_connectors.errors import CollectionMismatchError, EmbedInputError
 from jclip_connectors.port import MODALITIES, FloatArray, IntArray, Record
+
+_Item = TypeVar("_Item")
 
 
 def check_fingerprint(stored: Fingerprint, requested: Fingerprint, *, collection: str) -> None:
@@ -122,6 +127,18 @@ def check_modality(modality: object) -> None:
     """
     if modality is not None and modality not in MODALITIES:
         raise EmbedInputError(f"`modality` is {modality!r}; use 'text', 'image' or None for both")
+
+
+def as_list(items: Iterable[_Item], *, name: str) -> list[_Item]:
+    """The items of a call that takes several.
+
+    Raises:
+        EmbedInputError: it is a single item, or nothing that has items.
+    """
+    try:
+        return core_encoder.item_list.as_list(items, name)
+    except InputError as error:
+        raise EmbedInputError(str(error)) from error
 
 
 def check_count(value: object, *, name: str, error: type[Exception] = EmbedInputError) -> None:

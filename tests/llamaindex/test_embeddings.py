@@ -353,7 +353,7 @@ async def test_a_bad_node_is_refused_by_name_and_no_node_is_changed(embedding, p
 
 @pytest.mark.parametrize("method", ["get_text_embeddings", "get_text_embedding_batch"])
 def test_what_is_no_list_of_texts_is_refused(embedding, method):
-    with pytest.raises(EmbedInputError, match=r"texts?. is one str; write a list"):
+    with pytest.raises(EmbedInputError, match=r"texts?. is one str: pass a list"):
         getattr(embedding, method)("abc")
     with pytest.raises(EmbedInputError, match="int"):
         getattr(embedding, method)(["a", 3])
@@ -364,7 +364,7 @@ def test_what_is_no_list_of_texts_is_refused(embedding, method):
     "images", ["a.png", b"bytes", BytesIO(b"bytes"), picture(0)], ids=lambda one: type(one).__name__
 )
 def test_one_image_is_not_a_list(embedding, method, images):
-    with pytest.raises(EmbedInputError, match="write a list"):
+    with pytest.raises(EmbedInputError, match="pass a list"):
         getattr(embedding, method)(images)
 
 

@@ -14,7 +14,6 @@ from jclip_connectors.server.dialects.fields import (
     check_count,
     check_items,
     image_item,
-    item_error,
     read_list,
     read_mapping,
     read_object,
@@ -23,7 +22,16 @@ from jclip_connectors.server.dialects.fields import (
 from jclip_connectors.server.dialects.jina import write_error
 from jclip_connectors.server.dialects.pairs import Pairs
 from jclip_connectors.server.dialects.sagemaker import read_plain
-from jclip_connectors.server.requests import Answer, Call, Dialect, EmbeddingRequest, Item, RequestError, Served
+from jclip_connectors.server.requests import (
+    Answer,
+    Call,
+    Dialect,
+    EmbeddingRequest,
+    Item,
+    RequestError,
+    Served,
+    item_error,
+)
 
 _COLUMNS = {"image": "image_features", "text": "text_features"}
 

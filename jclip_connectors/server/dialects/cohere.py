@@ -16,7 +16,6 @@ from jclip_connectors.server.dialects.fields import (
     check_items,
     check_model,
     image_item,
-    item_error,
     kind,
     read_choice,
     read_dimensions,
@@ -33,6 +32,7 @@ from jclip_connectors.server.requests import (
     RequestError,
     Served,
     TextItem,
+    item_error,
 )
 
 _ENCODINGS = ("float", "int8", "binary", "ubinary", "base64")

@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn
 
-from jclip_connectors.server.requests import ImageItem, Item, RequestError, Served, TextItem, UrlItem
+from jclip_connectors.server.requests import ImageItem, Item, RequestError, Served, TextItem, UrlItem, item_error
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _WEB_URL = re.compile(r"https?://", re.IGNORECASE)
@@ -204,11 +204,6 @@ def _image_bytes(payload: str, index: int, served: Served) -> Item:
     if not data:
         return item_error(index, "is an empty image: send the image's file as base64 or as a data URI")
     return ImageItem(data)
-
-
-def item_error(index: int, what: str, *, code: str = "INPUT_INVALID") -> RequestError:
-    """Say what is wrong with an item, by its place."""
-    return RequestError(f"item {index} {what}", status=400, code=code, field=f"input.{index}")
 
 
 def kind(value: object) -> str:

@@ -18,7 +18,6 @@ from jclip_connectors.server.dialects.fields import (
     check_items,
     check_model,
     image_item,
-    item_error,
     kind,
     read_choice,
     read_dimensions,
@@ -37,6 +36,7 @@ from jclip_connectors.server.requests import (
     RequestError,
     Served,
     UrlItem,
+    item_error,
 )
 
 _ENCODINGS = ("float", "base64", "binary", "ubinary")

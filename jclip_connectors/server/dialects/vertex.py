@@ -13,7 +13,6 @@ from jclip_connectors.server.dialects.fields import (
     check_count,
     check_items,
     image_item,
-    item_error,
     kind,
     read_choice,
     read_dimensions,
@@ -25,7 +24,7 @@ from jclip_connectors.server.dialects.fields import (
 )
 from jclip_connectors.server.dialects.jina import write_error
 from jclip_connectors.server.dialects.pairs import Pairs
-from jclip_connectors.server.requests import Answer, Call, Dialect, EmbeddingRequest, Item, Served
+from jclip_connectors.server.requests import Answer, Call, Dialect, EmbeddingRequest, Item, Served, item_error
 
 _TASKS = {None: False, "retrieval.query": True, "retrieval.passage": False}
 
