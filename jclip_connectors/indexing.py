@@ -4,6 +4,7 @@ A file's id is its absolute path, so every file is one record, however often and
 has changed tells the hash of its content, which the collection compares.
 """
 
+import logging
 import os
 import stat
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +16,7 @@ from jclip_connectors.collection import AddReport, MultimodalCollection
 from jclip_connectors.errors import EmbedInputError
 from jclip_connectors.port import VectorStore
 
+_LOG = logging.getLogger(__name__)
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".avif", ".tif", ".tiff", ".bmp"})
 TEXT_SUFFIXES = frozenset({".txt", ".md"})
 MAX_TEXT_BYTES = 2**20  # many times what a model reads; a larger file is data rather than a document
@@ -151,6 +153,8 @@ def _walk(root: Path, failed: list[BadFile]) -> Iterator[Path]:
             path = Path(folder, name)
             if not name.startswith(".") and path.suffix.lower() in IMAGE_SUFFIXES | TEXT_SUFFIXES:
                 yield path
+            else:
+                _LOG.debug("left out, as it is hidden or neither a picture nor a text: %r", str(path))
 
 
 def _add_chunk(collection: MultimodalCollection, chunk: Sequence[Path], failed: list[BadFile]) -> Iterator[AddReport]:

@@ -1,6 +1,7 @@
 """How a collection in Pinecone is found or made: first its index, then the namespace with its fingerprint."""
 
 import functools
+import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from jclip_connectors.store_kit.validation import check_fingerprint, require_dim
 
 Pause: TypeAlias = Callable[[float], Any]  # `time.sleep` or `asyncio.sleep`
 
+_LOG = logging.getLogger(__package__)
 _FIELD = "embedding"  # of the vectors, in an index that is made here
 _LEGACY_FIELD = "_values"  # by this name a description tells of an index without a schema of its own
 _MOST_DIMENSIONS = 20_000
@@ -121,6 +123,7 @@ def _create(plan: Plan, dimensions: int) -> Flow[None]:
         deployment=plan.deployment,
         timeout=-1,  # waiting is done here, the same way for both clients
     )
+    _LOG.debug("made the index %r for vectors of %d values", plan.index_name, dimensions)
 
 
 def describe_index(index_name: str, namespace: str) -> Flow[OpenIndex | None]:

@@ -1,5 +1,6 @@
 """The operations of a collection in Pinecone, on an index of either kind; see `jclip_connectors.store_kit.flows`."""
 
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -34,6 +35,7 @@ from jclip_connectors.store_kit.validation import (
     check_tiles,
 )
 
+_LOG = logging.getLogger(__package__)
 _MOST_RESULTS = 10_000  # of one search, and values of one $nin
 _WITH_FIELDS = 64  # results whose fields, of 40 KB at most, fit the 4 MB of one answer
 _TILES_EACH = 10  # matches to ask for, for each record that is wanted
@@ -220,6 +222,7 @@ class PineconeFlows:
             The error that has ended it.
         """
         todo = list(batches(items))
+        _LOG.debug("%d items in %d batches", sum(map(len, todo)), len(todo))
         while todo:
             batch = todo.pop(0)
             if stop is None:
@@ -230,6 +233,7 @@ class PineconeFlows:
                     if is_about_items(error) and len(batch) > 1:
                         middle = len(batch) // 2
                         todo[:0] = [batch[:middle], batch[middle:]]
+                        _LOG.warning("a batch of %d items is refused and is sent again in halves", len(batch))
                         continue
                     stop = None if is_about_items(error) else error
                     reason = error

@@ -1,5 +1,6 @@
 """The port's operations on a Qdrant collection, as calls that either of qdrant-client's clients can make."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from operator import methodcaller
 from typing import Any
@@ -38,6 +39,7 @@ from jclip_connectors.store_kit.validation import (
     check_tiles,
 )
 
+_LOG = logging.getLogger(__package__)
 ATTEMPTS = 3
 
 _BATCH_RECORDS = 256
@@ -73,6 +75,7 @@ class QdrantFlows:
         """Write in batches by count and size, and make the indexes that these records want."""
         checked = check_records(records, dimensions=self._layout.dimensions, tiled=self._layout.tiled)
         batches = list(self._batches(checked))
+        _LOG.debug("%r: %d records in %d batches", self._name, len(checked), len(batches))
         failed: dict[str, ConnectorError] = {}
         for position, batch in enumerate(batches):
             try:
@@ -184,6 +187,7 @@ class QdrantFlows:
             if _unquoted(field) not in self._indexed:
                 yield methodcaller("create_payload_index", self._name, field, field_schema=kind, wait=True)
                 self._indexed.add(_unquoted(field))
+                _LOG.debug("%r: made the payload index %s (%s)", self._name, field, kind.value)
         points = [to_point(record, self._layout) for record in batch]
         yield lambda client: client.upsert(self._name, points, wait=True)
 

@@ -10,6 +10,7 @@ Source: the OpenAPI file of the hosted API, version 2026.04.02.
 import base64
 import binascii
 import json
+import logging
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
@@ -28,6 +29,7 @@ from jclip_connectors.port import FloatArray, ImageSource, IntArray
 from jclip_connectors.remote.images import content_of, png_of
 from jclip_connectors.store_kit.validation import as_list, check_count
 
+_LOG = logging.getLogger(__package__)
 _API_NAMES = {"jinaai/jina-clip-v2": "jina-clip-v2", "jinaai/jina-clip-v1": "jina-clip-v1"}
 _WITHOUT_OPTIONS = frozenset({"jina-clip-v1"})  # its schema has neither `dimensions` nor `task`
 _UNIT_TOLERANCE = 1e-2  # an endpoint may compute in bfloat16; vectors that are not of unit length are further off
@@ -81,6 +83,7 @@ def apart(batch: Batch) -> Sending:
     except EmbedInputError as error:
         if len(batch.items) == 1:
             return [(batch.positions[0], error)]
+    _LOG.warning("a batch of %d items is refused, and each is sent by itself", len(batch.items))
     outcomes: list[Outcome] = []
     for single in batch.singles():
         outcomes += yield from apart(single)

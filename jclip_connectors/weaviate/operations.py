@@ -1,5 +1,6 @@
 """The operations of a Weaviate store, each written once for the blocking and the asyncio client."""
 
+import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -39,6 +40,7 @@ from jclip_connectors.weaviate.schema import (
     to_payload_of,
 )
 
+_LOG = logging.getLogger(__package__)
 ATTEMPTS = 3
 _BATCH, _BATCH_BYTES = 200, 16 * 2**20  # `insert_many` makes one message of what it is given
 _MESSAGE_BYTES = 100_000_000  # the server's default is 104,858,000
@@ -111,7 +113,9 @@ class WeaviateFlows:
                 )
         yield from self._add_properties({field for record in checked for field in numbers(record.metadata)})
         failed: dict[str, ConnectorError] = {}
-        for start, end in batches(objects, count=_BATCH, max_bytes=_BATCH_BYTES):
+        parts = batches(objects, count=_BATCH, max_bytes=_BATCH_BYTES)
+        _LOG.debug("%r: %d records in %d batches", self._name, len(checked), len(parts))
+        for start, end in parts:
             names = [record.record_id for record in checked[start:end]]
             try:
                 refused = yield from self._insert(objects[start:end])
@@ -269,6 +273,7 @@ class WeaviateFlows:
                     if wanted.name not in self._properties:
                         raise
                 self._properties.add(wanted.name)
+                _LOG.debug("%r: made the property %s and its index", self._name, wanted.name)
 
     def _add_property(self, wanted: Property) -> Flow[None]:
         yield lambda client: self._in(client).config.add_property(wanted)
