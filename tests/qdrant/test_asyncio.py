@@ -8,11 +8,7 @@ import pytest
 from qdrant_client import AsyncQdrantClient
 
 from jclip_connectors.config import EmbeddingConfig
-from jclip_connectors.errors import (
-    CollectionMismatchError,
-    PartialFailureError,
-    StoreRequestError,
-)
+from jclip_connectors.errors import CollectionMismatchError, PartialFailureError, StoreRequestError
 from jclip_connectors.qdrant.store import AsyncQdrantStore
 from jclip_connectors.store_kit import flows
 from jclip_connectors.testing.bridge import BridgedStore, EventLoop

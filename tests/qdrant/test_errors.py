@@ -9,10 +9,7 @@ import grpc  # type: ignore[import-untyped]  # grpcio brings no stubs
 import pytest
 from qdrant_client import QdrantClient
 
-from jclip_connectors.errors import (
-    StoreRequestError,
-    StoreUnavailableError,
-)
+from jclip_connectors.errors import StoreRequestError, StoreUnavailableError
 from jclip_connectors.qdrant.errors import translate
 from jclip_connectors.qdrant.store import QdrantStore, stored_fingerprint
 from tests.doubles.qdrant_server import Fault, QdrantServer

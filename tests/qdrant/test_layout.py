@@ -8,9 +8,7 @@ import pytest
 from qdrant_client import models
 
 from jclip_connectors.config import EmbeddingConfig
-from jclip_connectors.errors import (
-    EmbedInputError,
-)
+from jclip_connectors.errors import EmbedInputError
 from jclip_connectors.qdrant.store import QdrantStore
 from tests.qdrant.harness import CONFIG, QUERY, TILED, records
 

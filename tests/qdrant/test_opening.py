@@ -9,12 +9,7 @@ import pytest
 from qdrant_client import QdrantClient, models
 
 from core_encoder.tiling import Tiling
-from jclip_connectors.errors import (
-    CollectionMismatchError,
-    ConnectorError,
-    EmbedInputError,
-    StoreRequestError,
-)
+from jclip_connectors.errors import CollectionMismatchError, ConnectorError, EmbedInputError, StoreRequestError
 from jclip_connectors.qdrant.store import QdrantStore, stored_fingerprint
 from tests.doubles.qdrant_server import Fault
 from tests.qdrant.harness import CONFIG, QUERY, TILED, UNSIZED, E, records

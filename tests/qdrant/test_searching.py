@@ -6,9 +6,7 @@ import numpy as np
 import pytest
 from qdrant_client import models
 
-from jclip_connectors.errors import (
-    EmbedInputError,
-)
+from jclip_connectors.errors import EmbedInputError
 from jclip_connectors.port import NativeFilter
 from jclip_connectors.qdrant.store import QdrantStore
 from tests.qdrant.harness import QUERY, TILED, E, records

@@ -5,12 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from jclip_connectors.errors import (
-    EmbedInputError,
-    PartialFailureError,
-    StoreRequestError,
-    StoreUnavailableError,
-)
+from jclip_connectors.errors import EmbedInputError, PartialFailureError, StoreRequestError, StoreUnavailableError
 from jclip_connectors.qdrant.store import QdrantStore
 from tests.doubles.qdrant_server import MAX_BODY_BYTES, Fault
 from tests.qdrant.harness import CONFIG, QUERY, TILED, UPSERT, E, records

@@ -3,10 +3,7 @@
 import pytest
 from weaviate.classes.query import Filter
 
-from jclip_connectors.errors import (
-    EmbedInputError,
-    StoreRequestError,
-)
+from jclip_connectors.errors import EmbedInputError, StoreRequestError
 from jclip_connectors.port import NativeFilter
 from jclip_connectors.testing.store_contract import ids_of, image, text, vector
 

@@ -4,9 +4,7 @@ import numpy as np
 import pytest
 
 from core_encoder.tiling import Box
-from jclip_connectors.errors import (
-    EmbedInputError,
-)
+from jclip_connectors.errors import EmbedInputError
 from jclip_connectors.testing.store_contract import ids_of, image, text, vector
 from jclip_connectors.weaviate.store import Hybrid
 

@@ -3,9 +3,7 @@
 import grpc  # type: ignore[import-untyped]  # no stubs
 import pytest
 
-from jclip_connectors.errors import (
-    StoreRequestError,
-)
+from jclip_connectors.errors import StoreRequestError
 from jclip_connectors.testing.store_contract import PLAIN, ids_of, image, vector
 from jclip_connectors.weaviate.store import WeaviateStore
 from tests.doubles.weaviate_server import WeaviateDouble

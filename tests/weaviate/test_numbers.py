@@ -4,9 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jclip_connectors.errors import (
-    StoreRequestError,
-)
+from jclip_connectors.errors import StoreRequestError
 from jclip_connectors.testing.store_contract import PLAIN, ids_of, image
 from jclip_connectors.weaviate.schema import number_names
 from jclip_connectors.weaviate.store import WeaviateStore

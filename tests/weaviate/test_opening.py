@@ -7,11 +7,7 @@ import pytest
 from weaviate.classes.config import Configure
 
 from core_encoder.tiling import Tiling
-from jclip_connectors.errors import (
-    CollectionMismatchError,
-    EmbedInputError,
-    StoreRequestError,
-)
+from jclip_connectors.errors import CollectionMismatchError, EmbedInputError, StoreRequestError
 from jclip_connectors.testing.store_contract import PLAIN, TILED, ids_of, image
 from jclip_connectors.weaviate.schema import read_description
 from jclip_connectors.weaviate.store import WeaviateStore, stored_fingerprint

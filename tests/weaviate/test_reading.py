@@ -6,10 +6,7 @@ import numpy as np
 import pytest
 
 from core_encoder.tiling import Box
-from jclip_connectors.errors import (
-    EmbedInputError,
-    StoreRequestError,
-)
+from jclip_connectors.errors import EmbedInputError, StoreRequestError
 from jclip_connectors.port import record_uuid
 from jclip_connectors.testing.store_contract import ids_of, image, text, vector
 from jclip_connectors.weaviate import operations as weaviate_flows

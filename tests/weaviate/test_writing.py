@@ -7,12 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jclip_connectors.errors import (
-    EmbedInputError,
-    PartialFailureError,
-    StoreRequestError,
-    StoreUnavailableError,
-)
+from jclip_connectors.errors import EmbedInputError, PartialFailureError, StoreRequestError, StoreUnavailableError
 from jclip_connectors.testing.store_contract import ids_of, image, text, vector
 from jclip_connectors.weaviate import operations as weaviate_flows
 from jclip_connectors.weaviate.schema import batches, size_bytes, to_object
