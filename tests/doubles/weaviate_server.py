@@ -86,10 +86,10 @@ class WeaviateDouble:
         self._delays[call] = seconds
 
     def gather(self, call, parties):
-        """Let the next calls wait until there are as many."""
+        """Let the next calls wait until there are as many; none is answered before each of them was worked on."""
 
         def met():
-            del self._meetings[call]
+            self._meetings.pop(call, None)  # it is called at the beginning and at the end
 
         self._meetings[call] = threading.Barrier(parties, action=met)
 
@@ -117,15 +117,26 @@ class WeaviateDouble:
         }
 
     def begin(self, call, authorization):
-        """Note a call, wait as it was told, and give the fault it is to have."""
+        """Note a call, delay it as it was told, and give the fault it is to have."""
         self.calls.append(call)
         self._stop.wait(self._delays.get(call, 0.0))
-        if call in self._meetings:
-            self._meetings[call].wait(timeout=20)
         if self._authorization not in (None, authorization):
             return "unauthorized", "anonymous access not enabled, please provide an auth scheme"
         faults = self._faults.get(call)
         return faults.pop(0) if faults else None
+
+    @contextlib.contextmanager
+    def meeting(self, call):
+        """Work on a call together with those that it is to be gathered with."""
+        barrier = self._meetings.get(call)
+        if barrier is None:
+            yield
+            return
+        barrier.wait(timeout=20)
+        try:
+            yield
+        finally:  # what is refused was worked on, too
+            barrier.wait(timeout=20)
 
     def collection(self, name):
         if name not in self.collections:
@@ -176,19 +187,20 @@ def _handler(server):  # noqa: C901 (ruff counts the methods of the class in it)
 
         def _answer(self):
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            fault = server.begin(f"{self.command} {self.path}", self.headers.get("Authorization"))
+            call = f"{self.command} {self.path}"
+            fault = server.begin(call, self.headers.get("Authorization"))
             if fault is not None:
                 status, details = fault
                 return self._send(401 if status == "unauthorized" else status, {"error": [{"message": details}]})
             try:
-                with server.lock:
+                with server.meeting(call), server.lock:
                     status, answer = _rest(server, self.command, self.path, json.loads(body) if body else None)
             except Refused as refused:
                 status, answer = 422, {"error": [{"message": str(refused)}]}
             except Surprise as surprise:
                 status, answer = 501, {"error": [{"message": server.surprised(surprise)}]}
             except Exception as error:
-                server.surprised(f"{error!r} in {self.command} {self.path}")
+                server.surprised(f"{error!r} in {call}")
                 raise
             return self._send(status, answer)
 
@@ -266,7 +278,7 @@ class _Servicer(weaviate_pb2_grpc.WeaviateServicer):
             status, details = fault
             context.abort(grpc.StatusCode.UNAUTHENTICATED if status == "unauthorized" else status, details)
         try:
-            with self._server.lock:
+            with self._server.meeting(call), self._server.lock:
                 return work(self._server, request)
         except Refused as refused:
             return context.abort(grpc.StatusCode.UNKNOWN, str(refused))
