@@ -117,6 +117,21 @@ def test_a_text_and_an_image_do_not_share_an_id_by_accident(collection):
     assert collection.add_images([data]).failed.keys() == {0}
 
 
+def test_a_text_and_an_image_with_one_content_hash_do_not_share_a_vector(collection, embedder):
+    text = "P3 2 1 255 255 0 0 0 0 255"  # a text, and also a plain PPM file of two pixels
+    image = text.encode()
+    as_text, as_image = embedder.embed_texts([text])[0], embedder.embed_images([image])[0]
+    for add, item, vector, content in (
+        (collection.add_texts, text, as_text, text),
+        (collection.add_images, image, as_image, None),
+        (collection.add_texts, text, as_text, text),
+    ):
+        assert add([item], ids=["a"]).embedded == 1
+        (record,) = collection.get(["a"])
+        assert (record.modality, record.content) == ("image" if content is None else "text", content)
+        np.testing.assert_allclose(record.embedding, vector, atol=1e-6)
+
+
 def test_work_is_done_in_batches(collection, embedder, paths):
     collection.add_images(paths)
     collection.add_texts(["t"] * 5, ids=list("abcde"))

@@ -47,6 +47,19 @@ def test_a_text_does_not_wait_for_all_the_images_before_it(held_model, held):
         assert [kind for kind, _ in held.batches[:3]] == ["image", "text", "image"]
 
 
+def test_an_image_does_not_wait_for_all_the_texts_before_it(held_model, held):
+    with Server(dataclasses.replace(held_model, batch_tokens=12)) as server:
+        images = server.engine._lanes[PreparedImage]
+        with in_background(server.post, ["a star"] * 50) as texts:
+            wait_until(lambda: len(held.batches) == 1 and server.engine.waiting_tokens > 0)
+            with in_background(server.post, [DATA_URI]) as image:
+                wait_until(lambda: any(ticket.places[PreparedImage] for ticket in list(images.turns)))
+                held.gate.set()
+        assert [answer.status_code for answer in texts + image] == [200, 200]
+        assert [kind for kind, _ in held.batches[:3]] == ["text", "image", "text"]
+        assert len(held.batches) > 4
+
+
 def test_many_clients_at_once_each_get_their_own_vectors(model):
     texts = [f"{colour} {shape} {n}" for colour in ("red", "blue") for shape in ("star", "circle") for n in range(15)]
     expected = model.encoder.encode_text(texts)
