@@ -1,35 +1,30 @@
 """JinaClipEncoder: the whole path from a text or an image to its vector, top to bottom."""
 
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from core_encoder.attention import AttentionChoice, Backend, choose_backend
-from core_encoder.batching import length_batches, picture_batches
 from core_encoder.checkpoint import find_checkpoint, load_model
 from core_encoder.config import MAX_TOKENS, read_config, read_json
 from core_encoder.device import PRECISIONS, Precision, resolve_device
-from core_encoder.errors import CheckpointError, ConfigError, ImageDecodeError, TextTooLongError
+from core_encoder.errors import ConfigError, ImageDecodeError, TextTooLongError
+from core_encoder.features import Progress, image_features, text_features, to_vectors
 from core_encoder.image_input import ImageInput, load_image
 from core_encoder.image_preprocess import PreprocessConfig, ResizeMode, check_resize_mode, preprocess_batch
 from core_encoder.item_list import as_list
-from core_encoder.matryoshka import check_dim, truncate
-from core_encoder.matryoshka import normalize as to_unit_length
+from core_encoder.matryoshka import check_dim
 from core_encoder.model import JinaClip
 from core_encoder.models import known_model
 from core_encoder.tiling import TileEmbeddings, Tiling, cut_tiles
-from core_encoder.tokenization import TextTokenizer, TokenizedText, pack
-
-Progress = Callable[[int, int], None]  # (done, total) after every batch
+from core_encoder.tokenization import TextTokenizer, TokenizedText
 
 QUERY_TASK = "retrieval.query"
 _WINDOW_TEXTS = 4096  # tokenized and sorted by length at a time: bounds memory, and the time to the first batch
-_TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 65536}
 
 
 class JinaClipEncoder:
@@ -202,7 +197,7 @@ class JinaClipEncoder:
                     f"{limit} are allowed; shorten it or use `overflow='truncate'`"
                 )
             too_long += len(long)
-            for batch, rows in self._token_features(tokenized):
+            for batch, rows in text_features(self.model, tokenized):
                 features[[start + i for i in batch]] = rows
                 done += len(batch)
                 if progress is not None:
@@ -252,8 +247,8 @@ class JinaClipEncoder:
             image = load_image(items[index], index=index, exif_orientation=exif_orientation)
             return preprocess_batch([image], self.preprocessing, resize_mode)  # (1, 3, S, S)
 
-        rows = [rows for _, rows in self._image_features(len(items), pixels, failed, progress)]
-        features = np.concatenate([np.empty((0, self.embedding_dim), np.float32), *rows])
+        found = image_features(self.model, len(items), pixels, failed=failed, progress=progress)
+        features = np.concatenate([np.empty((0, self.embedding_dim), np.float32), *(rows for _, rows in found)])
         return self._finish(features, truncate_dim, normalize=normalize)
 
     def encode_image_tiles(
@@ -299,9 +294,10 @@ class JinaClipEncoder:
             tiles, boxes[index] = cut_tiles(image, size=self.image_size, tiling=layout)
             return preprocess_batch(tiles, self.preprocessing, resize_mode)  # (T, 3, S, S)
 
+        found = image_features(self.model, len(items), pixels, failed=failed, progress=progress)
         return [
             TileEmbeddings(self._finish(vectors, truncate_dim, normalize=normalize), boxes[index])
-            for index, vectors in self._image_features(len(items), pixels, failed, progress)
+            for index, vectors in found
         ]
 
     def count_tokens(self, texts: Iterable[str]) -> list[int]:
@@ -346,49 +342,9 @@ class JinaClipEncoder:
         """
         self._check_dim(truncate_dim)
         features = np.empty((len(texts), self.embedding_dim), np.float32)
-        for batch, rows in self._token_features(texts):
+        for batch, rows in text_features(self.model, texts):
             features[batch] = rows
         return self._finish(features, truncate_dim, normalize=normalize)
-
-    @property
-    def _tokens_per_batch(self) -> int:
-        return _TOKENS_PER_BATCH.get(self.device.type, _TOKENS_PER_BATCH["cpu"])
-
-    def _token_features(self, texts: Sequence[TokenizedText]) -> Iterator[tuple[list[int], NDArray[np.float32]]]:
-        """Yield positions in `texts` and their (B, E) raw features, a batch at a time."""
-        for batch in length_batches([len(text.ids) for text in texts], max_tokens=self._tokens_per_batch):
-            packed = pack([texts[i].ids for i in batch], pad_token_id=self.model.config.text.pad_token_id)
-            with torch.inference_mode():
-                features = self.model.text(packed.input_ids.to(self.device), packed.lengths, packed.positions)
-                rows = np.asarray(features.cpu().numpy())
-            yield batch, rows
-
-    def _image_features(
-        self,
-        count: int,
-        pixels: Callable[[int], NDArray[np.float32]],
-        failed: dict[int, ImageDecodeError] | None,
-        progress: Progress | None,
-    ) -> Iterator[tuple[int, NDArray[np.float32]]]:
-        """Yield position and (T, E) raw features of each image; pictures of several images share batches."""
-        tokens = 1 + self.model.config.vision.grid**2
-        size = max(1, self._tokens_per_batch // tokens)
-        for done, batch in picture_batches(count, pixels, size=size, failed=failed):
-            if batch:
-                features = self._vision_features(np.concatenate(list(batch.values())), size)
-                parts = np.split(features, np.cumsum([len(rows) for rows in batch.values()])[:-1])
-                yield from zip(batch, parts, strict=True)
-            if progress is not None:
-                progress(done, count)
-
-    def _vision_features(self, pixels: NDArray[np.float32], batch: int) -> NDArray[np.float32]:
-        """(B, 3, S, S) -> (B, E) raw features, `batch` pictures at a time."""
-        with torch.inference_mode():
-            parts = [
-                self.model.vision(torch.from_numpy(pixels[start : start + batch]).to(self.device, self._dtype)).cpu()
-                for start in range(0, len(pixels), batch)
-            ]
-            return np.asarray(torch.cat(parts).numpy())
 
     def _prefix(self, task: str | None) -> str:
         if task is None:
@@ -425,13 +381,4 @@ class JinaClipEncoder:
     def _finish(
         self, features: NDArray[np.float32], truncate_dim: int | None, *, normalize: bool
     ) -> NDArray[np.float32]:
-        """(B, E) raw features -> what the caller asked for: truncation first, then unit length."""
-        finite = np.isfinite(features).all(axis=1)
-        if not finite.all():
-            raise CheckpointError(
-                f"item {int(finite.argmin())}: the model gave NaN or infinite values; its weights are damaged, or too "
-                f"large for {self.precision}"
-            )
-        if truncate_dim is not None:
-            features = truncate(features, truncate_dim)
-        return to_unit_length(features) if normalize else features
+        return to_vectors(features, truncate_dim, normalize=normalize, dtype=self._dtype)

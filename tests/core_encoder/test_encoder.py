@@ -209,13 +209,13 @@ def test_windows_and_batches_do_not_show_in_the_result(v2, monkeypatch):
     images = [picture(30 + i, 60 - i, seed=i) for i in range(9)]
     expected_images = v2.encode_image(images)
     monkeypatch.setattr(encoder_module, "_WINDOW_TEXTS", 7)
-    monkeypatch.setattr(encoder_module, "_TOKENS_PER_BATCH", {"cpu": 40})
+    monkeypatch.setattr("core_encoder.features._TOKENS_PER_BATCH", {"cpu": 40})
     assert np.abs(v2.encode_text(texts) - expected).max() < 1e-6
     assert np.abs(v2.encode_image(images) - expected_images).max() < 1e-6
 
 
 def test_progress_counts_up_to_the_total(v2, monkeypatch):
-    monkeypatch.setattr(encoder_module, "_TOKENS_PER_BATCH", {"cpu": 40})
+    monkeypatch.setattr("core_encoder.features._TOKENS_PER_BATCH", {"cpu": 40})
     for encode, items in (
         (v2.encode_text, ["the cat sleeps"] * 30),
         (v2.encode_image, [picture(20, 20)] * 5),
