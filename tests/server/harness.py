@@ -83,6 +83,7 @@ class HeldEncoder:
         self.gate = threading.Event()
         self.batches = []
         self.poison = None
+        self.error: Exception = CheckpointError("item 0: the model gave NaN")
         self.delay_s = 0
 
     def __getattr__(self, name):
@@ -91,7 +92,7 @@ class HeldEncoder:
     def encode_tokens(self, texts, **options):
         self._arrive("text", texts)
         if self.poison in [text.ids for text in texts]:
-            raise CheckpointError("item 0: the model gave NaN")
+            raise self.error
         return self._encoder.encode_tokens(texts, **options)
 
     def encode_image(self, images, **options):

@@ -35,6 +35,16 @@ def test_a_batch_stays_within_its_tokens(held_model, held):
         assert {count for _, count in held.batches} == {12 // cost}
 
 
+def test_items_that_each_cost_more_than_a_batch_are_computed_one_by_one(held_model, held):
+    with Server(dataclasses.replace(held_model, batch_tokens=12)) as server:
+        lane = server.engine._lanes[PreparedImage]
+        with in_background(server.post, [DATA_URI], count=3) as answers:
+            wait_until(lambda: held.batches and sum(len(each.places[PreparedImage]) for each in list(lane.turns)) == 2)
+            held.gate.set()
+        assert [answer.status_code for answer in answers] == [200] * 3
+        assert held.batches == [("image", 1)] * 3
+
+
 def test_a_text_does_not_wait_for_all_the_images_before_it(held_model, held):
     with Server(dataclasses.replace(held_model, batch_tokens=60)) as server:
         with in_background(server.post, [DATA_URI] * 10) as images:
@@ -82,6 +92,17 @@ def test_what_the_model_cannot_compute_fails_alone_and_not_the_batch_that_it_sha
         assert held.batches[1] == ("text", 5)
         assert good[0].status_code == 200
         assert (bad[0].status_code, bad[0].json()["code"]) == (500, "INTERNAL_ERROR")
+
+
+def test_a_model_that_is_broken_is_not_asked_again_for_each_item(held_model, held):
+    held.poison = held.tokenize(["bad"], task=None, max_tokens=None)[0].ids
+    held.error = RuntimeError("CUDA error: an illegal memory access was encountered")
+    held.gate.set()
+    with Server(held_model) as server:
+        answer = server.post(["a", "bad", "c"])
+    assert (answer.status_code, answer.json()["code"]) == (500, "INTERNAL_ERROR")
+    assert "CUDA" not in answer.text
+    assert held.batches == [("text", 3)]
 
 
 def test_a_small_request_does_not_wait_for_the_whole_of_a_large_one_before_it(held_model, held):

@@ -77,6 +77,15 @@ def test_what_is_no_embedding_is_answered_while_the_queue_is_full(full):
     assert full.client.get("/v1/embeddings").status_code == 405
 
 
+def test_requests_that_have_arrived_count_before_the_application_has_admitted_them(held_model):
+    with Server(held_model, limits=ServerLimits(max_waiting_requests=3)) as server:
+        shedding(server).unanswered += 3  # as while the bodies of three are read
+        assert server.engine.has_room()
+        assert server.post("a star").status_code == 429
+        assert 429 not in server.judged.statuses
+        shedding(server).unanswered -= 3
+
+
 def test_a_connection_is_kept_and_answers_again_when_there_is_room(full, held):
     with socket.create_connection(("127.0.0.1", full.port), timeout=10) as connection:
         connection.sendall((head() + BODY) * 3)  # before an answer is read
