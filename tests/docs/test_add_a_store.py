@@ -48,7 +48,8 @@ class TestSqliteStore(StoreContract):
             yield open_store
 
 
-def test_the_test_of_the_page_is_the_one_above(sqlite_store, tmp_path):
+@pytest.mark.usefixtures("sqlite_store")
+def test_the_test_of_the_page_is_a_suite_with_a_fixture():
     names: dict[str, object] = {}
     exec(compile(FILES["test_sqlite_store.py"].text, "page", "exec"), names)  # noqa: S102 (our own page)
     suite = names["TestSqliteStore"]
@@ -69,9 +70,9 @@ def test_records_are_there_after_the_file_was_closed_and_another_configuration_i
 
 
 def test_a_locked_file_is_unavailable(sqlite_store, tmp_path):
-    with contextlib.closing(sqlite_store.open(tmp_path / "records.db", PLAIN)) as store:
-        with contextlib.closing(sqlite_store.open(tmp_path / "records.db", PLAIN)) as other:
-            other._connection.execute("BEGIN EXCLUSIVE")
-            store._connection.execute("PRAGMA busy_timeout = 0")
-            with pytest.raises(StoreUnavailableError, match="locked"):
-                store.upsert([image("a")])
+    store, other = (sqlite_store.open(tmp_path / "records.db", PLAIN) for _ in range(2))
+    with contextlib.closing(store), contextlib.closing(other):
+        other._connection.execute("BEGIN EXCLUSIVE")
+        store._connection.execute("PRAGMA busy_timeout = 0")
+        with pytest.raises(StoreUnavailableError, match="locked"):
+            store.upsert([image("a")])
