@@ -5,6 +5,16 @@ from typing import Any
 
 from jclip_connectors.config import Fingerprint
 
+__all__ = [
+    "CollectionMismatchError",
+    "ConnectorError",
+    "EmbedInputError",
+    "MissingDependencyError",
+    "PartialFailureError",
+    "StoreRequestError",
+    "StoreUnavailableError",
+]
+
 _NAMED_FAILURES = 5  # in the message; all are in the attribute
 
 

@@ -16,6 +16,18 @@ from jclip_connectors.collection import AddReport, MultimodalCollection
 from jclip_connectors.errors import EmbedInputError
 from jclip_connectors.port import VectorStore
 
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "MAX_TEXT_BYTES",
+    "TEXT_SUFFIXES",
+    "BadFile",
+    "Found",
+    "IndexReport",
+    "find_files",
+    "find_missing",
+    "index_files",
+]
+
 _LOG = logging.getLogger(__name__)
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".avif", ".tif", ".tiff", ".bmp"})
 TEXT_SUFFIXES = frozenset({".txt", ".md"})

@@ -16,6 +16,8 @@ from jclip_connectors.port import FloatArray, ImageSource
 if TYPE_CHECKING:
     from core_encoder.encoder import JinaClipEncoder
 
+__all__ = ["LocalEmbedder"]
+
 
 class LocalEmbedder:
     """Texts and images to vectors with a jina-clip model in this process; threads may share it."""

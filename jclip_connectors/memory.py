@@ -19,6 +19,8 @@ from jclip_connectors.store_kit.validation import (
     check_tiles,
 )
 
+__all__ = ["InMemoryStore"]
+
 _Result = TypeVar("_Result")
 
 

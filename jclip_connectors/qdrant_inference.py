@@ -42,6 +42,8 @@ try:
 except ModuleNotFoundError as error:
     raise MissingDependencyError(str(error.name), extra="qdrant-inference") from error
 
+__all__ = ["register"]
+
 _Item = TypeVar("_Item")
 _Loaded = tuple[str, str | None, str, str | None]  # model, revision, precision, device
 

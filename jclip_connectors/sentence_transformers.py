@@ -29,6 +29,8 @@ from core_encoder.encoder_module import EncoderModule
 from core_encoder.errors import ConfigError, InputError
 from core_encoder.matryoshka import check_dim
 
+__all__ = ["JinaClipModule", "JinaClipSentenceTransformer"]
+
 _NOT_SAVED = "this model cannot be saved: keep the checkpoint that it was loaded from"
 
 
