@@ -30,8 +30,11 @@ __all__ = [
 
 _LOG = logging.getLogger(__name__)
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".avif", ".tif", ".tiff", ".bmp"})
+"""Files that are indexed as images, by the ends of their names in lower case."""
 TEXT_SUFFIXES = frozenset({".txt", ".md"})
+"""Files that are indexed as texts, by the ends of their names in lower case."""
 MAX_TEXT_BYTES = 2**20  # many times what a model reads; a larger file is data rather than a document
+"""The largest text file that is indexed."""
 
 Progress = Callable[[int, int], None]  # (done, total) files, after every chunk
 

@@ -27,6 +27,7 @@ from jclip_connectors.store_kit.flows import AsyncStore, BlockingStore, run, run
 __all__ = ["DEFAULT_NAMESPACE", "AsyncPineconeStore", "PineconeStore", "stored_fingerprint"]
 
 DEFAULT_NAMESPACE = "jclip"
+"""The namespace of a collection where none is named."""
 
 
 class PineconeStore(BlockingStore):

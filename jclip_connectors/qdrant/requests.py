@@ -23,6 +23,7 @@ from jclip_connectors.store_kit.coarse import CANDIDATES
 from jclip_connectors.store_kit.payload import number_path, to_payload
 
 Quantization = Literal["scalar", "binary"]
+"""How the vectors that are searched first are kept in memory: a byte a value, or a bit a value."""
 
 # Only the filters need these, not who reads a record.
 WITHOUT_INDEXED = models.PayloadSelectorExclude(exclude=["terms", "numbers", "fields"])

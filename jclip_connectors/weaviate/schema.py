@@ -32,6 +32,7 @@ from jclip_connectors.port import Record, record_uuid
 from jclip_connectors.store_kit.payload import to_payload
 
 Quantizer: TypeAlias = Literal["rq", "bq", "sq", "pq"]
+"""How Weaviate compresses the vectors that it searches: rotational, binary, scalar or product quantization."""
 QUANTIZERS: tuple[Quantizer, ...] = get_args(Quantizer)
 
 _PLAIN = ("record_id", "uri", "content_hash", "metadata", "tile_boxes")
