@@ -4,7 +4,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 SOURCES := core_encoder jclip_connectors tests examples benchmarks
 
-.PHONY: demo test lint check fix clean
+.PHONY: demo test lint check fix docs clean
 
 demo: $(VENV)/.installed  ## index a drawn gallery and search it in five languages
 	$(BIN)/jclip demo
@@ -24,8 +24,11 @@ fix: $(VENV)/.installed-dev  ## format and mend what ruff can mend
 	$(BIN)/ruff format $(SOURCES)
 	$(BIN)/ruff check --fix $(SOURCES)
 
+docs: $(VENV)/.installed-dev  ## write the documentation to site/; a broken link or a public name without a page fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
+
 clean:  ## forget the environment and every cache
-	rm -rf $(VENV) .test-environments .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
+	rm -rf $(VENV) .test-environments .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist site
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

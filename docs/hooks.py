@@ -18,7 +18,12 @@ def faces() -> dict[str, list[str]]:
     """The names of each face, read from its source: none is imported."""
     found: dict[str, list[str]] = {}
     top = ROOT / "jclip_connectors"
-    modules = [top / "__init__.py", *top.glob("*/__init__.py"), *top.glob("[!_]*.py"), ROOT / "core_encoder/__init__.py"]
+    modules = [
+        top / "__init__.py",
+        *top.glob("*/__init__.py"),
+        *top.glob("[!_]*.py"),
+        ROOT / "core_encoder/__init__.py",
+    ]
     for path in modules:
         names = _exported(path)
         if names:
