@@ -303,6 +303,9 @@ class JinaClipEncoder:
     def count_tokens(self, texts: Iterable[str]) -> list[int]:
         """Tokens of each text, special tokens included, before any truncation.
 
+        Args:
+            texts: B texts.
+
         Raises:
             InputError: an item is not a str.
         """

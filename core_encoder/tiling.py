@@ -41,7 +41,14 @@ class Tiling:
 
 
 class Box(NamedTuple):
-    """A rectangle in pixels of the original image; `right` and `bottom` are outside it."""
+    """A rectangle in pixels of the original image.
+
+    Attributes:
+        left: the first column of pixels.
+        top: the first row of pixels.
+        right: the column after the last one.
+        bottom: the row after the last one.
+    """
 
     left: int
     top: int

@@ -1,6 +1,6 @@
 """What the build of the site adds to mkdocs: marks of the tests are taken out, and every public name has a page.
 
-A face is a module right inside `jclip_connectors` that has `__all__`, or `core_encoder`; its names are public.
+A face is `core_encoder`, `jclip_connectors`, or a module right inside that which has `__all__`; its names are public.
 """
 
 import ast
@@ -12,6 +12,7 @@ from typing import Any
 from mkdocs.exceptions import PluginError
 
 ROOT = Path(__file__).parents[1]
+_NOT_FACES = frozenset({"jclip_connectors.collection"})  # the package itself has its names
 
 
 def faces() -> dict[str, list[str]]:
@@ -26,9 +27,10 @@ def faces() -> dict[str, list[str]]:
     ]
     for path in modules:
         names = _exported(path)
-        if names:
-            parts = path.relative_to(ROOT).with_suffix("").parts
-            found[".".join(part for part in parts if part != "__init__")] = names
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        face = ".".join(part for part in parts if part != "__init__")
+        if names and face not in _NOT_FACES:
+            found[face] = names
     return dict(sorted(found.items()))
 
 

@@ -41,7 +41,12 @@ Progress = Callable[[int, int], None]  # (done, total) files, after every chunk
 
 @dataclass(frozen=True, kw_only=True)
 class BadFile:
-    """A file or folder that could not be indexed."""
+    """A file or folder that could not be indexed.
+
+    Attributes:
+        path: where it is.
+        error: why it could not be indexed.
+    """
 
     path: str
     error: str
@@ -131,6 +136,11 @@ def find_missing(store: VectorStore, found: Found, report: IndexReport) -> list[
     """The ids of records that came from the roots of a walk and whose file is there no more.
 
     This reads every record, unless their number says that there are none but those of the run.
+
+    Args:
+        store: holds the records.
+        found: the files of the walk.
+        report: what `index_files` did with these files.
     """
     if store.count() == report.indexed + report.unchanged:
         return []

@@ -57,6 +57,9 @@ class LocalEmbedder:
     def with_config(self, config: EmbeddingConfig) -> "LocalEmbedder":
         """Make an embedder of the same loaded model with other options.
 
+        Args:
+            config: the other options, of the same model.
+
         Raises:
             ConfigError: another model, revision or precision is asked for, or an option that the model does not have.
         """

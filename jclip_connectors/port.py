@@ -103,13 +103,39 @@ class Embedder(Protocol):
         """E, the length of every vector."""
 
     def embed_texts(self, texts: Sequence[str]) -> FloatArray:
-        """Embed documents or captions: (B, E) in the order of `texts`; an empty sequence gives (0, E)."""
+        """Embed documents or captions.
+
+        Args:
+            texts: B strings; an empty sequence gives (0, E).
+
+        Returns:
+            (B, E) float32 in the order of `texts`.
+
+        Raises:
+            EmbedInputError: an item is not a string, or cannot be embedded.
+        """
 
     def embed_query(self, text: str) -> FloatArray:
-        """Embed what is searched for: (E,)."""
+        """Embed what is searched for, as a query where the model tells queries and documents apart.
+
+        Args:
+            text: the query.
+
+        Returns:
+            (E,) float32.
+
+        Raises:
+            EmbedInputError: it is not a string, or cannot be embedded.
+        """
 
     def embed_images(self, images: Sequence[ImageSource]) -> FloatArray:
-        """Embed images whole: (B, E) in the order of `images`.
+        """Embed images whole.
+
+        Args:
+            images: paths, data URIs, encoded images as bytes, Pillow images or uint8 arrays (H, W, 3).
+
+        Returns:
+            (B, E) float32 in the order of `images`.
 
         Raises:
             PartialFailureError: some cannot be read; `kept` has the (E,) rows of the others.
@@ -117,6 +143,12 @@ class Embedder(Protocol):
 
     def embed_image_tiles(self, images: Sequence[ImageSource]) -> list[TileEmbeddings]:
         """Embed each image as a whole and in tiles, by `config.tiling`.
+
+        Args:
+            images: as for `embed_images`.
+
+        Returns:
+            One `TileEmbeddings` for each image, in their order: (T, E) float32 vectors and (T, 4) int64 boxes.
 
         Raises:
             PartialFailureError: some cannot be read; `kept` has the `TileEmbeddings` of the others.
@@ -163,6 +195,9 @@ class VectorStore(Protocol):
     def upsert(self, records: Sequence[Record]) -> None:
         """Write records, each in place of the one with its id; of two with one id the last is kept.
 
+        Args:
+            records: checked as a whole before anything is written.
+
         Raises:
             PartialFailureError: the store refused some; the positions in `failed` and `kept` are those in `records`.
         """
@@ -176,22 +211,55 @@ class VectorStore(Protocol):
         modality: Modality | None = None,
         tiles: bool = False,
     ) -> list[SearchHit]:
-        """Find the nearest records to `embedding` (E,), nearest first.
+        """Find the nearest records, nearest first; of equal scores in the order of ids.
 
-        With `tiles` a record is as near as its nearest tile; one without tiles counts by its embedding.
+        Args:
+            embedding: (E,) float32, of any length but zero.
+            limit: at most this many.
+            where: only records that match this filter.
+            modality: "text" or "image" to find only these.
+            tiles: whether a record is as near as its nearest tile; one without tiles counts by its embedding.
+
+        Raises:
+            EmbedInputError: an argument that cannot be used, or `tiles` where the collection keeps none.
         """
 
     def get(self, ids: Sequence[str]) -> list[Record]:
-        """Fetch the records that exist, in the order of `ids`."""
+        """Fetch the records that exist.
+
+        Args:
+            ids: ids of records; one that does not exist is left out of the result.
+
+        Returns:
+            The records in the order of `ids`.
+        """
 
     def delete(self, ids: Sequence[str] | None = None, *, where: Filter | None = None) -> None:
-        """Delete by ids or by filter, one of the two; an id that is not there is no error."""
+        """Delete by ids or by filter, one of the two.
+
+        Args:
+            ids: ids of records; one that does not exist is no error.
+            where: delete the records that match this filter; `{}` deletes everything.
+
+        Raises:
+            EmbedInputError: neither or both are given.
+        """
 
     def count(self, *, where: Filter | None = None, modality: Modality | None = None) -> int:
-        """Count the records that match."""
+        """Count the records that match, exactly.
+
+        Args:
+            where: a filter; `None` counts all.
+            modality: "text" or "image" to count only these.
+        """
 
     def scroll(self, *, where: Filter | None = None, modality: Modality | None = None) -> Iterator[Record]:
-        """Go through the records that match, in no particular order, holding few at a time."""
+        """Go through the records that match, in no particular order, holding few at a time.
+
+        Args:
+            where: a filter; `None` gives all.
+            modality: "text" or "image" to get only these.
+        """
 
     def close(self) -> None:
         """Let go of what the store holds; a second call does nothing."""

@@ -38,7 +38,11 @@ class JinaClipModule(InputModule):
     """The one module of the model: a batch of texts and images to `sentence_embedding`, rows of unit length."""
 
     def __init__(self, encoder_module: EncoderModule) -> None:
-        """Wrap a loaded encoder."""
+        """Wrap a loaded encoder.
+
+        Args:
+            encoder_module: both towers, and the encoder that computes with them.
+        """
         super().__init__()  # type: ignore[no-untyped-call]  # sentence-transformers leaves it untyped
         self.encoder_module = encoder_module
         self.max_seq_length = encoder_module.encoder.max_tokens
@@ -54,6 +58,10 @@ class JinaClipModule(InputModule):
 
     def preprocess(self, inputs: Sequence[object], prompt: str | None = None, **_: object) -> dict[str, Any]:
         """Tell texts from images; the encoder tokenizes and decodes, and reads ahead while it computes.
+
+        Args:
+            inputs: a batch of texts and images.
+            prompt: goes before each text.
 
         Raises:
             _ItemError: an item is neither.
@@ -143,7 +151,13 @@ class JinaClipSentenceTransformer(SentenceTransformer):
         self.eval()
 
     def preprocess(self, inputs: Sequence[object], prompt: str | None = None, **kwargs: object) -> dict[str, Any]:
-        """Hand a batch to the module; texts and images may share one, which the base class refuses."""
+        """Hand a batch to the module; texts and images may share one, which the base class refuses.
+
+        Args:
+            inputs: a batch of texts and images.
+            prompt: goes before each text.
+            **kwargs: of the base class; none of them changes a vector.
+        """
         return self._module.preprocess(inputs, prompt=prompt, **kwargs)
 
     def encode(  # type: ignore[override]  # the options in between go to the base class as they are

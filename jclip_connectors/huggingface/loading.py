@@ -35,7 +35,11 @@ _INSTEAD: Mapping[str, str] = MappingProxyType(
 
 
 class JinaCLIPConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]  # transformers leaves it untyped
-    """config.json of a checkpoint; both sections stay the dicts that they are there."""
+    """config.json of a checkpoint; both sections stay the dicts that they are there.
+
+    Attributes:
+        truncate_dim: keep this many values of each vector; `None` keeps all.
+    """
 
     model_type = "jina_clip"
     truncate_dim: int | None = None

@@ -137,6 +137,10 @@ class JinaCLIPProcessor(ProcessorMixin):
     ) -> list[str]:
         """Write preprocessor_config.json and the tokenizer's files.
 
+        Args:
+            save_directory: the folder.
+            **kwargs: none are known.
+
         Raises:
             ConfigError: any other keyword.
         """

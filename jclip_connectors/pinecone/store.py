@@ -136,6 +136,11 @@ class AsyncPineconeStore(AsyncStore):
 def stored_fingerprint(client: Pinecone, index_name: str, *, namespace: str = DEFAULT_NAMESPACE) -> Fingerprint | None:
     """The fingerprint of a collection, or `None` where there is none.
 
+    Args:
+        client: of the SDK; it stays yours to close.
+        index_name: of the index.
+        namespace: of the index.
+
     Raises:
         StoreUnavailableError: Pinecone cannot be reached.
         StoreRequestError: Pinecone refuses, or the index is for other vectors.

@@ -109,6 +109,10 @@ class AsyncQdrantStore(AsyncStore):
 def stored_fingerprint(client: QdrantClient, collection_name: str) -> Fingerprint | None:
     """The fingerprint of a collection; `None` if there is no such collection.
 
+    Args:
+        client: your client; it stays yours to close.
+        collection_name: of the collection.
+
     Raises:
         StoreRequestError: the collection is none of ours, or the server refuses.
         StoreUnavailableError: the server cannot be reached.

@@ -107,6 +107,9 @@ class ImageFetcher:
     async def fetch(self, url: str) -> bytes:
         """Fetch the file at a URL, whatever it holds.
 
+        Args:
+            url: http or https, of a public address.
+
         Returns:
             At most `max_bytes` bytes.
 

@@ -46,7 +46,11 @@ class HashEmbedder:
         return self._dimensions
 
     def embed_texts(self, texts: Sequence[str]) -> FloatArray:
-        """Embed texts: (B, E)."""
+        """Embed texts: (B, E).
+
+        Raises:
+            EmbedInputError: a bare string, or an item that is not a string.
+        """
         if isinstance(texts, str):
             raise EmbedInputError(f"`texts` is the string {texts!r}; write [{texts!r}]")
         rows = [self._embed_text(text, position) for position, text in enumerate(texts)]
@@ -62,7 +66,12 @@ class HashEmbedder:
         return np.array(rows, dtype=np.float32).reshape(-1, self._dimensions)
 
     def embed_image_tiles(self, images: Sequence[ImageSource]) -> list[TileEmbeddings]:
-        """Embed images as wholes and halves."""
+        """Embed images as wholes and halves.
+
+        Raises:
+            EmbedInputError: the configuration has no tiling.
+            PartialFailureError: some cannot be read.
+        """
         if self._config.tiling is None:
             raise EmbedInputError("`embed_image_tiles` needs a configuration with `tiling`")
         return _each(images, self._embed_tiles)

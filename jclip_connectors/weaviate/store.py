@@ -74,7 +74,19 @@ class WeaviateStore(BlockingStore):
     ) -> list[SearchHit]:
         """Find the nearest records by cosine, or by their nearest tile; ties in the order of ids.
 
-        With `hybrid` the score is that of the server's relative score fusion, 0..1, and no cosine.
+        Args:
+            embedding: (E,) float32.
+            limit: at most this many; 10,000 is the most that Weaviate gives.
+            where: only records that match this filter.
+            modality: "text" or "image" to find only these.
+            tiles: whether a record is as near as its nearest tile.
+            hybrid: also search by words. The score is then that of the server's relative score fusion, 0..1, and no
+                cosine.
+
+        Raises:
+            EmbedInputError: an argument that cannot be used.
+            StoreUnavailableError: the server cannot be reached, or is overloaded.
+            StoreRequestError: the server refuses.
         """
         options: dict[str, Any] = {"limit": limit, "where": where, "modality": modality, "tiles": tiles}
         return self._run(self._flows.search(embedding, **options, hybrid=hybrid))
@@ -117,6 +129,10 @@ class AsyncWeaviateStore(AsyncStore):
 
 def stored_fingerprint(client: WeaviateClient, collection_name: str) -> Fingerprint | None:
     """The fingerprint of a collection, or `None` where there is no such collection.
+
+    Args:
+        client: a connected client; it stays yours to close.
+        collection_name: of the collection.
 
     Raises:
         StoreUnavailableError: the server cannot be reached.
