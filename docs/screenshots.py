@@ -64,7 +64,7 @@ def demo() -> None:
         page = folder / "terminal.html"
         page.write_text(_TERMINAL.format(output=html.escape(output)), encoding="utf-8")
         height = 40 + 22 * (output.count("\n") + 2)
-        _save(screenshot(page.as_uri(), (760, height)), "demo-terminal.png")
+        _save(screenshot(page.as_uri(), (800, height)), "demo-terminal.png")
         sheet = folder / "jclip-demo" / "contact-sheet.html"
         _save(screenshot(sheet.as_uri(), (1180, 770)), "demo-sheet.png")
 

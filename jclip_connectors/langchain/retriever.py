@@ -36,6 +36,7 @@ SEARCH_TYPES: dict[str, SearchType] = {
     "image_to_image": SearchType("image", "image"),
     "tiles": SearchType("text", "image", tiles=True),
 }
+"""What `as_retriever(search_type=...)` knows beside LangChain's own types, and what each means."""
 
 
 class JinaClipRetriever(VectorStoreRetriever):
