@@ -7,7 +7,7 @@ from pathlib import Path
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from jclip_connectors.cli.main import app
+from jclip_connectors.cli.commands import app
 from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.server.app import create_app
 from jclip_connectors.server.serve import load_served_model

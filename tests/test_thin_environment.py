@@ -1,6 +1,7 @@
 """The extra "remote" alone, installed as a user installs it: it embeds with a server's model, without torch."""
 
 import json
+import subprocess
 import tempfile
 from pathlib import Path
 
@@ -20,7 +21,10 @@ pytestmark = pytest.mark.timeout(900)  # the first builds the environment
 SCRIPTS = Path(__file__).parent / "clients" / "scripts"
 CONFIG = EmbeddingConfig(model="nano", dimensions=64, tiling=Tiling(max_tiles=4))  # as the script's
 TEXTS = ["a red circle", "ein grüner Stern", ""]
-ABSENT = ["torch", "tokenizers", "safetensors", "huggingface_hub", "transformers", "starlette", "uvicorn", "pytest"]
+ABSENT = [
+    "torch", "tokenizers", "safetensors", "huggingface_hub", "transformers", "starlette", "uvicorn", "rich", "typer",
+    "pytest",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +69,12 @@ def test_nothing_that_runs_a_model_or_a_server_is_installed(returned):
     assert not {name.replace("_", "-") for name in ABSENT} & set(installed["distributions"])
     assert installed["importable"] == []
     assert installed["imported"] == []
+
+
+def test_the_command_says_in_one_line_what_to_install(home):
+    done = subprocess.run([home / "bin" / "jclip", "models"], capture_output=True, text=True, check=False)  # noqa: S603 (ours)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: typer is not installed: pip install 'jclip-connectors[cli]'\n"
 
 
 def test_what_runs_is_the_wheel_alone_and_it_has_every_file(home, returned):

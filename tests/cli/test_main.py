@@ -20,8 +20,8 @@ from core_encoder.errors import ConfigError
 from core_encoder.models import KNOWN_MODELS
 from core_encoder.nano.scenes import Scene, SceneObject, draw_canvas, draw_scene
 from core_encoder.tiling import Tiling
+from jclip_connectors.cli import commands as cli
 from jclip_connectors.cli import demo, terminal
-from jclip_connectors.cli import main as cli
 from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.edge.store import QdrantEdgeStore
 from jclip_connectors.indexing import BadFile
@@ -74,7 +74,7 @@ def collection(tmp_path, photos):
 
 def test_help_and_models_load_neither_torch_nor_a_store():
     code = (
-        "import sys\nfrom jclip_connectors.cli.main import app\n"
+        "import sys\nfrom jclip_connectors.cli.commands import app\n"
         "app(sys.argv[1:], standalone_mode=False)\n"
         "print('loaded', [name for name in ('torch', 'transformers', 'qdrant_edge') if name in sys.modules])"
     )
@@ -344,6 +344,15 @@ def test_a_missing_package_is_named_with_what_installs_it(tmp_path, command):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("package", ["typer", "rich"])
+def test_without_what_the_command_needs_one_line_names_the_extra(package):
+    code = f"import sys; sys.modules[{package!r}] = None\nfrom jclip_connectors.cli.main import main\nmain()"
+    run = [sys.executable, "-c", code, "models"]
+    done = subprocess.run(run, capture_output=True, text=True, check=False)  # noqa: S603 (ourselves)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == f"error: {package} is not installed: pip install 'jclip-connectors[cli]'\n"
+
+
 def test_models_are_listed_with_their_licences():
     out, _ = jclip("models")
     for known in KNOWN_MODELS:
@@ -414,7 +423,7 @@ def test_warnings_are_one_line(monkeypatch, capsys):
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
     with warnings.catch_warnings():
         warnings.simplefilter("always")
-        cli.main()
+        cli.run()
     assert capsys.readouterr().err == "warning: 3 texts were cut\n"
 
 

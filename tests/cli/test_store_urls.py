@@ -6,7 +6,7 @@ import pytest
 from typer.testing import CliRunner
 
 from core_encoder.nano.scenes import Scene, SceneObject, draw_scene
-from jclip_connectors.cli import main as cli
+from jclip_connectors.cli import commands as cli
 from jclip_connectors.cli.store_urls import connected
 from jclip_connectors.errors import EmbedInputError
 from tests.doubles.pinecone_server import KEY, PineconeDouble
