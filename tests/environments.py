@@ -1,4 +1,4 @@
-"""Environments of their own for tests: made by venv, filled by pip from the index."""
+"""Environments of their own for tests: made and filled by uv from the index."""
 
 import hashlib
 import os
@@ -6,6 +6,8 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+
+import uv
 
 ROOT = Path(__file__).parent.parent
 _KEPT = ROOT / ".test-environments"
@@ -31,13 +33,13 @@ def environment(name, requirements):
 
 
 def build(home, *install):
-    """Make an environment in the folder `home`, let pip install into it, and give its Python."""
+    """Make an environment in the folder `home`, let uv install into it, and give its Python."""
     # Without what would let this environment show through in that one.
-    environ = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    run([sys.executable, "-m", "venv", "--without-pip", str(home)], env=environ)
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
     python = home / "bin" / "python"
-    pip = [sys.executable, "-m", "pip", "--python", str(python), "--disable-pip-version-check", "--no-input"]
-    run([*pip, "install", "--quiet", "--no-compile", *install], env=environ, timeout=840)
+    command = [uv.find_uv_bin(), "--quiet", "--no-progress"]
+    run([*command, "venv", "--python", sys.executable, str(home)], env=environ)
+    run([*command, "pip", "install", "--python", str(python), *install], env=environ, timeout=840)
     return python
 
 
