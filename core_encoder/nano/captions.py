@@ -7,15 +7,15 @@ it is true of. That is what tells a wrong answer from a second right one, in tra
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import compress, permutations
+from itertools import permutations
 from typing import TypeVar
 
 import numpy as np
 
 from core_encoder.nano.scenes import PLACES, Colour, Place, Scene, SceneObject, Shape, Size
-from core_encoder.nano.wording import DATIVE, RELATIONS, TONGUES, Language, Relation, Tongue
+from core_encoder.nano.wording import DATIVE, TONGUES, Language, Relation, Tongue
 
-_ATTRIBUTES = ("shape", "colour", "size", "place")
+ATTRIBUTES: tuple[str, ...] = ("shape", "colour", "size", "place")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,43 +68,11 @@ def holds(relation: Relation, first: Place, second: Place) -> bool:
 
 def full_description(scene: Scene) -> Description:
     """Name every object with all its attributes."""
-    return Description(mentions=tuple(_mention(item) for item in scene.objects))
+    return Description(mentions=tuple(mention_of(item) for item in scene.objects))
 
 
-def partial_description(scene: Scene, rng: np.random.Generator) -> Description:
-    """Leave out objects and attributes at random, but never everything of an object."""
-    count = len(scene.objects)
-    if count > 1 and rng.random() < 0.4:
-        count = int(rng.integers(1, count))
-    chosen = rng.permutation(len(scene.objects))[:count]
-    # Most people say the shape and the colour.
-    keep = rng.random((count, 4)) < np.array([0.85, 0.85, 0.4, 0.5])
-    keep[~keep[:, :2].any(axis=1), 1] = True
-    return Description(
-        mentions=tuple(
-            _mention(scene.objects[index], compress(_ATTRIBUTES, kept))
-            for index, kept in zip(chosen, keep, strict=True)
-        )
-    )
-
-
-def pair_description(scene: Scene, rng: np.random.Generator) -> Description:
-    """Name two of the scene's objects by colour and shape only."""
-    first, second = rng.permutation(len(scene.objects))[:2]
-    mentions = tuple(_mention(scene.objects[index], ("shape", "colour")) for index in (first, second))
-    return Description(mentions=mentions)
-
-
-def relation_description(scene: Scene, rng: np.random.Generator) -> Description:
-    """Say how one of the scene's objects lies to another, both by colour and shape."""
-    first, second = rng.permutation(len(scene.objects))[:2]
-    places = scene.objects[first].place, scene.objects[second].place
-    true = [relation for relation in RELATIONS if holds(relation, *places)]
-    mentions = tuple(_mention(scene.objects[index], ("shape", "colour")) for index in (first, second))
-    return Description(mentions=mentions, relation=true[rng.integers(len(true))])
-
-
-def _mention(item: SceneObject, said: Iterable[str] = _ATTRIBUTES) -> Mention:
+def mention_of(item: SceneObject, said: Iterable[str] = ATTRIBUTES) -> Mention:
+    """Mention an object by those of its attributes that are said."""
     return Mention(**{name: getattr(item, name) for name in said})
 
 

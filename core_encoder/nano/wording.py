@@ -1,6 +1,6 @@
 """The words of `nano`'s captions in five languages; `captions` puts them together."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -272,17 +272,3 @@ TONGUES: dict[Language, Tongue] = {
         nothing=("空白的背景", "什么都没有"),
     ),
 }
-
-
-def wordings(language: Language) -> Iterator[str]:
-    """Yield every piece of text that `captions.write` can put into a caption of this language."""
-    tongue = TONGUES[language]
-    yield from (*tongue.articles, *(tongue.dative_articles or ()), *tongue.nothing)
-    yield from (noun for noun, _ in tongue.nouns.values())
-    yield from (form for forms in tongue.colours.values() for form in forms)
-    yield from (form for options in tongue.sizes.values() for forms in options for form in forms)
-    yield from (place for options in tongue.places for place in options)
-    for template in (tongue.placed, tongue.join, tongue.last_join, *sum(map(tuple, tongue.relations.values()), ())):
-        yield template.replace("{}", " ")
-    if language == "en":
-        yield "an"

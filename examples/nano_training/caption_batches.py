@@ -13,13 +13,11 @@ from core_encoder.nano.captions import (
     Description,
     full_description,
     holds,
-    pair_description,
-    partial_description,
-    relation_description,
     write,
 )
 from core_encoder.nano.scenes import COLOURS, MAX_OBJECTS, PLACES, SHAPES, SIZES, Scene
 from core_encoder.nano.wording import LANGUAGES, RELATIONS
+from nano_training.descriptions import pair_description, partial_description, relation_description
 
 _OPEN = -1
 _HOLDS = np.array([[[holds(r, a, b) for b in PLACES] for a in PLACES] for r in RELATIONS])  # (4, 9, 9)

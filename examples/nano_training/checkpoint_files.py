@@ -14,7 +14,8 @@ from core_encoder.checkpoint import WEIGHTS_FILE, weight_table
 from core_encoder.config import ModelConfig, parse_config
 from core_encoder.model import JinaClip
 from core_encoder.nano.scenes import SIDE_PX
-from core_encoder.nano.wording import LANGUAGES, wordings
+from core_encoder.nano.wording import LANGUAGES
+from nano_training.descriptions import wordings
 
 _SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")  # in the order of their ids, which are XLM-R's
 _LETTERS = "abcdefghijklmnopqrstuvwxyz0123456789"

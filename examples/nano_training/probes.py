@@ -15,9 +15,6 @@ from core_encoder.nano.captions import (
     Description,
     Mention,
     full_description,
-    pair_description,
-    partial_description,
-    relation_description,
     write,
 )
 from core_encoder.nano.scenes import (
@@ -35,6 +32,7 @@ from core_encoder.nano.scenes import (
     random_scene,
 )
 from core_encoder.nano.wording import LANGUAGES, Language
+from nano_training.descriptions import pair_description, partial_description, relation_description
 from nano_training.scene_groups import changed_scene, consistent, swapped_scenes
 
 GALLERY_SIZE = 500

@@ -6,15 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from nano_training.descriptions import pair_description, partial_description, relation_description
 
 from core_encoder.nano.captions import (
     Description,
     Mention,
     full_description,
     holds,
-    pair_description,
-    partial_description,
-    relation_description,
     write,
 )
 from core_encoder.nano.scenes import (

@@ -1,32 +1,28 @@
 """The parts of the example that trains the bundled model, and a training of a few steps."""
 
 import hashlib
-import sys
+import itertools
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from evaluate_nano import Bar, Figure
 from hypothesis import given
 from hypothesis import strategies as st
-
-from core_encoder import JinaClipEncoder, nano
-from core_encoder.nano.captions import full_description, pair_description, partial_description, relation_description
-from core_encoder.nano.scenes import SIDE_PX, Scene, draw_scene, random_scene
-from core_encoder.nano.wording import LANGUAGES, wordings
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "examples"))
-
-import itertools
-
-from evaluate_nano import Bar, Figure
 from nano_training.caption_batches import caption_batch, fit_matrix
 from nano_training.checkpoint_files import PATCH_PX, build_tokenizer, model_config, write_checkpoint
+from nano_training.descriptions import pair_description, partial_description, relation_description, wordings
 from nano_training.losses import contrastive_loss
 from nano_training.optimiser import orthogonalised, rate_at
 from nano_training.probes import attribute_probe, gallery, swap_probe
 from nano_training.scene_groups import coded_objects, draw_pictures, patch_owners, scene_group, swapped_scenes
 from train_nano import Recipe, new_trainer, normalised, train
+
+from core_encoder import JinaClipEncoder, nano
+from core_encoder.nano.captions import full_description
+from core_encoder.nano.scenes import SIDE_PX, Scene, draw_scene, random_scene
+from core_encoder.nano.wording import LANGUAGES
 
 seeds = st.integers(0, 2**32 - 1)
 
