@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from sentence_transformers import SentenceTransformer
-from sentence_transformers.util import semantic_search
 
 from core_encoder import ConfigError, EmbeddingDimError, ImageDecodeError, InputError, JinaClipEncoder
 from core_encoder.matryoshka import encode_binary, encode_ubinary
-from jclip_connectors.sentence_transformers import JinaClipSentenceTransformer
 from tests.checkpoints import V1_TINY, V2_TINY, write_v1, write_v2
+from tests.late import late
+
+ours = late("jclip_connectors.sentence_transformers")
+theirs = late("sentence_transformers")
 
 UNIT = 1e-6
 TEXTS = ["a red cat", "", "the cat sleeps on the beach " * 5, "红色的猫", "x"]
@@ -31,7 +32,7 @@ def apart(a, b):
 class Both:
     def __init__(self, folder):
         self.encoder = JinaClipEncoder.load(folder, device="cpu")
-        self.model = JinaClipSentenceTransformer(folder, device="cpu")
+        self.model = ours().JinaClipSentenceTransformer(folder, device="cpu")
 
 
 @pytest.fixture(scope="module", params=["golden-v1", "golden-v2", "v1", "v2", "nano"])
@@ -48,7 +49,7 @@ def v2():
 
 
 def test_it_is_a_sentence_transformer_and_says_what_it_takes(both):
-    assert isinstance(both.model, SentenceTransformer)
+    assert isinstance(both.model, theirs().SentenceTransformer)
     assert both.model.get_embedding_dimension() == both.encoder.embedding_dim
     assert both.model.modalities == ["text", "image"]
     assert (both.model.supports("image"), both.model.supports("audio")) == (True, False)
@@ -86,7 +87,7 @@ def test_the_query_prompt_is_the_models_own(v2):
 
 
 def test_shorter_vectors_have_unit_length_whatever_is_asked(v2):
-    short = JinaClipSentenceTransformer(V2_TINY, device="cpu", truncate_dim=16)
+    short = ours().JinaClipSentenceTransformer(V2_TINY, device="cpu", truncate_dim=16)
     for normalize in (False, True):
         expected = v2.encoder.encode_text(TEXTS, truncate_dim=16)
         assert apart(v2.model.encode(TEXTS, truncate_dim=16, normalize_embeddings=normalize), expected) <= UNIT
@@ -97,7 +98,7 @@ def test_shorter_vectors_have_unit_length_whatever_is_asked(v2):
 
 
 def test_a_model_that_was_not_trained_for_shorter_vectors_warns():
-    model = JinaClipSentenceTransformer(V1_TINY, device="cpu")
+    model = ours().JinaClipSentenceTransformer(V1_TINY, device="cpu")
     with pytest.warns(UserWarning, match="not trained for shortened vectors"):
         assert model.encode(TEXTS, truncate_dim=16).shape == (5, 16)
 
@@ -121,7 +122,7 @@ def test_similarity_and_semantic_search_rank_as_the_encoder_does(v2):
     rows = np.concatenate([v2.encoder.encode_text(TEXTS), v2.encoder.encode_image(IMAGES)])
     expected = v2.encoder.encode_text(["a cat", "a beach"], task="retrieval.query") @ rows.T
     assert apart(v2.model.similarity(queries, documents), expected) <= UNIT
-    hits = semantic_search(queries, documents, top_k=3)
+    hits = theirs().util.semantic_search(queries, documents, top_k=3)
     assert [[hit["corpus_id"] for hit in row] for row in hits] == np.argsort(-expected, axis=1)[:, :3].tolist()
 
 
@@ -132,14 +133,14 @@ def test_the_models_forward_gives_the_same_vectors(v2):
 
 
 def test_texts_are_cut_where_max_seq_length_says():
-    model = JinaClipSentenceTransformer(V2_TINY, device="cpu")
+    model = ours().JinaClipSentenceTransformer(V2_TINY, device="cpu")
     model.max_seq_length = 20
     with pytest.warns(UserWarning, match="1 of 2 texts were cut to 20 tokens"):
         model.encode(["a", "the cat " * 50])
 
 
 def test_the_encoder_follows_the_model_to_another_precision():
-    model = JinaClipSentenceTransformer(V2_TINY, device="cpu")
+    model = ours().JinaClipSentenceTransformer(V2_TINY, device="cpu")
     rounded = JinaClipEncoder.load(V2_TINY, device="cpu", precision="bf16").encode_text(TEXTS)
     assert apart(model.to(torch.bfloat16).encode(TEXTS), rounded) <= UNIT
     with pytest.raises(ConfigError, match=r"torch\.float16 is not supported"):
@@ -174,7 +175,7 @@ def test_options_that_the_model_does_not_have_are_refused(v2):
         with pytest.raises(EmbeddingDimError):
             v2.model.encode(TEXTS, truncate_dim=dim)
         with pytest.raises(EmbeddingDimError):
-            JinaClipSentenceTransformer(V2_TINY, device="cpu", truncate_dim=dim)
+            ours().JinaClipSentenceTransformer(V2_TINY, device="cpu", truncate_dim=dim)
     with pytest.raises(ValueError, match="Prompt name 'passage' not found"):
         v2.model.encode(TEXTS, prompt_name="passage")
     with pytest.raises(ValueError, match="additional keyword arguments"):

@@ -4,16 +4,19 @@ The CUDA kernels cannot run on the machines that run these tests: stand-ins with
 take their place, and the result must be that of SDPA.
 """
 
+import inspect
 import sys
 import types
 
 import pytest
 import torch
-import torch.nn.attention.varlen
 import torch.nn.functional as F
 
 from core_encoder import ConfigError
 from core_encoder.attention import AlibiBias, Packing, alibi_slopes, choose_backend, packed_attention
+from tests.late import late
+
+varlen = late("torch.nn.attention.varlen")
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
 LENGTHS = [5, 3, 3, 1]
@@ -96,7 +99,7 @@ def test_varlen_and_xformers_are_called_with_what_they_want(monkeypatch):
         assert max_q == max_k == int(cu_seq_q.diff().max())
         return by_text(query, key, value, cu_seq_q.diff().tolist())
 
-    monkeypatch.setattr(torch.nn.attention.varlen, "varlen_attn", varlen_attn)
+    monkeypatch.setattr("torch.nn.attention.varlen.varlen_attn", varlen_attn)
     q, k, v = (torch.randn(sum(LENGTHS), 4, 8) for _ in range(3))
     packing = Packing.of(LENGTHS, None, CPU)
     expected = packed_attention(q, k, v, packing, "sdpa", None)
@@ -106,9 +109,7 @@ def test_varlen_and_xformers_are_called_with_what_they_want(monkeypatch):
 
 
 def test_the_installed_varlen_has_the_parameters_that_we_give_it():
-    import inspect
-
-    names = list(inspect.signature(torch.nn.attention.varlen.varlen_attn).parameters)
+    names = list(inspect.signature(varlen().varlen_attn).parameters)
     assert names[:7] == ["query", "key", "value", "cu_seq_q", "cu_seq_k", "max_q", "max_k"]
 
 

@@ -4,10 +4,8 @@ import json
 
 import numpy as np
 import pytest
-import timm.models.eva
 import torch
 from safetensors.torch import load_file
-from transformers import JinaEmbeddingsV3Config, JinaEmbeddingsV3Model
 
 from core_encoder.attention import AlibiBias, Packing, packed_attention
 from core_encoder.checkpoint import load_model
@@ -15,6 +13,10 @@ from core_encoder.config import read_config
 from core_encoder.tokenization import pack
 from tests.checkpoints import write_v1, write_v2
 from tests.core_encoder.reference_model import ReferenceModel
+from tests.late import late
+
+eva = late("timm.models.eva")
+transformers = late("transformers")
 
 RAW_TOLERANCE = 1e-4  # on raw features; float32 noise is below 1.3e-5
 
@@ -83,16 +85,20 @@ def test_the_text_tower_equals_the_one_in_transformers(tmp_path):
     folder = write_v2(tmp_path, lora_alpha=5, lora_rank=2, text_layers=3)
     model = load(folder)
     config = model.config.text
-    theirs = JinaEmbeddingsV3Model(
-        JinaEmbeddingsV3Config(
-            vocab_size=config.vocab_size,
-            hidden_size=config.width,
-            num_hidden_layers=config.num_layers,
-            num_attention_heads=config.num_heads,
-            intermediate_size=config.mlp_width,
-        ),
-        add_pooling_layer=False,
-    ).eval()
+    theirs = (
+        transformers()
+        .JinaEmbeddingsV3Model(
+            transformers().JinaEmbeddingsV3Config(
+                vocab_size=config.vocab_size,
+                hidden_size=config.width,
+                num_hidden_layers=config.num_layers,
+                num_attention_heads=config.num_heads,
+                intermediate_size=config.mlp_width,
+            ),
+            add_pooling_layer=False,
+        )
+        .eval()
+    )
     _copy_text_weights(model, theirs)
     rows = random_rows(config.pad_token_id)
     rows[4][1] = rows[6][10] = rows[6][11] = 7  # their positions do not count pad tokens inside a text
@@ -132,22 +138,26 @@ def test_the_image_tower_equals_the_one_in_timm(write, intp_freq, tmp_path):
     folder = write(tmp_path, image_size=50, patch_size=7, vision_layers=3)
     model = load(folder)
     config, raw = model.config.vision, json.loads((folder / "config.json").read_text())["vision_config"]
-    theirs = timm.models.eva.Eva(
-        img_size=config.image_size,
-        patch_size=config.patch_size,
-        embed_dim=config.width,
-        depth=config.num_layers,
-        num_heads=config.num_heads,
-        mlp_ratio=raw["mlp_ratio"],
-        num_classes=0,
-        global_pool="token",
-        qkv_fused=False,
-        swiglu_mlp=True,
-        scale_mlp=True,
-        scale_attn_inner=True,
-        use_rot_pos_emb=True,
-        ref_feat_shape=(raw["pt_hw_seq_len"],) * 2 if intp_freq else None,
-    ).eval()
+    theirs = (
+        eva()
+        .Eva(
+            img_size=config.image_size,
+            patch_size=config.patch_size,
+            embed_dim=config.width,
+            depth=config.num_layers,
+            num_heads=config.num_heads,
+            mlp_ratio=raw["mlp_ratio"],
+            num_classes=0,
+            global_pool="token",
+            qkv_fused=False,
+            swiglu_mlp=True,
+            scale_mlp=True,
+            scale_attn_inner=True,
+            use_rot_pos_emb=True,
+            ref_feat_shape=(raw["pt_hw_seq_len"],) * 2 if intp_freq else None,
+        )
+        .eval()
+    )
     renames = {"mlp.w1.": "mlp.fc1_g.", "mlp.w2.": "mlp.fc1_x.", "mlp.w3.": "mlp.fc2.", "mlp.ffn_ln.": "mlp.norm."}
     renames |= {
         "attn.inner_attn_ln.": "attn.norm.",

@@ -1,5 +1,6 @@
 """transformers' Auto classes give our classes and the encoder's vectors, without a question and without remote code."""
 
+import importlib
 import json
 import os
 import shutil
@@ -10,7 +11,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import AutoConfig, AutoImageProcessor, AutoModel, AutoProcessor, AutoTokenizer
 
 from core_encoder import (
     CheckpointError,
@@ -22,10 +22,13 @@ from core_encoder import (
     MissingWeightsError,
 )
 from core_encoder.models import default_revision
-from jclip_connectors.huggingface.loading import JinaCLIPConfig
-from jclip_connectors.huggingface.model import JinaCLIPModel
-from jclip_connectors.huggingface.processor import JinaCLIPImageProcessor, JinaCLIPProcessor
 from tests.checkpoints import V1_TINY, V2_TINY, write_v1, write_v2
+from tests.late import late
+
+transformers = late("transformers")
+loading = late("jclip_connectors.huggingface.loading")
+models = late("jclip_connectors.huggingface.model")
+processing = late("jclip_connectors.huggingface.processor")
 
 UNIT = 1e-6
 TEXTS = ["a red cat", "", "the cat sleeps on the beach " * 5, "红色的猫", "a <pad> in a [PAD] text"]
@@ -44,14 +47,19 @@ def apart(a, b):
     return float(np.abs(np.asarray(a) - np.asarray(b)).max())
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _registered():
+    importlib.import_module("jclip_connectors.huggingface")
+
+
 class Both:
     """One checkpoint, loaded as our encoder and through transformers."""
 
     def __init__(self, folder):
         self.folder = folder
         self.encoder = JinaClipEncoder.load(folder, device="cpu")
-        self.model = AutoModel.from_pretrained(folder)
-        self.processor = AutoProcessor.from_pretrained(folder)
+        self.model = transformers().AutoModel.from_pretrained(folder)
+        self.processor = transformers().AutoProcessor.from_pretrained(folder)
 
     def inputs(self, **kwargs):
         return self.processor(return_tensors="pt", **kwargs)
@@ -78,11 +86,11 @@ def v1():
 
 
 def test_the_auto_classes_give_our_classes(both):
-    assert type(both.model) is JinaCLIPModel
-    assert type(both.processor) is JinaCLIPProcessor
-    assert type(both.processor.image_processor) is JinaCLIPImageProcessor
-    assert type(AutoConfig.from_pretrained(both.folder)) is JinaCLIPConfig
-    assert type(AutoImageProcessor.from_pretrained(both.folder)) is JinaCLIPImageProcessor
+    assert type(both.model) is models().JinaCLIPModel
+    assert type(both.processor) is processing().JinaCLIPProcessor
+    assert type(both.processor.image_processor) is processing().JinaCLIPImageProcessor
+    assert type(transformers().AutoConfig.from_pretrained(both.folder)) is loading().JinaCLIPConfig
+    assert type(transformers().AutoImageProcessor.from_pretrained(both.folder)) is processing().JinaCLIPImageProcessor
     assert (both.model.dtype, both.model.device.type, both.model.training) == (torch.float32, "cpu", False)
 
 
@@ -130,7 +138,7 @@ def test_ids_vectors_and_logits_are_the_references(folder):
 @pytest.mark.parametrize("folder", [V1_TINY, V2_TINY], ids=["v1", "v2"])
 def test_autotokenizer_gives_the_same_ids_and_the_model_takes_all_that_it_makes(folder):
     both = Both(folder)
-    inputs = AutoTokenizer.from_pretrained(folder)(TEXTS, padding=True, return_tensors="pt")
+    inputs = transformers().AutoTokenizer.from_pretrained(folder)(TEXTS, padding=True, return_tensors="pt")
     assert torch.equal(inputs["input_ids"], both.inputs(text=TEXTS)["input_ids"])
     assert apart(both.model(**inputs).text_embeds, both.encoder.encode_text(TEXTS)) <= UNIT
 
@@ -140,7 +148,7 @@ def test_the_query_task_and_shorter_vectors_are_the_encoders(v2):
         assert apart(v2.model.encode_text(TEXTS, **options), v2.encoder.encode_text(TEXTS, **options)) <= UNIT
     positional = v2.model.encode_text(TEXTS, "retrieval.query", batch_size=2)
     assert apart(positional, v2.encoder.encode_text(TEXTS, task="retrieval.query")) <= UNIT
-    short = AutoModel.from_pretrained(V2_TINY, truncate_dim=8)
+    short = transformers().AutoModel.from_pretrained(V2_TINY, truncate_dim=8)
     assert apart(short.encode_image(IMAGES), v2.encoder.encode_image(IMAGES, truncate_dim=8)) <= UNIT
     assert short.encode_text(TEXTS, truncate_dim=16).shape == (5, 16)
 
@@ -209,14 +217,14 @@ def test_long_texts_are_cut_by_the_processor_with_one_warning(v2):
 
 
 def test_the_encoder_follows_the_model_to_another_precision(v2):
-    model = AutoModel.from_pretrained(V2_TINY)
+    model = transformers().AutoModel.from_pretrained(V2_TINY)
     model.bfloat16()
     assert (model.dtype, model.encoder_module.encoder.precision) == (torch.bfloat16, "bf16")
     expected = JinaClipEncoder.load(V2_TINY, device="cpu", precision="bf16").encode_text(TEXTS)
     assert apart(model.encode_text(TEXTS), expected) <= UNIT
     assert apart(model(**v2.inputs(text=TEXTS)).text_embeds, expected) <= UNIT
-    assert AutoModel.from_pretrained(V2_TINY, dtype=torch.bfloat16).dtype == torch.bfloat16
-    assert AutoModel.from_pretrained(V2_TINY, torch_dtype="auto").dtype == torch.float32
+    assert transformers().AutoModel.from_pretrained(V2_TINY, dtype=torch.bfloat16).dtype == torch.bfloat16
+    assert transformers().AutoModel.from_pretrained(V2_TINY, torch_dtype="auto").dtype == torch.float32
     with pytest.raises(ConfigError, match=r"torch\.float16 is not supported"):
         model.half()
     assert model.dtype == torch.bfloat16  # nothing was moved
@@ -227,7 +235,7 @@ def test_the_weights_are_in_memory_once(v2):
     towers = v2.model.encoder_module.towers
     assert sum(p.numel() for p in v2.model.parameters()) == sum(p.numel() for p in towers.parameters())
     with torch.no_grad():
-        copy = AutoModel.from_pretrained(V2_TINY)
+        copy = transformers().AutoModel.from_pretrained(V2_TINY)
         before = copy.encode_text(TEXTS)
         copy.encoder_module.towers.text.token_type[:, 0] += 5.0
     assert apart(copy.encode_text(TEXTS), before) > 1e-3
@@ -252,25 +260,25 @@ def test_the_weights_are_in_memory_once(v2):
 )
 def test_an_argument_that_cannot_be_honoured_is_refused_by_name(kwargs, message):
     with pytest.raises(ConfigError, match=message):
-        JinaCLIPModel.from_pretrained(V2_TINY, config=_config(kwargs), **kwargs)
+        models().JinaCLIPModel.from_pretrained(V2_TINY, config=_config(kwargs), **kwargs)
 
 
 def test_a_refused_credential_is_not_repeated():
     with pytest.raises(ConfigError, match="its name is `token`") as caught:
-        AutoModel.from_pretrained(V2_TINY, use_auth_token="hf_very_secret")  # noqa: S106 - not one
+        transformers().AutoModel.from_pretrained(V2_TINY, use_auth_token="hf_very_secret")  # noqa: S106 - not one
     assert "hf_very_secret" not in str(caught.value)
 
 
 def _config(kwargs):
     """What AutoModel does: fields of config.json go into the configuration, and out of the arguments."""
-    config, unused = AutoConfig.from_pretrained(V2_TINY, return_unused_kwargs=True, **dict(kwargs))
+    config, unused = transformers().AutoConfig.from_pretrained(V2_TINY, return_unused_kwargs=True, **dict(kwargs))
     for name in kwargs.keys() - unused.keys() - {"dtype", "torch_dtype"}:
         del kwargs[name]
     return config
 
 
 def test_asking_for_what_is_done_anyway_is_fine(v2):
-    model = AutoModel.from_pretrained(
+    model = transformers().AutoModel.from_pretrained(
         V2_TINY, trust_remote_code=True, use_safetensors=True, attn_implementation="sdpa", device_map=None
     )
     assert apart(model.encode_text(TEXTS), v2.encoder.encode_text(TEXTS)) <= UNIT
@@ -280,10 +288,10 @@ def test_a_damaged_checkpoint_is_refused_by_our_own_loader(tmp_path):
     folder = write_v2(tmp_path / "v2")
     (folder / "model.safetensors").unlink()
     with pytest.raises(CheckpointError, match=r"lacks \['model.safetensors'\]"):
-        AutoModel.from_pretrained(folder)
+        transformers().AutoModel.from_pretrained(folder)
     shutil.copyfile(V1_TINY / "model.safetensors", folder / "model.safetensors")
     with pytest.raises(MissingWeightsError):
-        AutoModel.from_pretrained(folder)
+        transformers().AutoModel.from_pretrained(folder)
 
 
 def test_saving_training_and_random_weights_are_refused(v2, tmp_path):
@@ -293,7 +301,7 @@ def test_saving_training_and_random_weights_are_refused(v2, tmp_path):
     with pytest.raises(NotImplementedError, match="cannot be trained"):
         v2.model.train()
     with pytest.raises(NotImplementedError, match="needs its weights"):
-        AutoModel.from_config(v2.model.config)
+        transformers().AutoModel.from_config(v2.model.config)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -318,14 +326,14 @@ def test_the_processor_needs_no_fields_of_transformers_in_its_file(v2, tmp_path)
     for name in ("auto_map", "processor_class", "image_processor_type"):
         del fields[name]
     (folder / "preprocessor_config.json").write_text(json.dumps(fields))
-    processor = AutoProcessor.from_pretrained(folder)
-    assert type(processor) is JinaCLIPProcessor
+    processor = transformers().AutoProcessor.from_pretrained(folder)
+    assert type(processor) is processing().JinaCLIPProcessor
     assert torch.equal(
         processor(images=IMAGES, return_tensors="pt")["pixel_values"], v2.inputs(images=IMAGES)["pixel_values"]
     )
-    assert type(AutoImageProcessor.from_pretrained(folder)) is JinaCLIPImageProcessor
+    assert type(transformers().AutoImageProcessor.from_pretrained(folder)) is processing().JinaCLIPImageProcessor
     with pytest.raises(ConfigError, match=r"\['do_resize'\] cannot be set"):
-        AutoProcessor.from_pretrained(folder, do_resize=False)
+        transformers().AutoProcessor.from_pretrained(folder, do_resize=False)
 
 
 # --- in a process of its own: nothing was imported before, nobody can answer a question
