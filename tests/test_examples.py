@@ -3,8 +3,6 @@
 import importlib
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,6 +11,7 @@ from fastapi.testclient import TestClient
 from tests.doubles.pinecone_server import KEY, PineconeDouble
 from tests.doubles.qdrant_server import Fault, QdrantServer
 from tests.doubles.weaviate_server import WeaviateDouble
+from tests.forked import run_program
 
 ROOT = Path(__file__).parents[1]
 FOUND = re.compile(
@@ -25,13 +24,11 @@ FOUND = re.compile(
 def example(name, **variables):
     """Run an example; what it prints. Nothing it needs is in this process's environment."""
     kept = {key: os.environ[key] for key in ("PATH", "HOME", "OMP_NUM_THREADS") if key in os.environ}
-    offline = {"PYTHONPATH": str(ROOT), "PYTHONWARNINGS": "error", "HF_HUB_OFFLINE": "1"}
-    environment = {**kept, **offline, **variables}
-    command = [sys.executable, str(ROOT / "examples" / name)]
-    run = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603 (ours)
-    assert run.returncode == 0, run.stderr
-    assert run.stderr == ""
-    return run.stdout
+    environment = {**kept, "PYTHONWARNINGS": "error", "HF_HUB_OFFLINE": "1", **variables}
+    code, printed, complaints = run_program(ROOT / "examples" / name, environment=environment)
+    assert code == 0, complaints
+    assert complaints == ""
+    return printed
 
 
 def test_qdrant_embeds_pictures_and_texts():

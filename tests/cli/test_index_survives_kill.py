@@ -2,10 +2,7 @@
 
 import collections
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -16,6 +13,7 @@ from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.edge.sidecar import read_sidecar
 from jclip_connectors.edge.store import QdrantEdgeStore
 from jclip_connectors.indexing import find_files
+from tests.forked import Program
 
 GOOD = 57
 KILLS = 5
@@ -37,18 +35,8 @@ def folder(tmp_path):
 
 def start(folder, collection):
     options = ["--collection", collection, "--model", "nano", "--tiles", "9", "--batch-size", "2"]
-    run = [
-        sys.executable,
-        "-m",
-        "jclip_connectors.cli.main",
-        "index",
-        folder,
-        *options,
-        "--report",
-        f"{collection}.jsonl",
-    ]
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
-    return subprocess.Popen(list(map(str, run)), stderr=subprocess.PIPE, text=True, env=env)  # noqa: S603 (ourselves)
+    report = ["--report", f"{collection}.jsonl"]
+    return Program("-m", "jclip_connectors.cli.main", "index", folder, *options, *report)
 
 
 def records(collection):
@@ -65,24 +53,23 @@ def test_every_good_file_is_there_once_however_often_the_run_was_killed(folder, 
     collection = tmp_path / "photos.jclip"
     counts = []
     for kill in range(KILLS):
-        process = start(folder, collection)
-        # Each run gets somewhat further than the last, then dies at a moment that no line of its code chooses.
-        wanted = rng.integers(kill * GOOD // KILLS, (kill + 1) * GOOD // KILLS)
-        for line in process.stderr:
-            count = line.split(" of ")[0]
-            if count.isdecimal() and int(count) >= wanted:
-                break
-        time.sleep(rng.uniform(0, 0.03))
-        process.send_signal(signal.SIGKILL)
-        process.communicate(timeout=60)
-        counts.append((process.returncode, len(records(collection))))
+        with start(folder, collection) as run:
+            # Each run gets somewhat further than the last, then dies at a moment that no line of its code chooses.
+            wanted = rng.integers(kill * GOOD // KILLS, (kill + 1) * GOOD // KILLS)
+            for line in run.lines_of_stderr():
+                count = line.split(" of ")[0]
+                if count.isdecimal() and int(count) >= wanted:
+                    break
+            time.sleep(rng.uniform(0, 0.03))
+            run.kill()
+            counts.append((run.wait(), len(records(collection))))
     killed = [count for code, count in counts if code == -signal.SIGKILL]
     assert len(killed) >= KILLS // 2, f"the runs were too fast to be killed: {counts}"
     assert any(0 < count < GOOD for count in killed), f"no run was killed half way: {counts}"
 
-    finished = start(folder, collection)
-    _, message = finished.communicate(timeout=120)
-    assert finished.returncode == 1  # some files are bad
+    with start(folder, collection) as finished:
+        assert finished.wait(timeout_s=120) == 1  # some files are bad
+        message = finished.stderr
     assert f"{GOOD - counts[-1][1]} indexed, {counts[-1][1]} unchanged, 3 failed" in message
 
     found = records(collection)

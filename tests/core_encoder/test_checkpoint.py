@@ -3,8 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +15,7 @@ from core_encoder.checkpoint import load_model, weight_table
 from core_encoder.config import read_config
 from core_encoder.models import KNOWN_MODELS, default_revision
 from tests.checkpoints import V1_TINY, V2_TINY, write_v1, write_v2
+from tests.forked import run_program
 
 
 def load(folder, dtype=torch.float32):
@@ -180,9 +179,7 @@ def test_the_known_models_are_pinned_to_whole_commits():
 
 def in_a_new_process(code, **environment):
     """Run `code` with a hub cache of its own: the hub's library reads its variables once, at import."""
-    return subprocess.run(  # noqa: S603 - our own code
-        [sys.executable, "-c", code], env={**os.environ, **environment}, capture_output=True, text=True, check=False
-    )
+    return run_program("-c", code, environment={**os.environ, **environment})
 
 
 def test_a_hub_id_loads_from_the_cache_without_network_at_the_pinned_revision(tmp_path):
@@ -201,8 +198,8 @@ for options in ({}, {"local_files_only": True}):
     encoder = JinaClipEncoder.load("jinaai/jina-clip-v2", **options)
 print(encoder.license, encoder.embedding_dim)
 """
-    result = in_a_new_process(code, HF_HUB_CACHE=str(tmp_path))
-    assert result.stdout.split() == ["CC-BY-NC-4.0", "64"], result.stderr
+    _, printed, complaints = in_a_new_process(code, HF_HUB_CACHE=str(tmp_path))
+    assert printed.split() == ["CC-BY-NC-4.0", "64"], complaints
 
 
 @pytest.mark.parametrize(
@@ -216,9 +213,9 @@ try:
 except CheckpointError as error:
     print(error)
 """
-    result = in_a_new_process(code, HF_HUB_CACHE=str(tmp_path), HF_HUB_OFFLINE=offline)
-    assert "config.json of 'jinaai/jina-clip-v1' at revision '06150c7c" in result.stdout, result.stderr
-    assert reason in result.stdout
+    _, printed, complaints = in_a_new_process(code, HF_HUB_CACHE=str(tmp_path), HF_HUB_OFFLINE=offline)
+    assert "config.json of 'jinaai/jina-clip-v1' at revision '06150c7c" in printed, complaints
+    assert reason in printed
 
 
 @pytest.mark.parametrize("source", ["", " ", "owner/", "/name", "a/b/c", "a b/c", "owner/name/"])

@@ -6,13 +6,12 @@ import json
 import resource
 import signal
 import socket
-import subprocess
-import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
 
+from tests.forked import Program
 from tests.server.harness import wait_until
 
 SERVE = """
@@ -27,10 +26,8 @@ serve(EmbeddingConfig(model="nano"), port=int(sys.argv[1]), api_keys=["a-key"], 
 def process():
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = [sys.executable, "-c", SERVE, str(port)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:  # noqa: S603 (this interpreter)
+    with Program("-c", SERVE, port) as running:
         yield running, f"http://127.0.0.1:{port}"
-        running.kill()
 
 
 def is_ready(url):
@@ -54,10 +51,10 @@ def test_a_server_that_is_told_to_stop_answers_what_it_accepted(process):
         with ThreadPoolExecutor(4) as clients:
             answers = [clients.submit(embed, 1000) for _ in range(4)]
             wait_until(lambda: any(answer.done() for answer in answers))  # so that all have been accepted
-            running.send_signal(signal.SIGTERM)
+            running.terminate()
             assert [len(answer.result().json()["data"]) for answer in answers] == [1000] * 4
     assert running.wait(30) in (0, -signal.SIGTERM)
-    log = running.stderr.read()
+    log = running.stderr
     assert "Traceback" not in log
     assert "a-key" not in log
 
@@ -79,11 +76,11 @@ def test_a_server_that_is_told_to_stop_under_load_loses_nothing_that_it_accepted
     with ThreadPoolExecutor(24) as clients:
         asking = [clients.submit(ask_until_it_is_gone, number) for number in range(24)]
         wait_until(lambda: len(answered) > 100, seconds=30)
-        running.send_signal(signal.SIGTERM)
+        running.terminate()
         for each in asking:
             each.result()
     assert running.wait(30) in (0, -signal.SIGTERM)
-    lines = [json.loads(line[line.index("{") :]) for line in running.stderr.read().splitlines() if '"route"' in line]
+    lines = [json.loads(line[line.index("{") :]) for line in running.stderr.splitlines() if '"route"' in line]
     served = [(line["status"], line["items"]) for line in lines if line["route"] == "/v1/embeddings"]
     # What the server worked on, each client got: a request more in its log than here would be one that was lost.
     assert sorted(served) == sorted(answered)
