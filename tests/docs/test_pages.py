@@ -15,7 +15,7 @@ import typer
 import weaviate
 
 from core_encoder.nano.scenes import Scene, SceneObject, draw_canvas, draw_scene
-from jclip_connectors.cli.main import app
+from jclip_connectors.cli.commands import app
 from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.server.serve import load_served_model
 from tests.checkpoints import V2_TINY
