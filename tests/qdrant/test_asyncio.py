@@ -59,7 +59,7 @@ async def test_errors_are_the_same_for_a_program_with_an_event_loop(server, monk
 
     client = AsyncQdrantClient(url=server.url, check_compatibility=False)
     store = await AsyncQdrantStore.open(client, "photos", CONFIG)
-    monkeypatch.setattr(flows, "asyncio", types.SimpleNamespace(sleep=note))
+    monkeypatch.setattr(flows, "asyncio", types.SimpleNamespace(sleep=note, to_thread=asyncio.to_thread))
     server.faults.append(Fault(SEARCH, status=429, headers={"Retry-After": "3"}))
     assert await store.search(QUERY) == []
     assert waited == [3.0]
