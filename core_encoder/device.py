@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 
 from core_encoder.errors import ConfigError
-
-Precision = Literal["auto", "fp32", "bf16"]
+from core_encoder.models import Precision
 
 PRECISIONS: Mapping[torch.dtype, str] = MappingProxyType({torch.float32: "fp32", torch.bfloat16: "bf16"})
 

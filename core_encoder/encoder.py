@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from core_encoder.attention import AttentionChoice, Backend, choose_backend
 from core_encoder.checkpoint import find_checkpoint, load_model
 from core_encoder.config import MAX_TOKENS, read_config, read_json
-from core_encoder.device import PRECISIONS, Precision, resolve_device
+from core_encoder.device import PRECISIONS, resolve_device
 from core_encoder.errors import ConfigError, ImageDecodeError, TextTooLongError
 from core_encoder.features import Progress, image_features, text_features, to_vectors
 from core_encoder.image_input import ImageInput, load_image
@@ -19,7 +19,7 @@ from core_encoder.image_preprocess import PreprocessConfig, ResizeMode, check_re
 from core_encoder.item_list import as_list
 from core_encoder.matryoshka import check_dim
 from core_encoder.model import JinaClip
-from core_encoder.models import known_model
+from core_encoder.models import Precision, known_model
 from core_encoder.tiling import TileEmbeddings, Tiling, cut_tiles
 from core_encoder.tokenization import TextTokenizer, TokenizedText
 

@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from core_encoder.attention import AttentionChoice, choose_backend
-from core_encoder.device import PRECISIONS, Precision
+from core_encoder.device import PRECISIONS
 from core_encoder.encoder import JinaClipEncoder
 from core_encoder.errors import ConfigError
+from core_encoder.models import Precision
 
 
 class EncoderModule(nn.Module):

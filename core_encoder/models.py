@@ -3,11 +3,16 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 WEIGHTS_FILE = "model.safetensors"
 FILES = ("config.json", "preprocessor_config.json", "tokenizer.json", WEIGHTS_FILE)  # all that shapes a vector
 
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
+
+
+Precision = Literal["auto", "fp32", "bf16"]
+"""In what a model computes: "auto" is bf16 on CUDA, as in the reference, and fp32 elsewhere."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,14 +10,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, TypeAlias, get_args
 
 from core_encoder.errors import ConfigError
-from core_encoder.models import FILES, WEIGHTS_FILE, default_revision, find_folder, is_hub_id, known_model
+from core_encoder.image_preprocess import ResizeMode
+from core_encoder.models import FILES, WEIGHTS_FILE, Precision, default_revision, find_folder, is_hub_id, known_model
 from core_encoder.tiling import Tiling
-
-ResizeMode = Literal["shortest", "longest", "squash"]
-Precision = Literal["auto", "fp32", "bf16"]
 
 Fingerprint: TypeAlias = Mapping[str, str | int | bool | None]
 """What shapes the vectors of a collection: the name of each option and its value."""

@@ -13,8 +13,9 @@ from transformers import PreTrainedConfig
 from core_encoder.attention import AttentionChoice
 from core_encoder.checkpoint import FILES
 from core_encoder.config import parse_config, read_json
-from core_encoder.device import PRECISIONS, Precision
+from core_encoder.device import PRECISIONS
 from core_encoder.errors import CheckpointError, ConfigError
+from core_encoder.models import Precision
 
 # What `AutoModel` adds to the caller's arguments, and how memory is used: no vector depends on them.
 _WITHOUT_EFFECT = frozenset({"_from_auto", "adapter_kwargs", "low_cpu_mem_usage", "trust_remote_code"})

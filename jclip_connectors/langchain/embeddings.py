@@ -9,8 +9,10 @@ from langchain_core.embeddings import Embeddings
 from langchain_core.runnables.config import run_in_executor
 from pydantic import BaseModel, ConfigDict, PrivateAttr, StrictBool, StrictInt, model_validator
 
+from core_encoder.image_preprocess import ResizeMode
+from core_encoder.models import Precision
 from core_encoder.tiling import Tiling
-from jclip_connectors.config import EmbeddingConfig, Precision, ResizeMode
+from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.errors import EmbedInputError, PartialFailureError
 from jclip_connectors.local import LocalEmbedder
 from jclip_connectors.port import Embedder, ImageSource

@@ -14,8 +14,10 @@ from llama_index.core.embeddings import MultiModalEmbedding
 from llama_index.core.schema import BaseNode, MetadataMode
 from llama_index.core.utils import get_tqdm_iterable
 
+from core_encoder.image_preprocess import ResizeMode
+from core_encoder.models import Precision
 from core_encoder.tiling import Tiling
-from jclip_connectors.config import EmbeddingConfig, Precision, ResizeMode
+from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.errors import EmbedInputError, PartialFailureError
 from jclip_connectors.llamaindex.nodes import image_of, image_source, is_image
 from jclip_connectors.local import LocalEmbedder
