@@ -1,6 +1,8 @@
 """Requests that come at the same time: they share batches, take turns, give up, and are finished at the end."""
 
 import dataclasses
+import socket
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -192,6 +194,28 @@ def test_a_client_that_goes_frees_its_places(held_model, held):
             held.gate.set()
         assert first[0].status_code == 200
         assert held.batches == [("text", 1)]
+
+
+def test_a_client_that_goes_while_its_batch_is_computed_does_not_take_the_others_answers_along(held_model, held):
+    body = b'{"model": "nano", "input": ["gone"]}'
+    head = b"POST /v1/embeddings HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % len(body)
+    with Server(held_model) as server:
+        with in_background(server.post, "first"):
+            wait_until(lambda: len(held.batches) == 1)
+            first_gate, held.gate = held.gate, threading.Event()
+            with socket.create_connection(("127.0.0.1", server.port)) as connection:
+                connection.sendall(head + body)
+                wait_until(lambda: server.engine.waiting_tokens > 0)
+                waiting = server.engine.waiting_tokens
+                with in_background(server.post, ["a star"]) as other:
+                    wait_until(lambda: server.engine.waiting_tokens > waiting)
+                    first_gate.set()
+                    wait_until(lambda: len(held.batches) == 2)
+                    connection.close()
+                    wait_until(lambda: server.engine._num_requests == 1)
+                    held.gate.set()
+        assert held.batches == [("text", 1), ("text", 2)]
+        assert [answer.status_code for answer in other] == [200]
 
 
 def test_stopping_finishes_what_was_accepted(held_model, held):
