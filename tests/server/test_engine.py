@@ -149,6 +149,21 @@ def test_work_that_would_wait_too_long_is_refused_although_it_is_little(held_mod
         assert slow[0].status_code == 200
 
 
+def test_a_small_slow_batch_says_nothing_of_how_long_full_batches_take(held_model, held):
+    with Server(dataclasses.replace(held_model, batch_tokens=12), limits=ServerLimits(max_wait_s=1)) as server:
+        held.gate.set()
+        held.delay_s = 0.6
+        server.post("a star")
+        held.gate.clear()
+        held.delay_s = 0
+        with in_background(server.post, ["a star"] * 20) as large:
+            wait_until(lambda: server.engine.waiting_tokens >= 40)
+            with in_background(server.post, "a circle") as small:
+                wait_until(lambda: small or server.engine._num_requests == 2)
+                held.gate.set()
+        assert [answer.status_code for answer in large + small] == [200, 200]
+
+
 def test_a_query_that_only_its_prefix_makes_too_long_is_refused_or_cut():
     text = "star " * 12
     tiny = load_served_model(EmbeddingConfig(model=str(V2_TINY)), device="cpu")
