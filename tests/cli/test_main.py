@@ -20,8 +20,8 @@ from core_encoder.errors import ConfigError
 from core_encoder.models import KNOWN_MODELS
 from core_encoder.nano.scenes import Scene, SceneObject, draw_canvas, draw_scene
 from core_encoder.tiling import Tiling
+from jclip_connectors.cli import collection_commands, demo, terminal
 from jclip_connectors.cli import commands as cli
-from jclip_connectors.cli import demo, terminal
 from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.edge.store import QdrantEdgeStore
 from jclip_connectors.indexing import BadFile
@@ -319,7 +319,7 @@ def test_a_full_disk_is_one_line(collection, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device", "page.html")
 
-    monkeypatch.setattr(cli, "write_contact_sheet", lambda *_, **__: full())
+    monkeypatch.setattr(collection_commands, "write_contact_sheet", lambda *_, **__: full())
     message = refusal("search", "x", "--collection", collection, "--html", tmp_path / "page.html")
     assert message == "error: page.html: No space left on device\n"
 
@@ -328,7 +328,7 @@ def test_an_interrupted_run_says_that_it_can_go_on(photos, collection, monkeypat
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "index_files", interrupt)
+    monkeypatch.setattr(collection_commands, "index_files", interrupt)
     assert "what has been indexed stays" in jclip("index", photos, "--collection", collection, code=130)[1]
     jclip("search", "x", "--collection", collection)  # and the collection is closed
 

@@ -1,0 +1,179 @@
+"""The commands of `jclip` on collections: `demo`, `index`, `search`, `optimize`."""
+
+import dataclasses
+import json
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from core_encoder.models import known_model
+from jclip_connectors.cli import terminal
+from jclip_connectors.cli.contact_sheet import Section, write_contact_sheet
+from jclip_connectors.cli.options import (
+    CollectionOption,
+    DeviceOption,
+    StoreOption,
+    check_parent,
+    collection_url,
+    configuration,
+    open_collection,
+    parse_path,
+    parse_where,
+)
+from jclip_connectors.cli.store_urls import connected
+from jclip_connectors.errors import StoreRequestError
+from jclip_connectors.indexing import (
+    IMAGE_SUFFIXES,
+    MAX_TEXT_BYTES,
+    TEXT_SUFFIXES,
+    find_files,
+    find_missing,
+    index_files,
+)
+from jclip_connectors.port import SearchHit
+from jclip_connectors.store_kit.files import replace_file
+
+INDEX_NOTES = (
+    f"Indexed are {', '.join(sorted(IMAGE_SUFFIXES))} as pictures, {', '.join(sorted(TEXT_SUFFIXES))} as texts of at "
+    f"most {MAX_TEXT_BYTES // 2**20} MiB. Hidden files and links to folders are left out. For --where, each file has "
+    "path, name, folder, suffix, size_bytes and modified_s (seconds since 1970). Without options, the model and its "
+    "settings are those of the collection if there is one, then those of the JCLIP_* variables. Exit code 1 says that "
+    "some files could not be indexed."
+)
+_FAILED = 1  # the exit code where some files could not be indexed
+
+
+def demo(
+    *,
+    folder: Annotated[Path, typer.Option(metavar="PATH", file_okay=False, help="Where everything goes.")] = Path(
+        "jclip-demo"
+    ),
+) -> None:
+    """Draw a gallery, index it with the bundled model, search it in five languages, and write a contact sheet."""
+    from jclip_connectors.cli.demo import run_demo
+
+    started = time.monotonic()
+    with terminal.progress() as progress:
+        result = run_demo(folder, progress=progress)
+    for answer in result.answers:
+        terminal.show(terminal.answer_table(answer, result.captions))
+    right_first = sum(answer.right_first for answer in result.answers)
+    terminal.say(
+        f"{right_first} of {len(result.answers)} queries found a right picture first; "
+        f"{len(result.captions)} pictures, {result.indexed.indexed} of them new, {time.monotonic() - started:.1f} s"
+    )
+    terminal.say(f"contact sheet: {result.sheet}")
+
+
+def index(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="FOLDER", parser=parse_path, help="Folders, or files.", show_default=False)
+    ],
+    *,
+    collection: CollectionOption = None,
+    store: StoreOption = None,
+    model: Annotated[str | None, typer.Option(help="A hub id, a folder with a model, or 'nano'.")] = None,
+    dimensions: Annotated[int | None, typer.Option(min=1, help="Keep so many values of each vector.")] = None,
+    tiles: Annotated[int | None, typer.Option(min=1, help="Cut large pictures into so many tiles at most.")] = None,
+    device: DeviceOption = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Files in work at a time.")] = 32,
+    report: Annotated[
+        Path | None, typer.Option(metavar="FILE.jsonl", dir_okay=False, help="List the files that failed here.")
+    ] = None,
+    prune: Annotated[bool, typer.Option("--prune", help="Remove records whose file is there no more.")] = False,
+) -> None:
+    """Index the pictures and texts in folders; files that are indexed already are skipped."""
+    check_parent(report)
+    found = find_files(folders)
+    with connected(collection_url(collection, store)) as place:
+        config = configuration(place.fingerprint(), model=model, dimensions=dimensions, tiles=tiles)
+        known = known_model(config.model)
+        licence = "" if known is None else f" ({known.license})"
+        terminal.say(f"{len(found.files)} files; model {config.model}{licence}")
+        target, records = open_collection(place, config, device=device, batch_size=batch_size)
+        with terminal.progress() as progress:
+            done = index_files(target, found.files, chunk_size=batch_size, progress=progress)
+        missing = find_missing(records, found, done)
+        if prune and missing:
+            records.delete(missing)
+    failed = (*found.failed, *done.failed)
+    if report is not None:
+        lines = (json.dumps(dataclasses.asdict(bad)) for bad in failed)
+        replace_file(report, "".join(f"{line}\n" for line in lines).encode())
+    terminal.say(f"{done.indexed} indexed, {done.unchanged} unchanged, {len(failed)} failed")
+    if missing:
+        did = "removed" if prune else "whose file is there no more; --prune removes them"
+        terminal.say(f"{len(missing)} records {did}")
+    terminal.say_failures(failed, report)
+    if failed:
+        raise typer.Exit(_FAILED)
+
+
+def search(
+    text: Annotated[str | None, typer.Argument(help="What to look for.", show_default=False)] = None,
+    *,
+    collection: CollectionOption = None,
+    store: StoreOption = None,
+    image: Annotated[
+        Path | None, typer.Option(metavar="FILE", dir_okay=False, exists=True, help="A picture to look for instead.")
+    ] = None,
+    limit: Annotated[int, typer.Option(min=1, help="At most so many results.")] = 10,
+    where: Annotated[
+        str | None, typer.Option(metavar="JSON", help='Only files like this: \'{"size_bytes": {"gte": 100000}}\'.')
+    ] = None,
+    html: Annotated[
+        Path | None, typer.Option(metavar="FILE", dir_okay=False, help="Write the results as a page with pictures.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    model: Annotated[
+        str | None, typer.Option(help="The folder of the model, if the collection was made with one from a folder.")
+    ] = None,
+    device: DeviceOption = None,
+) -> None:
+    """Find the files that are nearest to a text or a picture."""
+    if (not text) == (image is None):
+        raise typer.BadParameter("give a text to look for, or a picture with --image")
+    check_parent(html)
+    condition = parse_where(where)
+    with connected(collection_url(collection, store)) as place:
+        fingerprint = place.fingerprint()
+        if fingerprint is None:
+            raise StoreRequestError(f"there is no collection in {place.name}: `jclip index FOLDER` makes one")
+        config = configuration(fingerprint, model=model)
+        source, _ = open_collection(place, config, device=device)
+        hits = source.search(text if image is None else None, image=image, limit=limit, where=condition)
+    if html is not None:
+        heading = str(text) if image is None else image.name
+        section = Section(heading=heading, hits=hits, query_image=image)
+        write_contact_sheet(html, "jclip search", [section], exif_orientation=config.exif_orientation)
+    if as_json:
+        typer.echo(json.dumps([_as_json(hit) for hit in hits], indent=2))
+    else:
+        terminal.show(terminal.hits_table(hits))
+
+
+def optimize(
+    collection: Annotated[
+        Path,
+        typer.Argument(metavar="PATH", parser=parse_path, help="The folder of the collection.", show_default=False),
+    ],
+) -> None:
+    """Make the search index of a large collection in a folder; nobody can have it open meanwhile."""
+    from jclip_connectors.edge.optimize import optimize_collection
+
+    done = optimize_collection(collection)
+    terminal.say(f"{done.records} records, " + ("optimised" if done.changed else "nothing to do"))
+
+
+def _as_json(hit: SearchHit) -> dict[str, Any]:
+    return {
+        "score": hit.score,
+        "id": hit.record_id,
+        "modality": hit.modality,
+        "uri": hit.uri,
+        "box": None if hit.box is None else list(hit.box),
+        "metadata": hit.metadata,
+        "content": hit.content,
+    }

@@ -1,0 +1,119 @@
+"""The commands of `jclip` on models: `serve`, `models`, `verify`."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.text import Text
+
+from core_encoder.models import KNOWN_MODELS, KnownModel
+from jclip_connectors.cli import terminal
+from jclip_connectors.cli.options import configuration, parse_path
+from jclip_connectors.errors import EmbedInputError, MissingDependencyError
+
+_FAILED = 1  # the exit code where a check failed
+
+
+def serve(
+    *,
+    model: Annotated[str | None, typer.Option(help="A hub id, a folder with a model, or 'nano'.")] = None,
+    dimensions: Annotated[int | None, typer.Option(min=1, help="Of requests that do not say it.")] = None,
+    host: Annotated[str, typer.Option(envvar="JCLIP_SERVER_HOST", help="The address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(envvar=["JCLIP_SERVER_PORT", "AIP_HTTP_PORT"], min=0, max=65535)] = 8080,
+    api_key: Annotated[
+        list[str] | None,
+        typer.Option("--api-key", metavar="KEY", help="An accepted API key; others can see it in `ps`."),
+    ] = None,
+    api_keys: Annotated[
+        Path | None,
+        typer.Option("--api-keys", metavar="FILE", parser=parse_path, help="Accepted API keys, one a line."),
+    ] = None,
+    name: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="What clients may call the model besides its own name.")
+    ] = None,
+    limit: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE", help="One of docs/serving.md, as in max_items=64; may be given several times."
+        ),
+    ] = None,
+    allow_image_urls: Annotated[
+        bool, typer.Option("--allow-image-urls", help="Fetch images that are named by URL, from public addresses.")
+    ] = False,
+    allowed_host: Annotated[
+        list[str] | None, typer.Option(metavar="HOST", help="Fetch from this host alone; may be given several times.")
+    ] = None,
+    predict_route: Annotated[str, typer.Option(envvar="AIP_PREDICT_ROUTE", help="For Vertex AI.")] = "/predict",
+    health_route: Annotated[str, typer.Option(envvar="AIP_HEALTH_ROUTE", help="For Vertex AI.")] = "/health",
+    device: Annotated[str | None, typer.Option(envvar="JCLIP_SERVER_DEVICE", help="'cpu', 'cuda', ...")] = None,
+) -> None:
+    """Serve a model as `/v1/embeddings`; keys are also read from JCLIP_SERVER_API_KEYS, separated by commas."""
+    from jclip_connectors.server import serve as run_server
+    from jclip_connectors.server.api_keys import read_api_keys
+    from jclip_connectors.server.limits import read_limits
+
+    keys = (*read_api_keys(os.environ, file=api_keys), *(api_key if api_key is not None else ()))
+    if not keys:
+        terminal.say("there are no API keys: whoever reaches this address may use the model", style="yellow")
+    if allowed_host is not None and not allow_image_urls:
+        raise EmbedInputError("--allowed-host allows nothing without --allow-image-urls: give both, or neither")
+    run_server(
+        configuration(None, model=model, dimensions=dimensions),
+        host=host,
+        port=port,
+        api_keys=keys,
+        limits=read_limits(limit if limit is not None else ()),
+        device=device,
+        names=name if name is not None else (),
+        image_urls=allow_image_urls,
+        allowed_hosts=allowed_host if allowed_host is not None else (),
+        predict_route=predict_route,
+        health_route=health_route,
+    )
+
+
+def models() -> None:
+    """List the models that have a name here."""
+    table = terminal.table("model", "licence", "languages", "values", "picture", "revision", "is here")
+    for known in KNOWN_MODELS:
+        revision = "bundled" if known.revision is None else known.revision[:12]
+        size = f"{known.image_size} px"
+        table.add_row(
+            known.name, known.license, known.languages, str(known.embedding_dim), size, revision, _is_here(known)
+        )
+    terminal.show(table)
+
+
+def verify(
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A hub id, a folder with a model, or 'nano'.")],
+    *,
+    offline: Annotated[bool, typer.Option("--offline", help="Use the local cache and never the network.")] = False,
+) -> None:
+    """Load a model and check its files, shapes and vectors, and the published values where there are any."""
+    try:
+        from core_encoder.verification import verify as run_checks
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(str(error.name), extra="local") from error
+
+    passed = True
+    for check in run_checks(model, local_files_only=offline):
+        passed &= check.passed
+        verdict = Text("ok    ", style="green") if check.passed else Text("FAILED", style="bold red")
+        terminal.show(Text.assemble(verdict, f"  {check.name:20}  {terminal.printable(check.detail)}"))
+    if not passed:
+        raise typer.Exit(_FAILED)
+
+
+def _is_here(model: KnownModel) -> str:
+    if model.revision is None:
+        return "yes"
+    try:
+        from huggingface_hub import try_to_load_from_cache
+    except ModuleNotFoundError:
+        return "no"
+    return (
+        "yes"
+        if isinstance(try_to_load_from_cache(model.name, "model.safetensors", revision=model.revision), str)
+        else "no"
+    )
