@@ -1,12 +1,20 @@
-"""Ids: one id is one UUID in every process."""
+"""Ids: one id is one UUID in every process, and an id made of an item follows what the item is."""
 
+import hashlib
+import os
 import subprocess
 import sys
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
+from jclip_connectors.errors import EmbedInputError
+from jclip_connectors.identity import describe_image, describe_text
 from jclip_connectors.port import record_uuid
 
 
@@ -21,3 +29,62 @@ def test_an_id_has_the_same_uuid_in_every_process():
 @given(st.lists(st.text(st.characters(exclude_categories=["Cs"]), min_size=1), unique=True, min_size=2, max_size=2))
 def test_two_ids_have_two_uuids(pair):
     assert record_uuid(pair[0]) != record_uuid(pair[1])
+
+
+def images_like(pixels):
+    """One array's bytes as another shape, another type, and as images that show something else."""
+    half = pixels.shape[0] // 2
+    yield pixels
+    yield pixels.reshape(half, pixels.shape[1] * 2, 3)
+    yield pixels.view(np.int8)
+    yield Image.fromarray(pixels)
+    yield Image.fromarray(pixels.reshape(half, pixels.shape[1] * 2, 3))
+
+
+def palette_image(colours):
+    image = Image.new("P", (4, 2))
+    image.putpalette(colours)
+    return image
+
+
+def test_images_of_the_same_bytes_that_show_something_else_have_ids_of_their_own():
+    pixels = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
+    images = [*images_like(pixels), palette_image([255, 0, 0]), palette_image([0, 0, 255])]
+    ids = [describe_image(image)["record_id"] for image in images]
+    assert len(set(ids)) == len(ids)
+    assert all(record_id.startswith("image-") for record_id in ids)
+
+
+def test_an_image_has_one_id_however_often_it_is_described():
+    pixels = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
+    for image in images_like(pixels):
+        assert describe_image(image) == describe_image(image.copy())
+    red = palette_image([255, 0, 0])
+    assert describe_image(red)["record_id"] == describe_image(red.convert("RGB"))["record_id"]
+
+
+@pytest.mark.parametrize("scheme", ["data:", "DATA:"])
+def test_an_image_in_a_data_uri_is_hashed_and_the_uri_is_not_kept(scheme):
+    uri = f"{scheme}image/png;base64,AAAA"
+    described = describe_image(uri)
+    assert described["uri"] is None
+    assert described["content_hash"] == "sha256:" + hashlib.sha256(uri.encode()).hexdigest()
+    assert "AAAA" not in str(described)
+
+
+def test_a_text_and_an_image_of_the_same_bytes_have_one_hash_and_two_ids():
+    text, image = describe_text("abc"), describe_image(b"abc")
+    assert text["content_hash"] == image["content_hash"]
+    assert text["record_id"] != image["record_id"]
+
+
+def test_a_pipe_is_refused_and_not_waited_for(tmp_path):
+    pipe = tmp_path / "pipe.png"
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as reader:
+        described = reader.submit(describe_image, pipe)
+        try:
+            with pytest.raises(EmbedInputError, match="there is no file"):
+                described.result(timeout=20)
+        finally:
+            os.close(os.open(pipe, os.O_RDWR | os.O_NONBLOCK))  # whoever waits for the pipe reads its end

@@ -96,14 +96,15 @@ def test_what_the_model_cannot_compute_fails_alone_and_not_the_batch_that_it_sha
         assert (bad[0].status_code, bad[0].json()["code"]) == (500, "INTERNAL_ERROR")
 
 
-def test_a_model_that_is_broken_is_not_asked_again_for_each_item(held_model, held):
+def test_a_model_that_is_broken_is_not_asked_again_for_each_item_and_its_words_are_not_logged(held_model, held, caplog):
     held.poison = held.tokenize(["bad"], task=None, max_tokens=None)[0].ids
-    held.error = RuntimeError("CUDA error: an illegal memory access was encountered")
+    held.error = RuntimeError("what a client has sent")
     held.gate.set()
     with Server(held_model) as server:
         answer = server.post(["a", "bad", "c"])
     assert (answer.status_code, answer.json()["code"]) == (500, "INTERNAL_ERROR")
-    assert "CUDA" not in answer.text
+    assert "has sent" not in answer.text + caplog.text
+    assert "a batch of 3 items failed: RuntimeError" in caplog.text
     assert held.batches == [("text", 3)]
 
 
@@ -147,6 +148,23 @@ def test_work_that_would_wait_too_long_is_refused_although_it_is_little(held_mod
         assert refused.status_code == 429
         assert int(refused.headers["Retry-After"]) > 1
         assert slow[0].status_code == 200
+
+
+def test_nobody_is_told_to_come_back_later_than_in_a_minute(held_model, held):
+    limits = ServerLimits(max_waiting_tokens=1000)
+    with Server(dataclasses.replace(held_model, batch_tokens=12), limits=limits) as server:
+        held.gate.set()
+        held.delay_s = 0.6
+        server.post(["a star"] * 3)  # some 20 tokens a second
+        held.delay_s = 0
+        held.gate.clear()
+        with in_background(server.post, ["a star"] * 500) as large:
+            wait_until(lambda: server.engine.waiting_tokens >= 1900)
+            refused = server.post("a circle")
+            held.gate.set()
+        assert refused.status_code == 429
+        assert refused.headers["Retry-After"] == "60"
+        assert large[0].status_code == 200
 
 
 def test_a_small_slow_batch_says_nothing_of_how_long_full_batches_take(held_model, held):
