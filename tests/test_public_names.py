@@ -60,7 +60,9 @@ def documented(name: str, thing: Any, *, owner: type | None = None) -> list[str]
         if owner is not None and hasattr(protocol, thing.__name__)
     )
     if owner is not None:
-        told += inspect.getdoc(owner) or ""
+        # An asynchronous method takes what its blocking twin takes: `aquery` is `query`, awaited.
+        twin = getattr(owner, re.sub("^(?:async_|a)", "", thing.__name__), None)
+        told += (inspect.getdoc(owner) or "") + (inspect.getdoc(twin) or "" if ", awaited" in text else "")
     signature = inspect.signature(thing)
     problems = []
     if not REFERS.search(text):

@@ -107,7 +107,13 @@ class JinaClipEmbeddings(BaseModel, Embeddings):
         return self._slot.get(lambda: LocalEmbedder(self.config, device=self.device))
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
-        """Embed documents or captions, in their order.
+        """Embed documents or captions.
+
+        Args:
+            texts: B strings.
+
+        Returns:
+            B lists of E numbers, in the order of `texts`.
 
         Raises:
             EmbedInputError: one of them is no text.
@@ -138,6 +144,12 @@ class JinaClipEmbeddings(BaseModel, Embeddings):
 
     def embed_image(self, uri: ImageSource) -> list[float]:
         """Embed one image.
+
+        Args:
+            uri: a path, a data URI, bytes, a Pillow image or a uint8 array.
+
+        Returns:
+            E numbers.
 
         Raises:
             EmbedInputError: it cannot be read.
@@ -177,6 +189,10 @@ class JinaClipEmbeddings(BaseModel, Embeddings):
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Copy, with the options of `update` in place of its own; they are checked, and load a model of their own.
+
+        Args:
+            update: options by their names.
+            deep: as in pydantic; the model is shared in any case.
 
         Raises:
             ValueError: an option that is unknown or out of range.

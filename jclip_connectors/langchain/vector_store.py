@@ -62,7 +62,20 @@ class JinaClipVectorStore(AsyncMethods):
         store: VectorStore | None = None,
         **kwargs: object,
     ) -> Self:
-        """Make a vector store and add texts; without a `store` they are kept in memory. See `add_texts`."""
+        """Make a vector store and add texts.
+
+        Args:
+            texts: the texts.
+            embedding: makes the vectors.
+            metadatas: a JSON object for each, or `None`.
+            ids: an id for each, or `None`.
+            store: keeps the vectors; `None` keeps them in memory.
+            **kwargs: options of `add_texts`.
+
+        Raises:
+            EmbedInputError: an item that cannot be accepted; nothing has been written then.
+            PartialFailureError: some could not be added.
+        """
         made = cls(_in_memory(embedding) if store is None else store, embedding)
         made.add_texts(texts, metadatas, ids=ids, **kwargs)
         return made
@@ -76,7 +89,18 @@ class JinaClipVectorStore(AsyncMethods):
         store: VectorStore | None = None,
         **kwargs: object,
     ) -> Self:
-        """Make a vector store and add documents; without a `store` they are kept in memory. See `add_documents`."""
+        """Make a vector store and add documents.
+
+        Args:
+            documents: the documents.
+            embedding: makes the vectors.
+            store: keeps the vectors; `None` keeps them in memory.
+            **kwargs: options of `add_documents`.
+
+        Raises:
+            EmbedInputError: a document that cannot be accepted; nothing has been written then.
+            PartialFailureError: some could not be added.
+        """
         made = cls(_in_memory(embedding) if store is None else store, embedding)
         made.add_documents(documents, **kwargs)
         return made
@@ -188,25 +212,25 @@ class JinaClipVectorStore(AsyncMethods):
         return True
 
     def similarity_search(self, query: str, k: int = 4, **kwargs: object) -> list[Document]:
-        """Find what is nearest to a text."""
+        """Find the `k` documents that are nearest to the text `query`."""
         return without_scores(self.similarity_search_with_score(query, k, **kwargs))
 
     def similarity_search_with_score(self, query: str, k: int = 4, **kwargs: object) -> list[tuple[Document, float]]:
-        """Find what is nearest to a text, with scores: higher is nearer."""
+        """Find the `k` documents that are nearest to the text `query`, with scores: higher is nearer."""
         return scored(self._operations.run(self._operations.searcher.nearest(text_query(query), k, kwargs)))
 
     def similarity_search_by_vector(self, embedding: list[float], k: int = 4, **kwargs: object) -> list[Document]:
-        """Find what is nearest to a vector."""
+        """Find the `k` documents that are nearest to the vector `embedding`, (E,) numbers."""
         return without_scores(self.similarity_search_with_score_by_vector(embedding, k, **kwargs))
 
     def similarity_search_with_score_by_vector(
         self, embedding: list[float], k: int = 4, **kwargs: object
     ) -> list[tuple[Document, float]]:
-        """Find what is nearest to a vector, with scores: higher is nearer."""
+        """Find the `k` documents nearest to the vector `embedding`, (E,) numbers, with scores: higher is nearer."""
         return scored(self._operations.run(self._operations.searcher.nearest(vector_query(embedding), k, kwargs)))
 
     def similarity_search_by_image(self, uri: ImageSource, k: int = 4, **kwargs: object) -> list[Document]:
-        """Find what is nearest to an image."""
+        """Find the `k` documents that are nearest to the image `uri`: a path, a data URI, bytes, an image, an array."""
         return without_scores(self.similarity_search_by_image_with_score(uri, k, **kwargs))
 
     similarity_search_image = similarity_search_by_image  # what stores with images in LangChain's field call it
@@ -214,7 +238,7 @@ class JinaClipVectorStore(AsyncMethods):
     def similarity_search_by_image_with_score(
         self, uri: ImageSource, k: int = 4, **kwargs: object
     ) -> list[tuple[Document, float]]:
-        """Find what is nearest to an image, with scores: higher is nearer."""
+        """Find the `k` documents that are nearest to the image `uri`, with scores: higher is nearer."""
         return scored(self._operations.run(self._operations.searcher.nearest(image_query(uri), k, kwargs)))
 
     def max_marginal_relevance_search(
@@ -235,7 +259,7 @@ class JinaClipVectorStore(AsyncMethods):
     def max_marginal_relevance_search_by_vector(
         self, embedding: list[float], k: int = 4, fetch_k: int = 20, lambda_mult: float = 0.5, **kwargs: object
     ) -> list[Document]:
-        """Find what is near to a vector and unlike one another."""
+        """Find what is near to a vector and unlike one another; see `max_marginal_relevance_search`."""
         flow = self._operations.searcher.diverse(
             vector_query(embedding), k, kwargs, fetch_k=fetch_k, lambda_mult=lambda_mult
         )
@@ -244,12 +268,21 @@ class JinaClipVectorStore(AsyncMethods):
     def max_marginal_relevance_search_by_image(
         self, uri: ImageSource, k: int = 4, fetch_k: int = 20, lambda_mult: float = 0.5, **kwargs: object
     ) -> list[Document]:
-        """Find what is near to an image and unlike one another."""
+        """Find what is near to an image and unlike one another; see `max_marginal_relevance_search`."""
         flow = self._operations.searcher.diverse(image_query(uri), k, kwargs, fetch_k=fetch_k, lambda_mult=lambda_mult)
         return [to_document(hit) for hit in self._operations.run(flow)]
 
     def search(self, query: str, search_type: str, **kwargs: Any) -> list[Document]:  # noqa: ANN401 (as the base)
-        """Search in the way that `search_type` names: one of LangChain's, or of `SEARCH_TYPES`."""
+        """Search in the way that `search_type` names.
+
+        Args:
+            query: a text; or the path of an image, where the search type is for images.
+            search_type: one of LangChain's, or of `SEARCH_TYPES`.
+            **kwargs: `k` and the class's options.
+
+        Raises:
+            EmbedInputError: an unknown search type or option, or a query that cannot be embedded.
+        """
         if search_type not in SEARCH_TYPES:
             _check_search_type(search_type)
             return super().search(query, search_type, **kwargs)

@@ -229,6 +229,10 @@ class JinaClipEmbedding(MultiModalEmbedding):
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """Copy, with the options of `update` in place of its own; they are checked, and load a model of their own.
 
+        Args:
+            update: options by their names.
+            deep: as in pydantic; the model is shared in any case.
+
         Raises:
             ValueError: an option that is unknown or out of range.
         """

@@ -119,6 +119,10 @@ class JinaClipVectorStore(BasePydanticVectorStore):
     def get_nodes(self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None) -> list[BaseNode]:
         """Fetch nodes with their embeddings: by ids, in their order; by filters; by both; or all.
 
+        Args:
+            node_ids: of the nodes, or `None` for all.
+            filters: only nodes that match them.
+
         Raises:
             EmbedInputError: an id or filter that cannot be.
         """
@@ -126,6 +130,10 @@ class JinaClipVectorStore(BasePydanticVectorStore):
 
     def delete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:  # noqa: ANN401 (LlamaIndex's signature)
         """Delete the nodes of a document.
+
+        Args:
+            ref_doc_id: the id of the document.
+            **delete_kwargs: none are known.
 
         Raises:
             EmbedInputError: `ref_doc_id` is no id.
@@ -139,6 +147,11 @@ class JinaClipVectorStore(BasePydanticVectorStore):
         **delete_kwargs: Any,  # noqa: ANN401 (LlamaIndex's signature)
     ) -> None:
         """Delete nodes by ids, by filters, or those of the ids that match the filters.
+
+        Args:
+            node_ids: of the nodes, or `None`.
+            filters: only nodes that match them, or `None`.
+            **delete_kwargs: none are known.
 
         Raises:
             EmbedInputError: neither is given, or an id or filter that cannot be.
