@@ -1,0 +1,94 @@
+"""The requests that the pages of the stores tell are those that the stores make, counted by the doubles."""
+
+import contextlib
+import re
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+from qdrant_client import QdrantClient
+
+from core_encoder.tiling import Tiling
+from jclip_connectors.config import EmbeddingConfig
+from jclip_connectors.pinecone import PineconeStore
+from jclip_connectors.port import Record
+from jclip_connectors.qdrant import QdrantStore
+from jclip_connectors.weaviate import WeaviateStore
+from tests.docs.blocks import DOCS
+from tests.doubles.pinecone_server import PineconeDouble
+from tests.doubles.qdrant_server import QdrantServer
+from tests.doubles.weaviate_server import WeaviateDouble
+
+E = 8
+CONFIG = EmbeddingConfig(model="costs", revision="1", dimensions=E, tiling=Tiling(max_tiles=4))
+RECORDS = [
+    Record(record_id=str(at), modality="text", content="a text", embedding=np.eye(1, E, at % E)[0].astype(np.float32))
+    for at in range(64)
+]
+QUERY = np.ones(E, np.float32)
+Opened = tuple[Callable[[], Any], Callable[[], int]]  # opens the store; counts the requests so far
+
+
+@contextmanager
+def _qdrant() -> Iterator[Opened]:
+    with QdrantServer() as server, closing(QdrantClient(url=server.url, check_compatibility=False)) as client:
+        yield lambda: QdrantStore.open(client, "costs", CONFIG), lambda: len(server.requests)
+
+
+@contextmanager
+def _weaviate() -> Iterator[Opened]:
+    with WeaviateDouble() as server, server.connect() as client:
+        yield lambda: WeaviateStore.open(client, "Costs", CONFIG), lambda: len(server.calls)
+
+
+@contextmanager
+def _pinecone() -> Iterator[Opened]:
+    with PineconeDouble() as server, server.connect() as client, contextlib.ExitStack() as stack:
+
+        def open_store() -> PineconeStore:
+            store = PineconeStore.open(client, "costs", CONFIG)
+            stack.callback(store.close)
+            return store
+
+        yield open_store, lambda: len(server.requests)
+
+
+STORES = {"qdrant": _qdrant, "weaviate": _weaviate, "pinecone": _pinecone}
+
+
+def told(name: str) -> dict[str, list[int]]:
+    """The numbers in each row of a page's table of costs, by the call."""
+    costs = (DOCS / "stores" / f"{name}.md").read_text().split("\n## Costs\n")[1].split("\n## ")[0]
+    rows = re.findall(r"^\| (`\w.*?) \| (.*) \|$", costs, re.MULTILINE)
+    return {
+        call: [int(number) for number in re.findall(r"\b\d+\b", re.sub(r"(?<=\d),(?=\d)", "", text))]
+        for calls, text in rows
+        for call in re.findall(r"`([^`]+)`", calls)
+    }
+
+
+@pytest.mark.parametrize("name", STORES)
+def test_a_call_makes_as_many_requests_as_the_page_says(name):
+    with STORES[name]() as (open_store, count):
+
+        def requests(call: Callable[[], Any]) -> int:
+            before = count()
+            call()
+            return count() - before
+
+        page = told(name)
+        new = requests(open_store)
+        assert [requests(open_store), new] == page["open"][:2]
+        store = open_store()
+        store.upsert(RECORDS)  # which also makes indexes
+        if name != "pinecone":  # there tiles of the former version are looked for first, as this collection has tiling
+            assert requests(lambda: store.upsert(RECORDS)) == page["upsert"][0]
+        assert requests(lambda: store.search(QUERY)) == page["search"][0]
+        if "search(tiles=True)" in page:
+            assert requests(lambda: store.search(QUERY, tiles=True)) == page["search(tiles=True)"][0]
+        assert requests(lambda: store.get(["1", "2"])) == page["get"][0]
+        assert requests(store.count) == page["count"][0]
+        of_tiles = page["delete(ids)"][2] if name == "pinecone" else 0  # this collection has tiling
+        assert requests(lambda: store.delete(["1"])) == page["delete(ids)"][0] + of_tiles
