@@ -29,14 +29,13 @@ _STAR = SceneObject(shape="star", colour="yellow", size="small", place="centre")
 _QUERY = "a small yellow star"
 
 
-def draw_all() -> dict[str, bytes]:
-    """Every picture by its name, as a PNG."""
-    encoder = JinaClipEncoder.load("nano", device="cpu", local_files_only=True)
+def draw_all(encoder: JinaClipEncoder, measured: dict[int, float]) -> dict[str, bytes]:
+    """Every picture by its name, as a PNG; `measured` is what `measure` gives."""
     return {
         "tiles.png": _png(_cutting()),
         "tiles-limit.png": _png(_limits()),
         "tiles-search.png": _png(_searching(encoder)),
-        "shortened-vectors.png": _png(_plot(measure(encoder))),
+        "shortened-vectors.png": _png(_plot(measured)),
     }
 
 
@@ -210,7 +209,8 @@ def as_pixels(png: bytes) -> NDArray[np.float32]:
 def main() -> None:
     """Write them all."""
     FOLDER.mkdir(exist_ok=True)
-    for name, content in draw_all().items():
+    encoder = JinaClipEncoder.load("nano", device="cpu", local_files_only=True)
+    for name, content in draw_all(encoder, measure(encoder)).items():
         (FOLDER / name).write_bytes(content)
 
 

@@ -25,8 +25,18 @@ def script() -> Any:
 
 
 @pytest.fixture(scope="module")
-def drawn(script):
-    return script.draw_all()
+def encoder():
+    return JinaClipEncoder.load("nano", device="cpu", local_files_only=True)
+
+
+@pytest.fixture(scope="module")
+def measured(script, encoder):
+    return script.measure(encoder)
+
+
+@pytest.fixture(scope="module")
+def drawn(script, encoder, measured):
+    return script.draw_all(encoder, measured)
 
 
 def test_the_pictures_are_those_that_the_script_draws(script, drawn):
@@ -44,7 +54,7 @@ def test_pictures_are_small():
         assert path.stat().st_size < LARGEST_BYTES, path.name
 
 
-def test_the_table_of_shortened_vectors_is_what_is_measured(script):
+def test_the_table_of_shortened_vectors_is_what_is_measured(measured):
     page = (DOCS / "shortened-vectors.md").read_text()
     lengths = re.search(r"^\| values \| (.*) \|$", page, re.MULTILINE)
     shares = re.search(r"^\| right picture first \| (.*) \|$", page, re.MULTILINE)
@@ -54,7 +64,6 @@ def test_the_table_of_shortened_vectors_is_what_is_measured(script):
         int(length): int(share.removesuffix(" %"))
         for length, share in zip(lengths[1].split(" | "), shares[1].split(" | "), strict=True)
     }
-    measured = script.measure(JinaClipEncoder.load("nano", device="cpu"))
     assert set(told) == set(measured)
     for length, share in measured.items():
         assert abs(told[length] - 100 * share) < 2, length
