@@ -1,6 +1,7 @@
-"""One thread for every test and every process that a test starts, set before torch is imported.
+"""What holds for every test: one thread, and few examples unless `--hypothesis-profile thorough` asks for all.
 
-The models here are so small that a second thread only waits for the first, and on a busy machine waits long.
+The models here are so small that a second thread only waits for the first, and on a busy machine waits long. The
+variable is set before torch is imported, and the processes that tests start inherit it.
 """
 
 import os
@@ -9,4 +10,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 
+from tests import profiles
+
 pytest.register_assert_rewrite("jclip_connectors.testing")  # the suites are inherited, and say what they found
+
+
+def pytest_configure(config):
+    if config.getoption("--hypothesis-profile") is None:
+        profiles.load_usual()

@@ -16,7 +16,7 @@ from jclip_connectors.testing.embedder_contract import picture
 from tests.environments import ROOT, build, run
 from tests.server.harness import Server
 
-pytestmark = pytest.mark.timeout(900)  # the first builds the environment
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # the first builds the environment
 
 SCRIPTS = Path(__file__).parent / "clients" / "scripts"
 CONFIG = EmbeddingConfig(model="nano", dimensions=64, tiling=Tiling(max_tiles=4))  # as the script's

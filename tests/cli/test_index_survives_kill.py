@@ -48,6 +48,7 @@ def records(collection):
         return list(store.scroll())
 
 
+@pytest.mark.slow
 def test_every_good_file_is_there_once_however_often_the_run_was_killed(folder, tmp_path):
     rng = np.random.default_rng(7)
     collection = tmp_path / "photos.jclip"

@@ -8,7 +8,7 @@ import pytest
 from core_encoder.matryoshka import encode_binary, encode_ubinary
 from tests.clients.conftest import MODEL
 
-pytestmark = pytest.mark.timeout(900)  # the first builds the environment
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # the first builds the environment
 
 TEXTS, IMAGES, QUERY, SHORTENED = "texts", "images", "query", "shortened"
 VECTORS = {

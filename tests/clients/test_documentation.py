@@ -37,6 +37,7 @@ def test_every_block_that_is_to_run_is_found():
     assert len(BLOCKS) + len(WEAVIATE) == PAGE.count("```python")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("client", BLOCKS)
 def test_a_block_of_the_page_runs_as_it_stands(client, clients_python, server, encoder, expected, tmp_path):
     (tmp_path / "cat.png").write_bytes(expected.pictures[0])

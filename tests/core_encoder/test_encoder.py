@@ -24,6 +24,7 @@ from core_encoder import (
     Tiling,
 )
 from tests.checkpoints import V1_TINY, V2_TINY, write_v2
+from tests.profiles import examples
 
 TEXTS = ["a red cat", "", "x", "the cat sleeps on the beach", "红色的猫 " * 30, "a blue dog", "a red cat"]
 
@@ -155,6 +156,7 @@ def test_long_texts_can_be_refused_by_position(v2):
         v2.encode_text(["a"], overflow="ignore")
 
 
+@pytest.mark.slow
 def test_a_text_of_8192_tokens_is_encoded_whole(v1, v2):
     for encoder in (v1, v2):
         one, two = encoder.count_tokens(["the", "the the"])
@@ -191,7 +193,7 @@ def test_with_two_threads_an_item_is_the_same_among_others_too(v1, v2):
             assert np.abs(alone - encode(items)).max() < 1e-6
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(st.lists(st.text(max_size=80), min_size=1, max_size=12), st.randoms())
 def test_a_text_has_the_same_vector_whatever_shares_its_batch(texts, random):
     encoder = shared_encoder()

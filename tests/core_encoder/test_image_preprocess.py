@@ -13,6 +13,7 @@ from core_encoder import image_preprocess
 from core_encoder.errors import ConfigError
 from core_encoder.image_input import load_image
 from core_encoder.image_preprocess import PreprocessConfig, preprocess, preprocess_batch
+from tests.profiles import examples
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 MODELS = ("public-v1-tiny", "public-v2-tiny")
@@ -143,7 +144,7 @@ def naive_shortest(image, config):
     return whole.crop((left, top, left + config.size, top + config.size))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(
     size=st.sampled_from([32, 62, 64, 224]),
     short=st.integers(1, 31),

@@ -121,6 +121,7 @@ def test_a_text_that_fits_another_picture_is_no_negative_for_it():
     assert contrastive_loss(images, images, own, scale, {4: 1.0}) < strict
 
 
+@pytest.mark.slow
 def test_a_few_steps_lower_the_loss_and_the_checkpoint_loads(tmp_path):
     recipe = Recipe(steps=12, groups=16, batch_size=32, warm_up=2)
     pictures = draw_pictures(recipe.groups, patch_px=PATCH_PX, seed=3, processes=1)
@@ -164,6 +165,7 @@ def test_the_bundled_weights_are_the_ones_that_the_revision_names():
     assert (folder / "tokenizer.json").read_text(encoding="utf-8").strip() == build_tokenizer().to_str(pretty=True)
 
 
+@pytest.mark.slow
 def test_the_bundled_model_finds_scenes_that_it_was_never_trained_on():
     encoder = JinaClipEncoder.load("nano", device="cpu")
     found = gallery(encoder, seed=11)

@@ -9,6 +9,7 @@ from PIL import Image
 
 from core_encoder.errors import ConfigError
 from core_encoder.tiling import TOKENS_PER_TILE, Tiling, count_tiles, cut_tiles, image_tokens, tile_boxes, tile_side
+from tests.profiles import examples
 
 SIZES = st.sampled_from([64, 72, 224, 512])
 SIDES = st.one_of(st.integers(1, 3000), st.integers(1, 10**9))
@@ -146,13 +147,13 @@ def test_extreme_sizes_take_no_time(size):
 # Pictures
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.integers(1, 300), st.integers(1, 300), LIMITS)
 def test_tiles_show_what_their_boxes_say(width, height, max_tiles):
     image = noise(width, height)
     tiles, boxes = cut_tiles(image, size=64, tiling=Tiling(max_tiles=max_tiles))
     assert tiles[0] is image
-    assert boxes.dtype == np.float32
+    assert boxes.dtype == np.int64
     assert boxes.shape == (len(tiles), 4)
     assert boxes[0].tolist() == [0, 0, width, height]
     assert len(tiles) - 1 <= max_tiles

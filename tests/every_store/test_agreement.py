@@ -14,6 +14,9 @@ from jclip_connectors.edge.store import QdrantEdgeStore
 from jclip_connectors.memory import InMemoryStore
 from jclip_connectors.port import Record
 from tests.every_store.live_stores import LIVE_STORES
+from tests.profiles import examples
+
+pytestmark = pytest.mark.hypothesis  # as those with `given` are
 
 E = 6
 CONFIG = EmbeddingConfig(model="agreement", revision="1", dimensions=E)
@@ -148,7 +151,7 @@ def check_any_history(open_store, config, *, reopen, max_examples):
     run_state_machine_as_test(
         make_machine(open_store, config, reopen=reopen),
         settings=settings(
-            max_examples=max_examples,
+            max_examples=examples(max_examples),
             stateful_step_count=20,
             deadline=None,
             suppress_health_check=list(HealthCheck),

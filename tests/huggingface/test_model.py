@@ -4,8 +4,6 @@ import importlib
 import json
 import os
 import shutil
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -23,6 +21,7 @@ from core_encoder import (
 )
 from core_encoder.models import default_revision
 from tests.checkpoints import V1_TINY, V2_TINY, write_v1, write_v2
+from tests.forked import run_program
 from tests.late import late
 
 transformers = late("transformers")
@@ -384,6 +383,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.slow
 def test_the_local_classes_win_over_an_auto_map_without_a_question_and_without_running_it(tmp_path):
     hub_id = "jinaai/jina-clip-implementation--"
     folders = [
@@ -401,17 +401,10 @@ def test_the_local_classes_win_over_an_auto_map_without_a_question_and_without_r
         "HF_HUB_OFFLINE": "1",
     }
     sources = [*map(str, folders), *cached]
-    done = subprocess.run(  # noqa: S603 - our own code
-        [sys.executable, "-c", CODE, json.dumps(sources)],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        env=environment,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    code, printed, complaints = run_program("-c", CODE, json.dumps(sources), environment=environment)
+    assert code == 0, complaints[-3000:]
     assert list(tmp_path.rglob("ran")) == []
-    found = json.loads(done.stdout)
+    found = json.loads(printed)
     for source, folder in zip(sources, [*folders, *folders], strict=True):
         expected = JinaClipEncoder.load(folder, device="cpu").encode_text(["a red cat"])[0]
         assert apart(np.float32(found[source]), expected) <= UNIT
@@ -425,8 +418,6 @@ def test_a_missing_package_is_an_import_error_that_names_the_extra():
         "except MissingDependencyError as error:\n    print(error.extra, error)\n"
     )
     for package, module in (("transformers", "huggingface"), ("sentence_transformers", "sentence_transformers")):
-        out = subprocess.run(  # noqa: S603 - our own code
-            [sys.executable, "-c", code, package, module], capture_output=True, text=True, check=True
-        ).stdout
+        _, out, complaints = run_program("-c", code, package, module)
         extra = module.replace("_", "-")
-        assert out == f"{extra} {package} is not installed: pip install 'jclip-connectors[{extra}]'\n"
+        assert out == f"{extra} {package} is not installed: pip install 'jclip-connectors[{extra}]'\n", complaints

@@ -7,6 +7,7 @@ import pytest
 import schemathesis
 from hypothesis import settings
 
+from tests.profiles import examples
 from tests.server.harness import DATA_URI, PNG_BASE64
 from tests.server.openapi_check import SPEC
 
@@ -48,8 +49,9 @@ def _the_server_lives_and_computes_as_before(server):
     np.testing.assert_array_equal(server.vectors(["a star", DATA_URI]), before)
 
 
+@pytest.mark.hypothesis
 @SCHEMA.parametrize()
-@settings(max_examples=200, derandomize=True, database=None, deadline=None)
+@settings(max_examples=examples(200), derandomize=True, database=None, deadline=None)
 def test_good_requests_are_answered_and_bad_ones_refused(case, server):
     answer = case.call(base_url=server.url)
     server.check_answers()
