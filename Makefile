@@ -14,7 +14,7 @@ test: $(VENV)/.installed-dev  ## what must pass before a commit, on up to four p
 	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
 
 test-all: $(VENV)/.installed-dev  ## the rest: slow tests, and long searches for counter-examples
-	$(BIN)/python -m pytest $(PARALLEL) -m slow --hypothesis-profile thorough
+	$(BIN)/python -m pytest $(PARALLEL) -m "slow or hypothesis" --hypothesis-profile thorough
 
 PARALLEL := --numprocesses auto --maxprocesses 4 --dist worksteal
 
