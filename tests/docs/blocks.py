@@ -1,11 +1,9 @@
 """The blocks of a page of the documentation.
 
-    ```python                       runs, after the blocks before it and in the same names
-    ```python title="a/file.py"     is a file
-    ```python run                   is run by tests/clients, against a server and with clients of others
-    ```text                         after a block that runs: what it prints
-
-A block that is not run has a comment above it, `<!-- not run: why -->`.
+```python                       runs, after the blocks before it and in the same names
+```python title="a/file.py"     is a file
+```python run                   is run by tests/clients, against a server and with clients of others
+```text                         after a block that runs: what it prints
 """
 
 import re
@@ -16,7 +14,6 @@ DOCS = Path(__file__).parents[2] / "docs"
 _FENCE = re.compile(
     r"(?P<indent>^ *)```(?P<language>\w+)(?P<options>[^\n]*)\n(?P<text>.*?)^(?P=indent)```$", re.MULTILINE | re.DOTALL
 )
-_REASON = re.compile(r"<!-- not run: (?P<why>[^>]+) -->\s*$")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +24,6 @@ class Block:
     options: str
     text: str
     line: int
-    not_run: str | None
 
     @property
     def title(self) -> str | None:
@@ -40,7 +36,6 @@ def blocks_of(page: Path) -> list[Block]:
     source = page.read_text(encoding="utf-8")
     found = []
     for fence in _FENCE.finditer(source):
-        reason = _REASON.search(source, 0, fence.start())
         indent = fence["indent"]
         found.append(
             Block(
@@ -48,7 +43,6 @@ def blocks_of(page: Path) -> list[Block]:
                 options=fence["options"].strip(),
                 text=re.sub(f"^{indent}", "", fence["text"], flags=re.MULTILINE),
                 line=source.count("\n", 0, fence.start()) + 2,
-                not_run=None if reason is None else reason["why"].strip(),
             )
         )
     return found
