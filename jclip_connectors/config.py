@@ -1,4 +1,4 @@
-"""The one configuration that embedders, stores and front doors share, and the fingerprint of what shapes vectors."""
+"""The configuration that embedders, stores and integrations share, and its fingerprint."""
 
 import dataclasses
 import functools
@@ -18,29 +18,29 @@ from core_encoder.models import FILES, WEIGHTS_FILE, Precision, default_revision
 from core_encoder.tiling import Tiling
 
 Fingerprint: TypeAlias = Mapping[str, str | int | bool | None]
-"""What shapes the vectors of a collection: the name of each option and its value."""
+"""The options that determine the vectors of a collection: each name and its value."""
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _NAME = re.compile(r"\w[\w.-]*")
-_FOLDER_REVISION = "sha256:"  # begins the revision of a model that is known by the content of its folder
-# Variables of other parts of this distribution; any other JCLIP_* name is taken for a misspelt option.
+_FOLDER_REVISION = "sha256:"  # prefix of the revision of a model in a folder: a hash of its files
+# Variables of other parts of this distribution; any other unknown JCLIP_* name is an error.
 _FOREIGN_PREFIXES = ("JCLIP_SERVER_", "JCLIP_TEST_")
 
 
 @dataclass(frozen=True, kw_only=True)
 class EmbeddingConfig:
-    """Which model makes the vectors, and how.
+    """Which model makes the vectors, and with which options.
 
     Attributes:
         model: hub id, folder with a checkpoint, or "nano", the model that comes with the package.
-        revision: commit of a hub id, 40 hex digits; `None` is the pinned one of a known model.
-        dimensions: length of the vectors: a prefix of the model's; `None` is all of it.
+        revision: commit of a hub id, 40 hex digits; `None` is the pinned commit of a known model.
+        dimensions: length of the vectors, cut from the model's full length; `None` keeps the full length.
         normalize: whether vectors have unit length.
-        max_tokens: where texts are cut; `None` is the model's limit.
+        max_tokens: longer texts are cut to this many tokens; `None` is the model's limit.
         resize_mode: how an image becomes square; `None` is the model's own way.
-        exif_orientation: whether images are turned upright by their EXIF tag first.
-        precision: number format of the model's arithmetic; "auto" lets the encoder choose for the device.
-        tiling: how images are cut into tiles; `None` keeps one vector an image.
+        exif_orientation: whether images are first rotated as their EXIF tag says.
+        precision: number format in which the model computes; "auto" lets the encoder choose for the device.
+        tiling: how images are cut into tiles; `None` makes one vector per image.
 
     Raises:
         ConfigError: a value of the wrong type, or out of range.
@@ -74,17 +74,17 @@ class EmbeddingConfig:
 
     @property
     def embedding_dim(self) -> int | None:
-        """Length of the vectors where it is known before the model is loaded, else `None`."""
+        """Length of the vectors if it is known before the model is loaded, else `None`."""
         known = known_model(self.model)
         return self.dimensions if self.dimensions is not None or known is None else known.embedding_dim
 
     @classmethod
     def from_toml(cls, path: str | Path, table: str = "jclip") -> "EmbeddingConfig":
-        """Read a table of a TOML file: the fields by their names, `tiling` as a table of its own.
+        """Read a table of a TOML file: one key per field, and a nested table for `tiling`.
 
         Args:
             path: the file.
-            table: name of the table; dots lead into nested tables, like "tool.jclip".
+            table: name of the table; dots separate nested tables, like "tool.jclip".
 
         Raises:
             ConfigError: no such file or table, not TOML, an unknown key or a bad value.
@@ -102,10 +102,10 @@ class EmbeddingConfig:
 
     @classmethod
     def from_env(cls, environ: Mapping[str, str] | None = None) -> "EmbeddingConfig":
-        """Read the JCLIP_* variables, now: JCLIP_MODEL, JCLIP_DIMENSIONS, ..., and JCLIP_TILES, the `max_tiles`.
+        """Read the JCLIP_* variables: JCLIP_MODEL, JCLIP_DIMENSIONS, ...; JCLIP_TILES is `max_tiles`.
 
         Args:
-            environ: the variables; `None` is those of this process.
+            environ: the variables; `None` reads the variables of this process.
 
         Raises:
             ConfigError: an unknown JCLIP_* variable or a bad value.
@@ -126,20 +126,20 @@ class EmbeddingConfig:
 
     @classmethod
     def from_fingerprint(cls, fingerprint: Fingerprint, *, model: str | None = None) -> "EmbeddingConfig":
-        """The configuration of a collection: the one that has its fingerprint.
+        """The configuration that has the given fingerprint.
 
         Args:
-            fingerprint: of the collection.
-            model: the folder with the model, where it was one: of a folder the fingerprint has no more than the name.
+            fingerprint: the fingerprint of a collection.
+            model: the folder of the model, if the model was loaded from a folder: the fingerprint has only its name.
 
         Raises:
-            ConfigError: the folder is needed, `model` is another one, or a later version made the fingerprint.
+            ConfigError: `model` is needed or is another model, or a later version made the fingerprint.
         """
         values: dict[str, Any] = dict(fingerprint)
         stored, revision = values.get("model"), values.get("revision")
         in_folder = isinstance(revision, str) and revision.startswith(_FOLDER_REVISION)
         if in_folder and model is None:
-            raise ConfigError(f"the vectors were made with the model in a folder {stored!r}: give it as `model`")
+            raise ConfigError(f"the vectors were made with the model in a folder {stored!r}: pass its path as `model`")
         if not in_folder and model not in (None, stored):
             raise ConfigError(f"the vectors were made with the model {stored!r}, not {model!r}: leave out `model`")
         values["model"] = stored if model is None else model
@@ -149,13 +149,13 @@ class EmbeddingConfig:
         return _from_mapping(values, source="the fingerprint")
 
     def fingerprint(self) -> dict[str, str | int | bool | None]:
-        """What shapes the vectors: two configurations make comparable vectors if these are equal.
+        """The options that determine the vectors: configurations with equal fingerprints make comparable vectors.
 
-        A model is known by its content: a hub id by its commit, a folder by the hash of the files that shape vectors.
-        A name that is neither belongs to another embedder than `LocalEmbedder`, and its `revision` is taken as given.
+        A model is identified by its content: a hub id by its commit, a folder by the hash of the model's files. Any
+        other name belongs to an embedder other than `LocalEmbedder`, and its `revision` is not checked.
 
         Raises:
-            ConfigError: `model` is neither a hub id nor a folder with a checkpoint, or `revision` is no commit.
+            ConfigError: `model` is neither a hub id nor a folder with a checkpoint, or `revision` is not a commit.
         """
         model, revision = _identity(self.model, self.revision)
         return {
@@ -239,7 +239,7 @@ _VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = MappingProxyType
 
 def _identity(model: str, revision: str | None) -> tuple[str, str | None]:
     if model == "nano":
-        from core_encoder.nano import REVISION  # here, as only this model needs it
+        from core_encoder.nano import REVISION  # imported here: only this model needs it
 
         return model, REVISION
     folder = find_folder(model)
@@ -249,7 +249,7 @@ def _identity(model: str, revision: str | None) -> tuple[str, str | None]:
         commit = revision if revision is not None else default_revision(model)
         if commit is None or _COMMIT.fullmatch(commit) is None:
             raise ConfigError(
-                f"`revision` is {commit!r}: only a commit says which vectors {model!r} makes; give its 40 hex digits"
+                f"`revision` is {commit!r}: {model!r} needs a commit of 40 hex digits, as branches move"
             )
         return model, commit
     if _NAME.fullmatch(model) is None:
@@ -258,7 +258,7 @@ def _identity(model: str, revision: str | None) -> tuple[str, str | None]:
 
 
 def _hash_folder(folder: Path, model: str) -> str:
-    """One hash of every file that shapes vectors; that of the weights, which are large, is kept."""
+    """One hash of the model's files; the hash of the weights is cached, because the file is large."""
     digest = hashlib.sha256()
     for name in FILES:
         path = folder / name
@@ -280,7 +280,7 @@ def _hash_folder(folder: Path, model: str) -> str:
 
 
 @functools.lru_cache(maxsize=16)
-def _hash_weights(path: Path, mtime_ns: int, size_bytes: int) -> bytes:  # noqa: ARG001 (they are part of the cache's key)
+def _hash_weights(path: Path, mtime_ns: int, size_bytes: int) -> bytes:  # noqa: ARG001 (part of the cache key)
     return _hash_file(path)
 
 
@@ -294,8 +294,8 @@ def _options(tiling: Tiling) -> str:
 
 
 def _read_options(text: str) -> dict[str, object]:
-    """What `_options` has written, as keyword arguments."""
+    """Parse the text that `_options` makes into keyword arguments."""
     try:
         return {name: int(value) for name, value in (option.split("=") for option in text.split(", "))}
     except ValueError as error:
-        raise ConfigError(f"`tiling` {text!r} is not understood: another version wrote it; use that version") from error
+        raise ConfigError(f"`tiling` {text!r} cannot be read: another version wrote it; use that version") from error

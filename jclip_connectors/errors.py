@@ -1,4 +1,4 @@
-"""The errors of `jclip_connectors`: one tree, whatever the store, the framework or the endpoint."""
+"""The errors of `jclip_connectors`, the same for every store, framework and endpoint."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -15,7 +15,7 @@ __all__ = [
     "StoreUnavailableError",
 ]
 
-_NAMED_FAILURES = 5  # in the message; all are in the attribute
+_NAMED_FAILURES = 5  # in the message; the attribute has all of them
 
 
 class ConnectorError(Exception):
@@ -26,7 +26,7 @@ class MissingDependencyError(ConnectorError, ImportError):
     """A package that an adapter needs is not installed.
 
     Attributes:
-        extra: the extra of this distribution that brings it.
+        extra: the extra of this distribution that installs the package.
     """
 
     def __init__(self, package: str, *, extra: str) -> None:
@@ -36,7 +36,7 @@ class MissingDependencyError(ConnectorError, ImportError):
 
 
 class EmbedInputError(ConnectorError, ValueError):
-    """A text, image, vector, id, metadata or filter that cannot be accepted; the message names it."""
+    """A text, image, vector, id, metadata or filter is invalid; the message names it."""
 
 
 class CollectionMismatchError(ConnectorError):
@@ -44,7 +44,7 @@ class CollectionMismatchError(ConnectorError):
 
     Attributes:
         stored: the fingerprint of the collection.
-        requested: the fingerprint of the configuration it was opened with.
+        requested: the fingerprint of the configuration that it was opened with.
     """
 
     def __init__(self, stored: Fingerprint, requested: Fingerprint, *, collection: str) -> None:
@@ -52,8 +52,8 @@ class CollectionMismatchError(ConnectorError):
         names = [name for name in {**stored, **requested} if stored.get(name) != requested.get(name)]
         differing = ", ".join(f"`{name}` {stored.get(name)!r} (now {requested.get(name)!r})" for name in names)
         super().__init__(
-            f"{collection} was made with {differing}: its vectors cannot be compared with yours. "
-            "Open it with the configuration it was made with, or make a new one"
+            f"{collection} was made with {differing}: its vectors cannot be compared with new ones. "
+            "Open it with its own configuration, or make a new collection"
         )
         self.stored = dict(stored)
         self.requested = dict(requested)
@@ -63,11 +63,11 @@ class StoreUnavailableError(ConnectorError):
     """The store cannot be reached or is in use; the same call may succeed later.
 
     Attributes:
-        retry_after_s: seconds that the store asks to wait, or `None`.
+        retry_after_s: seconds to wait before a retry, as the store asked, or `None`.
     """
 
     def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
-        """Keep the delay beside the message."""
+        """Store the message and the delay."""
         super().__init__(message)
         self.retry_after_s = retry_after_s
 
@@ -77,15 +77,15 @@ class StoreRequestError(ConnectorError):
 
 
 class PartialFailureError(ConnectorError):
-    """Some items of a bulk call failed; the others need not be done again.
+    """Some items of a bulk call failed; the other items succeeded and need no retry.
 
     Attributes:
-        failed: position of each failed item, and its error.
-        kept: position of each other item, and its result (`None` where the call returns nothing).
+        failed: the error of each failed item, by position.
+        kept: the result of each successful item, by position (`None` if the call returns nothing).
     """
 
     def __init__(self, what: str, *, failed: Mapping[int, Exception], kept: Mapping[int, Any]) -> None:
-        """Say how many of `what` failed and which, and keep both sides beside the message."""
+        """Make a message that counts and names the failures; `what` is the plural of the items."""
         named = "; ".join(f"{position}: {error}" for position, error in list(failed.items())[:_NAMED_FAILURES])
         more = f"; and {len(failed) - _NAMED_FAILURES} more" if len(failed) > _NAMED_FAILURES else ""
         super().__init__(f"{len(failed)} of {len(failed) + len(kept)} {what} failed: {named}{more}")

@@ -1,21 +1,21 @@
-"""The portable filter grammar: JSON in, a small typed tree out, and what the tree means.
+"""The portable filter grammar: it parses JSON filters into a typed tree and evaluates the tree.
 
-`{"year": {"gte": 2020}, "tag": {"in": ["cat", "dog"]}}` asks for both; a bare value means `eq`; `"and"` and `"or"`
-take a list of filters and `"not"` takes one, so no field of these three names can be asked for. A field is a top-level
-key of the metadata. Its values are the scalars in it: the value itself, or the elements where it is a list; an object
-has none.
+`{"year": {"gte": 2020}, "tag": {"in": ["cat", "dog"]}}` requires both conditions; a bare value means `eq`. `"and"` and
+`"or"` take a list of filters and `"not"` takes one filter, so fields with these three names cannot be filtered. A
+field is a top-level key of the metadata. A scalar field has one value; the values of a list are its scalar elements;
+an object has no values.
 
 | operator | matches when |
 |---|---|
 | `eq`, `in` | a value equals the operand, or one of the operands |
-| `ne`, `nin` | no value does: a missing field matches |
-| `gt`, `gte`, `lt`, `lte` | a number among the values compares so, as float64 |
-| `exists` | the key is there (`true`: also with null or an empty list) or is not (`false`) |
+| `ne`, `nin` | no value equals an operand: a missing field matches |
+| `gt`, `gte`, `lt`, `lte` | one of the numeric values satisfies the comparison, as float64 |
+| `exists` | the key is present (`true`: also with null or an empty list) or absent (`false`) |
 
 A bool is not a number: `true` is not 1, but 1 is 1.0. `null` equals `null`. `{}` matches everything.
 
-`terms` and `numbers` say the same in the two forms that any database can index: strings to be equal to, and float64s to
-compare.
+`terms` and `numbers` turn metadata into two forms that any database can index: strings for equality, and float64
+numbers for comparison.
 """
 
 import hashlib
@@ -38,13 +38,13 @@ _COMPARE: Mapping[str, Callable[[float, float], bool]] = MappingProxyType(
     {"gt": operator.gt, "gte": operator.ge, "lt": operator.lt, "lte": operator.le}
 )
 _OPERATORS = ("eq", "ne", "in", "nin", *_COMPARE, "exists")
-_MAX_DEPTH = 50  # well inside the recursion limit of Python and of the engines
-_MAX_TERM_CHARS = 200  # a longer one is replaced by its hash: an index of captions would outgrow the captions
+_MAX_DEPTH = 50  # far below the recursion limits of Python and of the engines
+_MAX_TERM_CHARS = 200  # a longer term is replaced by its hash, which keeps the index small
 
 
 @dataclass(frozen=True)
 class AnyOf:
-    """A value of `field` equals one of `values`; nothing matches an empty `values`."""
+    """A value of `field` equals one of `values`; empty `values` match nothing."""
 
     field: str
     values: tuple[Scalar, ...]
@@ -52,7 +52,7 @@ class AnyOf:
 
 @dataclass(frozen=True)
 class Compare:
-    """A number among the values of `field` stands in relation `op` to `bound`."""
+    """One of the numeric values of `field` satisfies the comparison `op` with `bound`."""
 
     field: str
     op: Comparison
@@ -75,14 +75,14 @@ class Not:
 
 @dataclass(frozen=True)
 class And:
-    """All of `nodes` match; without nodes everything does."""
+    """All of `nodes` match; an empty `nodes` matches everything."""
 
     nodes: tuple["Node", ...]
 
 
 @dataclass(frozen=True)
 class Or:
-    """One of `nodes` matches; there is at least one."""
+    """At least one of `nodes` matches; `nodes` is never empty."""
 
     nodes: tuple["Node", ...]
 
@@ -91,13 +91,13 @@ Node: TypeAlias = AnyOf | Compare | Exists | Not | And | Or
 
 
 def parse_filter(where: Filter | None) -> And:
-    """Read a filter's JSON form.
+    """Parse a filter from its JSON form.
 
     Args:
         where: the filter; `None` matches everything, like `{}`.
 
     Returns:
-        The tree; negated operators have become `Not`.
+        The tree; the negated operators `ne` and `nin` become `Not`.
 
     Raises:
         EmbedInputError: an unknown operator, or an operand of a type that the operator cannot take.
@@ -107,10 +107,10 @@ def parse_filter(where: Filter | None) -> And:
 
 def _parse(where: object, *, depth: int) -> And:
     if depth > _MAX_DEPTH:
-        raise EmbedInputError(f"`where` is nested more than {_MAX_DEPTH} levels deep: write it flatter")
+        raise EmbedInputError(f"`where` is nested more than {_MAX_DEPTH} levels deep: use fewer levels")
     if isinstance(where, NativeFilter):
         raise EmbedInputError(
-            "`where` is a NativeFilter, which only the store of its database takes: write it portably"
+            "`where` is a NativeFilter, which only the store of its database accepts: write a portable filter"
         )
     if not isinstance(where, Mapping):
         raise EmbedInputError(f'`where` must be an object like {{"year": {{"gte": 2020}}}}, not {where!r}')
@@ -172,7 +172,7 @@ def _parse_operator(field: str, op: object, operand: object) -> Node:
 
 def _scalar(field: str, op: str, value: object) -> Scalar:
     if isinstance(value, float) and not math.isfinite(value):
-        raise EmbedInputError(f"`where`: {op!r} of {field!r} has the value {value!r}, which no metadata can have")
+        raise EmbedInputError(f"`where`: {op!r} of {field!r} has the value {value!r}, which metadata cannot contain")
     if value is None or isinstance(value, str | bool | int | float):
         return value
     raise EmbedInputError(
@@ -181,7 +181,7 @@ def _scalar(field: str, op: str, value: object) -> Scalar:
 
 
 def matches(node: Node, metadata: Mapping[str, object]) -> bool:
-    """Tell whether `metadata` matches: the meaning that every store must agree with."""
+    """Whether `metadata` matches; every store must give the same result."""
     match node:
         case AnyOf():
             return any(_equal(value, wanted) for value in _values(metadata, node.field) for wanted in node.values)
@@ -199,13 +199,13 @@ def matches(node: Node, metadata: Mapping[str, object]) -> bool:
 
 
 def without_nested_not(node: Node, *, negate: bool = False) -> Node:
-    """The same filter with every `Not` right above an `AnyOf`, `Compare` or `Exists`.
+    """The same filter, in which every `Not` directly contains an `AnyOf`, `Compare` or `Exists`.
 
     For databases that cannot negate a group of conditions.
 
     Args:
         node: the filter.
-        negate: give the filter that matches what `node` does not.
+        negate: return the filter that matches exactly when `node` does not match.
     """
     match node:
         case Not():
@@ -214,7 +214,7 @@ def without_nested_not(node: Node, *, negate: bool = False) -> Node:
             children = tuple(without_nested_not(child, negate=negate) for child in node.nodes)
             if isinstance(node, And) == (not negate):
                 return And(children)
-            # An empty `And` matches everything; its contrary is an `AnyOf` without values, which matches nothing.
+            # An empty `And` matches everything; its negation is an `AnyOf` without values, which matches nothing.
             return Or(children) if children else AnyOf("", ())
         case _:
             return Not(node) if negate else node
@@ -234,23 +234,23 @@ def compared_fields(node: Node) -> set[str]:
 
 
 def term(field: str, value: Scalar) -> str:
-    """The string that stands for "`field` has the value `value`"; equal values give equal strings.
+    """The string that represents "`field` has the value `value`"; equal values have equal strings.
 
     Returns:
         ASCII, at most 200 characters.
     """
     if isinstance(value, float) and value.is_integer():
-        value = int(value)  # 1 and 1.0 are one number; -0.0 is 0
+        value = int(value)  # 1 equals 1.0, and -0.0 equals 0
     return _short(json.dumps([field, value]))
 
 
 def exists_term(field: str) -> str:
-    """The string that stands for "`field` is there"."""
+    """The string that represents "`field` is present"."""
     return _short(json.dumps([field]))
 
 
 def terms(metadata: Mapping[str, object]) -> list[str]:
-    """Every term that is true of `metadata`, without repetition."""
+    """Every term of `metadata`, without duplicates."""
     found: dict[str, None] = {}
     for field in metadata:
         found[exists_term(field)] = None
@@ -259,7 +259,7 @@ def terms(metadata: Mapping[str, object]) -> list[str]:
 
 
 def numbers(metadata: Mapping[str, object]) -> dict[str, list[float]]:
-    """The numbers of each field that has any, as float64."""
+    """The numeric values of each field that has any, as float64."""
     found = {field: _numbers_of(_values(metadata, field)) for field in metadata}
     return {field: values for field, values in found.items() if values}
 

@@ -1,4 +1,4 @@
-"""What an item is, before it has a vector: its content hash, and an id made of it."""
+"""The content hash of an item, and the id that is made from this hash."""
 
 import hashlib
 from pathlib import Path
@@ -12,10 +12,10 @@ from jclip_connectors.port import ImageSource, Modality
 
 
 def describe_text(text: str) -> dict[str, Any]:
-    """The fields of a text's record that follow from the text.
+    """The fields of a record that are computed from its text.
 
     Raises:
-        EmbedInputError: it is not Unicode text.
+        EmbedInputError: the text is not valid Unicode.
     """
     try:
         digest = hashlib.sha256(text.encode()).hexdigest()
@@ -25,10 +25,10 @@ def describe_text(text: str) -> dict[str, Any]:
 
 
 def describe_image(image: ImageSource) -> dict[str, Any]:
-    """The fields of an image's record that follow from the image; a path is its `uri`.
+    """The fields of a record that are computed from its image; a path becomes its `uri`.
 
     Raises:
-        EmbedInputError: it cannot be read.
+        EmbedInputError: the image cannot be read.
     """
     uri = str(image) if isinstance(image, str | Path) and not _is_data_uri(image) else None
     return {**_identity("image", _hash_image(image)), "content": None, "uri": uri}
@@ -39,7 +39,7 @@ def _identity(modality: Modality, digest: str) -> dict[str, Any]:
 
 
 def _hash_image(image: ImageSource) -> str:
-    """Hash an encoded image's bytes, or the pixels of one that is decoded already."""
+    """Hash the bytes of an encoded image, or the pixels of a decoded image."""
     if isinstance(image, bytes):
         return hashlib.sha256(image).hexdigest()
     if isinstance(image, np.ndarray):
@@ -54,15 +54,15 @@ def _hash_image(image: ImageSource) -> str:
 def _hash_pixels(image: Image.Image) -> str:
     try:
         pixels = image.convert("RGB").tobytes()
-    except Exception as error:  # a lazy image runs its decoder here, which raises whatever it runs into
+    except Exception as error:  # a lazy image is decoded here, and a decoder may raise any error
         raise EmbedInputError(f"the image cannot be read: {error}") from error
     return hashlib.sha256(repr(image.size).encode() + pixels).hexdigest()
 
 
 def _hash_file(path: str | Path) -> str:
     if isinstance(path, str) and "://" in path:
-        # The rest of a URL may hold a password: it is not repeated.
-        raise EmbedInputError("the image is a URL, and nothing is downloaded here: fetch it and pass its bytes")
+        # The message leaves out the URL: it may contain a password.
+        raise EmbedInputError("the image is a URL, and URLs are not downloaded: download the image and pass its bytes")
     try:
         path = Path(path)
         if not path.is_file():

@@ -1,7 +1,6 @@
-"""The port: what an embedder and a vector store promise, and the records between them.
+"""The port: the interfaces of embedders and vector stores, and the records that they exchange.
 
-An adapter is one package that knows this module, the store kit and one SDK. Importing this module loads neither torch
-nor an SDK.
+An adapter imports this module, the store kit and one SDK. Importing this module loads neither torch nor an SDK.
 """
 
 import uuid
@@ -23,15 +22,15 @@ Modality = Literal["text", "image"]
 MODALITIES: tuple[Modality, ...] = ("image", "text")
 ImageSource: TypeAlias = str | Path | bytes | Image.Image | NDArray[np.uint8]
 
-_ID_NAMESPACE = uuid.UUID("6f0c0dfd-6f0e-5f0b-9d1c-7d9c3a2f4b11")  # drawn once; another one would orphan every record
+_ID_NAMESPACE = uuid.UUID("6f0c0dfd-6f0e-5f0b-9d1c-7d9c3a2f4b11")  # fixed: another value would orphan stored records
 
 
 @dataclass(frozen=True)
 class NativeFilter:
-    """A filter in a database's own language, handed to it as it is; a store of another database refuses it.
+    """A filter in a database's own language, passed to it unchanged; a store of another database refuses it.
 
     Attributes:
-        value: what the database's own client takes as a filter.
+        value: a filter object of the database's own client.
     """
 
     value: Any
@@ -46,13 +45,13 @@ class Record:
 
     Attributes:
         record_id: any non-empty string.
-        modality: what the embedding was made of.
-        embedding: (E,) float32; every store compares by cosine and keeps it at unit length.
+        modality: whether the record is a text or an image.
+        embedding: (E,) float32; stores keep it at unit length and compare by cosine.
         tile_embeddings: (T, E) float32, or `None`.
         tile_boxes: (T, 4) int64 left, top, right, bottom in original pixels, or `None`.
-        content: the text; of an image its caption, or `None`.
-        uri: where the image is; never its bytes.
-        content_hash: hash of the text or of the image's bytes, or `None`.
+        content: the text of a text record; the caption of an image, or `None`.
+        uri: the location of the image; never its bytes.
+        content_hash: the hash of the text or of the image's bytes, or `None`.
         metadata: a JSON object.
     """
 
@@ -72,14 +71,14 @@ class SearchHit:
     """One result.
 
     Attributes:
-        score: higher is nearer: the cosine, or with tiles that of the nearest tile; where results of both modalities
-            are fused, the sum of reciprocal ranks.
+        score: higher is nearer. The cosine; in a search over tiles, the cosine of the nearest tile; for fused results
+            of both modalities, the sum of reciprocal ranks.
         record_id: the record's id.
-        modality: text or image.
-        metadata: as it was given.
-        box: the nearest tile, where tiles were searched and the record has any.
-        content: the text of a text; of an image its caption, or `None`.
-        uri: the place of an image.
+        modality: "text" or "image".
+        metadata: unchanged, as it was added.
+        box: the box of the nearest tile in a search over tiles; `None` for a record without tiles.
+        content: the text of a text record; the caption of an image, or `None`.
+        uri: the location of an image.
     """
 
     score: float
@@ -92,11 +91,11 @@ class SearchHit:
 
 
 class Embedder(Protocol):
-    """Texts and images in, comparable vectors out: float32, `dimensions` long, of unit length if the config says so."""
+    """Embeds texts and images as comparable float32 vectors of `dimensions` values, of unit length if so configured."""
 
     @property
     def config(self) -> EmbeddingConfig:
-        """What shapes the vectors."""
+        """The configuration of the vectors."""
 
     @property
     def dimensions(self) -> int:
@@ -106,7 +105,7 @@ class Embedder(Protocol):
         """Embed documents or captions.
 
         Args:
-            texts: B strings; an empty sequence gives (0, E).
+            texts: B strings; an empty sequence returns (0, E).
 
         Returns:
             (B, E) float32 in the order of `texts`.
@@ -116,7 +115,7 @@ class Embedder(Protocol):
         """
 
     def embed_query(self, text: str) -> FloatArray:
-        """Embed what is searched for, as a query where the model tells queries and documents apart.
+        """Embed a query, with the model's query prefix if it has one.
 
         Args:
             text: the query.
@@ -125,11 +124,11 @@ class Embedder(Protocol):
             (E,) float32.
 
         Raises:
-            EmbedInputError: it is not a string, or cannot be embedded.
+            EmbedInputError: `text` is not a string, or cannot be embedded.
         """
 
     def embed_images(self, images: Sequence[ImageSource]) -> FloatArray:
-        """Embed images whole.
+        """Embed whole images.
 
         Args:
             images: paths, data URIs, encoded images as bytes, Pillow images or uint8 arrays (H, W, 3).
@@ -138,7 +137,7 @@ class Embedder(Protocol):
             (B, E) float32 in the order of `images`.
 
         Raises:
-            PartialFailureError: some cannot be read; `kept` has the (E,) rows of the others.
+            PartialFailureError: some images cannot be read; `kept` has the (E,) rows of the readable images.
         """
 
     def embed_image_tiles(self, images: Sequence[ImageSource]) -> list[TileEmbeddings]:
@@ -148,20 +147,20 @@ class Embedder(Protocol):
             images: as for `embed_images`.
 
         Returns:
-            One `TileEmbeddings` for each image, in their order: (T, E) float32 vectors and (T, 4) int64 boxes.
+            One `TileEmbeddings` for each image, in order: (T, E) float32 vectors and (T, 4) int64 boxes.
 
         Raises:
-            PartialFailureError: some cannot be read; `kept` has the `TileEmbeddings` of the others.
+            PartialFailureError: some images cannot be read; `kept` has the `TileEmbeddings` of the readable images.
             EmbedInputError: the configuration has no tiling.
         """
 
 
 class AsyncEmbedder(Protocol):
-    """An `Embedder` for a program with an event loop: the same methods, the same promises, awaited."""
+    """The asyncio version of `Embedder`: the same methods, awaited."""
 
     @property
     def config(self) -> EmbeddingConfig:
-        """What shapes the vectors."""
+        """The configuration of the vectors."""
 
     @property
     def dimensions(self) -> int:
@@ -171,35 +170,35 @@ class AsyncEmbedder(Protocol):
         """Embed documents or captions: (B, E) in the order of `texts`."""
 
     async def embed_query(self, text: str) -> FloatArray:
-        """Embed what is searched for: (E,)."""
+        """Embed a query: (E,)."""
 
     async def embed_images(self, images: Sequence[ImageSource]) -> FloatArray:
-        """Embed images whole: (B, E) in the order of `images`."""
+        """Embed whole images: (B, E) in the order of `images`."""
 
     async def embed_image_tiles(self, images: Sequence[ImageSource]) -> list[TileEmbeddings]:
         """Embed each image as a whole and in tiles, by `config.tiling`."""
 
 
 class VectorStore(Protocol):
-    """Records by id, searched by cosine.
+    """Stores records by id and searches them by cosine.
 
-    Every method validates all of its arguments before it writes or asks anything, and raises `EmbedInputError` for bad
-    input, `StoreUnavailableError` where another try may help and `StoreRequestError` where it will not. `where` is a
-    filter in the grammar of `jclip_connectors.filters`, or a `NativeFilter`; `None` and `{}` match everything.
+    Every method validates all arguments before it sends a request. It raises `EmbedInputError` for bad input,
+    `StoreUnavailableError` if a retry may help, and `StoreRequestError` if a retry will not help. `where` is a filter
+    in the grammar of `jclip_connectors.filters`, or a `NativeFilter`; `None` and `{}` match every record.
     """
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """That of the configuration that the collection was made with."""
+        """The fingerprint of the configuration that the collection was made with."""
 
     def upsert(self, records: Sequence[Record]) -> None:
-        """Write records, each in place of the one with its id; of two with one id the last is kept.
+        """Write records; a record replaces the stored record with the same id. The last of several with one id is kept.
 
         Args:
-            records: checked as a whole before anything is written.
+            records: all of them are checked before any is written.
 
         Raises:
-            PartialFailureError: the store refused some; the positions in `failed` and `kept` are those in `records`.
+            PartialFailureError: the store refused some; `failed` and `kept` are by position in `records`.
         """
 
     def search(
@@ -211,69 +210,69 @@ class VectorStore(Protocol):
         modality: Modality | None = None,
         tiles: bool = False,
     ) -> list[SearchHit]:
-        """Find the nearest records, nearest first; of equal scores in the order of ids.
+        """Find the nearest records, nearest first; records with equal scores are in the order of their ids.
 
         Args:
-            embedding: (E,) float32, of any length but zero.
-            limit: at most this many.
+            embedding: (E,) float32, not all zero.
+            limit: the largest number of results.
             where: only records that match this filter.
-            modality: "text" or "image" to find only these.
-            tiles: whether a record is as near as its nearest tile; one without tiles counts by its embedding.
+            modality: "text" or "image" to find only texts or only images.
+            tiles: compare the nearest tile of each record; a record without tiles is compared by its embedding.
 
         Raises:
-            EmbedInputError: an argument that cannot be used, or `tiles` where the collection keeps none.
+            EmbedInputError: a bad argument, or `tiles` for a collection without tiles.
         """
 
     def get(self, ids: Sequence[str]) -> list[Record]:
-        """Fetch the records that exist.
+        """Fetch records by id.
 
         Args:
-            ids: ids of records; one that does not exist is left out of the result.
+            ids: ids of records; an unknown id is left out of the result.
 
         Returns:
             The records in the order of `ids`.
         """
 
     def delete(self, ids: Sequence[str] | None = None, *, where: Filter | None = None) -> None:
-        """Delete by ids or by filter, one of the two.
+        """Delete records by ids or by filter.
 
         Args:
-            ids: ids of records; one that does not exist is no error.
+            ids: ids of records; an unknown id is ignored.
             where: delete the records that match this filter; `{}` deletes everything.
 
         Raises:
-            EmbedInputError: neither or both are given.
+            EmbedInputError: neither or both of `ids` and `where` are given.
         """
 
     def count(self, *, where: Filter | None = None, modality: Modality | None = None) -> int:
-        """Count the records that match, exactly.
+        """Count the matching records exactly.
 
         Args:
-            where: a filter; `None` counts all.
-            modality: "text" or "image" to count only these.
+            where: a filter; `None` counts every record.
+            modality: "text" or "image" to count only texts or only images.
         """
 
     def scroll(self, *, where: Filter | None = None, modality: Modality | None = None) -> Iterator[Record]:
-        """Go through the records that match, in no particular order, holding few at a time.
+        """Iterate over the matching records in no particular order, with few in memory at a time.
 
         Args:
-            where: a filter; `None` gives all.
-            modality: "text" or "image" to get only these.
+            where: a filter; `None` matches every record.
+            modality: "text" or "image" to get only texts or only images.
         """
 
     def close(self) -> None:
-        """Let go of what the store holds; a second call does nothing."""
+        """Release the store's resources; a second call does nothing."""
 
 
 class AsyncVectorStore(Protocol):
-    """A `VectorStore` for a program with an event loop: the same methods, the same promises, awaited."""
+    """The asyncio version of `VectorStore`: the same methods, awaited."""
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """That of the configuration that the collection was made with."""
+        """The fingerprint of the configuration that the collection was made with."""
 
     async def upsert(self, records: Sequence[Record]) -> None:
-        """Write records, each in place of the one with its id."""
+        """Write records; a record replaces the stored record with the same id."""
 
     async def search(
         self,
@@ -287,21 +286,21 @@ class AsyncVectorStore(Protocol):
         """Find the nearest records to `embedding` (E,), nearest first."""
 
     async def get(self, ids: Sequence[str]) -> list[Record]:
-        """Fetch the records that exist, in the order of `ids`."""
+        """Fetch records by id, in the order of `ids`; unknown ids are left out."""
 
     async def delete(self, ids: Sequence[str] | None = None, *, where: Filter | None = None) -> None:
-        """Delete by ids or by filter, one of the two."""
+        """Delete records by ids or by filter; give exactly one."""
 
     async def count(self, *, where: Filter | None = None, modality: Modality | None = None) -> int:
-        """Count the records that match."""
+        """Count the matching records."""
 
     def scroll(self, *, where: Filter | None = None, modality: Modality | None = None) -> AsyncIterator[Record]:
-        """Go through the records that match, in no particular order, holding few at a time."""
+        """Iterate over the matching records in no particular order, with few in memory at a time."""
 
     async def close(self) -> None:
-        """Let go of what the store holds; a second call does nothing."""
+        """Release the store's resources; a second call does nothing."""
 
 
 def record_uuid(record_id: str) -> uuid.UUID:
-    """The UUID of an id, for stores that want one: the same in every process and store."""
+    """The UUID of an id, for stores that need UUIDs: the same in every process and store."""
     return uuid.uuid5(_ID_NAMESPACE, record_id)

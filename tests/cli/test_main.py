@@ -255,7 +255,7 @@ def test_a_fingerprint_of_another_version_is_refused(change):
         ("[1]", "no JSON object"),
         ('{"a": {"like": 1}}', "unknown operator 'like' of 'a'"),
         ('{"a": {"gt": "b"}}', "compares numbers"),
-        ('{"a": NaN}', "no metadata can have"),
+        ('{"a": NaN}', "which metadata cannot contain"),
     ],
 )
 def test_a_filter_that_cannot_be_used_is_refused(collection, where, message):
