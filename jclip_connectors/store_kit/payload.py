@@ -25,14 +25,19 @@ def to_payload(record: Record) -> dict[str, Any]:
         "content_hash": record.content_hash,
         "metadata": json.dumps(record.metadata),
         "terms": terms(record.metadata),
-        "numbers": {_number_key(field): values for field, values in numbers(record.metadata).items()},
+        "numbers": {number_key(field): values for field, values in numbers(record.metadata).items()},
         "tile_boxes": None if record.tile_boxes is None else record.tile_boxes.tolist(),
     }
 
 
+def number_key(field: str) -> str:
+    """The key in `numbers` of a metadata field; it has no quote, so it can be a quoted part of a path."""
+    return quote(field, safe="", errors="surrogatepass")
+
+
 def number_path(field: str) -> str:
     """The JSON path, in Qdrant's notation, of the numbers of a metadata field."""
-    return f'numbers."{_number_key(field)}"'
+    return f'numbers."{number_key(field)}"'
 
 
 def to_record(payload: Mapping[str, Any], *, embedding: Any, tile_embeddings: Any) -> Record:  # noqa: ANN401 (nested lists or arrays)
@@ -71,7 +76,3 @@ def nearest_box(payload: Mapping[str, Any], *, tile_embeddings: Any, query: Floa
         return None
     cosines = np.asarray(tile_embeddings, dtype=np.float32) @ query  # (T,)
     return Box(*boxes[int(cosines.argmax())])
-
-
-def _number_key(field: str) -> str:
-    return quote(field, safe="", errors="surrogatepass")  # a quoted part of a path cannot hold a quote

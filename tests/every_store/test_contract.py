@@ -24,3 +24,7 @@ class TestWeaviateStore(_Live):
 
 class TestPineconeStore(_Live):
     name = "pinecone"
+
+
+class TestPgVectorStore(_Live):
+    name = "pgvector"

@@ -39,6 +39,10 @@ class TestStandardPinecone(_Standard):
     name = "pinecone"
 
 
+class TestStandardPgVector(_Standard):
+    name = "pgvector"
+
+
 @pytest.fixture(scope="module", params=list(LIVE_STORES))
 def open_any(request):
     with LIVE_STORES[request.param]() as open_store:

@@ -1,0 +1,62 @@
+"""psycopg's errors as ours. psycopg itself tries nothing again.
+
+Of what the server says, its first line is repeated: the details under it can quote a row.
+"""
+
+import psycopg
+from psycopg import errors
+
+from jclip_connectors.errors import ConnectorError, StoreRequestError, StoreUnavailableError
+from jclip_connectors.store_kit.retry import ClientGaveUpError
+
+# The classes of SQLSTATE after which the same call may succeed: the connection, a deadlock or a serialization failure,
+# resources (too many connections), the operator (a server that starts or stops); and a lock that is not to be had.
+_WORTH_ANOTHER_TRY = ("08", "40", "53", "57", "55P03")
+# Why a connection is refused, which has no SQLSTATE.
+_CREDENTIALS = ("password", "authentication failed", "pg_hba.conf", "role ")
+_NO_DATABASE = 'database "'
+_SHOWN_CHARS = 500
+
+
+def translate(error: Exception) -> ConnectorError | None:
+    """Our error for one of psycopg's, `None` for any other error."""
+    match error:
+        case errors.QueryCanceled() | errors.LockNotAvailable():
+            return StoreUnavailableError(f"PostgreSQL has not answered in time: {_told(error)}")
+        case errors.InsufficientPrivilege():
+            return StoreRequestError(f"PostgreSQL refuses the credentials: {_told(error)}; grant the role that right")
+        case errors.UndefinedTable():
+            return StoreRequestError(f"PostgreSQL has no such table: {_told(error)}")
+        case errors.InFailedSqlTransaction():
+            return StoreRequestError("your transaction on this connection has failed before: roll it back")
+        case psycopg.Error() if error.sqlstate is not None:
+            if error.sqlstate.startswith(_WORTH_ANOTHER_TRY):
+                return StoreUnavailableError(f"PostgreSQL cannot be reached or is busy: {_told(error)}")
+            return StoreRequestError(f"PostgreSQL refuses this ({error.sqlstate}): {_told(error)}")
+        case psycopg.OperationalError():
+            return _of_connection(error)
+        case psycopg.Error():
+            return StoreRequestError(f"psycopg refuses this: {_told(error)}")
+        case _:
+            return None
+
+
+def _of_connection(error: psycopg.OperationalError) -> ConnectorError:
+    told = _told(error)
+    if type(error).__module__.startswith("psycopg_pool"):
+        return ClientGaveUpError(f"PostgreSQL cannot be reached: the pool has no connection: {told}")
+    if "connection is closed" in told:
+        return ClientGaveUpError(
+            "PostgreSQL cannot be reached: the connection is closed. Connect again, or give a pool, which does so"
+        )
+    if any(word in told for word in _CREDENTIALS):
+        return StoreRequestError(f"PostgreSQL refuses the credentials: {told}; set PGUSER and PGPASSWORD, or ~/.pgpass")
+    if _NO_DATABASE in told:
+        return StoreRequestError(f"PostgreSQL has no such database: {told}")
+    return StoreUnavailableError(f"PostgreSQL cannot be reached: {told}")
+
+
+def _told(error: psycopg.Error) -> str:
+    """The first line of what went wrong."""
+    told = error.diag.message_primary or str(error)
+    return told.partition("\n")[0][:_SHOWN_CHARS]

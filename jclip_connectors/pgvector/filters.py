@@ -1,0 +1,84 @@
+"""Portable filters as SQL conditions on the columns `terms` and `numbers`, both JSONB.
+
+`terms ?| array` asks whether the list holds one of some strings, which a GIN index answers. A number is compared as
+float64: PostgreSQL's own type of numbers in JSONB, numeric, would round a float64 parameter to 15 digits.
+"""
+
+from types import MappingProxyType
+from typing import Any
+
+from psycopg import sql
+
+from jclip_connectors.errors import EmbedInputError
+from jclip_connectors.filters import AnyOf, Compare, Exists, Node, Not, Or, exists_term, parse_filter, term
+from jclip_connectors.port import Filter, Modality, NativeFilter
+from jclip_connectors.store_kit.payload import number_key
+from jclip_connectors.store_kit.validation import check_modality
+
+_OPERATORS = MappingProxyType(
+    {"gt": sql.SQL(">"), "gte": sql.SQL(">="), "lt": sql.SQL("<"), "lte": sql.SQL("<=")},
+)
+_TRUE, _FALSE = sql.SQL("TRUE"), sql.SQL("FALSE")
+
+
+def to_sql(where: Filter | None) -> tuple[sql.Composable, dict[str, Any]]:
+    """The condition of a filter, and the values of its placeholders.
+
+    Raises:
+        EmbedInputError: `where` is in another database's language, or no filter.
+    """
+    if isinstance(where, NativeFilter):
+        if not isinstance(where.value, sql.Composable):
+            raise EmbedInputError(
+                f"`where` is a NativeFilter of {type(where.value).__name__}: PostgreSQL takes a "
+                "`psycopg.sql.Composable`, like SQL(\"fields->>'year' = {}\").format('2020'); "
+                "the metadata is in `fields`"
+            )
+        return where.value, {}
+    values: dict[str, Any] = {}
+    return _translate(parse_filter(where), values), values
+
+
+def of_modality(modality: Modality) -> sql.Composable:
+    """The condition of a modality, written out: a partial index is only used for a condition that is known."""
+    return sql.SQL("modality = {}").format(sql.Literal(modality))
+
+
+def with_modality(condition: sql.Composable, modality: Modality | None) -> sql.Composable:
+    """The condition of a filter and a modality."""
+    check_modality(modality)
+    return condition if modality is None else sql.SQL("({}) AND {}").format(condition, of_modality(modality))
+
+
+def _translate(node: Node, values: dict[str, Any]) -> sql.Composable:
+    match node:
+        case AnyOf():
+            return _has_term([term(node.field, value) for value in node.values], values)
+        case Exists():
+            return _has_term([exists_term(node.field)], values)
+        case Compare():
+            return sql.SQL(
+                "EXISTS (SELECT FROM jsonb_array_elements(numbers -> {field}::text) AS number "
+                "WHERE number::float8 {operator} {bound}::float8)"
+            ).format(
+                field=_value(number_key(node.field), values),
+                operator=_OPERATORS[node.op],
+                bound=_value(node.bound, values),
+            )
+        case Not():
+            return sql.SQL("NOT ({})").format(_translate(node.node, values))
+        case _:
+            word, empty = (" OR ", _FALSE) if isinstance(node, Or) else (" AND ", _TRUE)
+            children = [sql.SQL("({})").format(_translate(child, values)) for child in node.nodes]
+            return sql.SQL(word).join(children) if children else empty
+
+
+def _has_term(terms: list[str], values: dict[str, Any]) -> sql.Composable:
+    return sql.SQL("terms ?| {}::text[]").format(_value(terms, values))
+
+
+def _value(value: object, values: dict[str, Any]) -> sql.Placeholder:
+    """A placeholder, whose value is added to `values`."""
+    name = f"filter_{len(values)}"
+    values[name] = value
+    return sql.Placeholder(name)

@@ -1,0 +1,184 @@
+"""The port's operations on a collection in PostgreSQL, as statements that either of psycopg's connections can run."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from psycopg import sql
+
+from jclip_connectors.config import Fingerprint
+from jclip_connectors.errors import ConnectorError, StoreRequestError, StoreUnavailableError
+from jclip_connectors.pgvector.clients import Row, Statement
+from jclip_connectors.pgvector.errors import translate
+from jclip_connectors.pgvector.filters import to_sql, with_modality
+from jclip_connectors.pgvector.requests import row_bytes, row_to_hit, row_to_record, to_read, to_rows, to_search
+from jclip_connectors.pgvector.schema import Layout, Names
+from jclip_connectors.port import Filter, FloatArray, Modality, Record, SearchHit, record_uuid
+from jclip_connectors.store_kit.coarse import count_candidates
+from jclip_connectors.store_kit.failures import partial
+from jclip_connectors.store_kit.flows import Flow, Page
+from jclip_connectors.store_kit.validation import (
+    check_count,
+    check_delete,
+    check_embedding,
+    check_ids,
+    check_modality,
+    check_records,
+    check_tiles,
+)
+
+ATTEMPTS = 3
+
+_BATCH_RECORDS = 1000
+_BATCH_BYTES = 32 * 2**20  # in memory here, and of one transaction
+_PAGE_RECORDS, _TILED_PAGE_RECORDS = 256, 32
+_MOST_SCANNED = 20_000  # rows: the default of `hnsw.max_scan_tuples`, after which a graph gives no more
+
+
+class PgVectorFlows:
+    """The operations of the port, as calls of either client."""
+
+    attempts = ATTEMPTS
+
+    def __init__(self, names: Names, fingerprint: Fingerprint, layout: Layout, *, candidates: int) -> None:
+        """Take a collection that exists."""
+        self._names = names
+        self._fingerprint = fingerprint
+        self._layout = layout
+        self._candidates = candidates
+
+    @property
+    def fingerprint(self) -> Fingerprint:
+        """That of the configuration that the collection was made with."""
+        return self._fingerprint
+
+    def translate(self, error: Exception) -> ConnectorError | None:
+        """Our error for one of psycopg's."""
+        return translate(error)
+
+    def upsert(self, records: Sequence[Record]) -> Flow[None]:
+        """Write in batches by count and size, each in one transaction."""
+        checked = check_records(records, dimensions=self._layout.dimensions, tiled=self._layout.tiled)
+        batches = list(self._batches(checked))
+        failed: dict[str, ConnectorError] = {}
+        for position, batch in enumerate(batches):
+            statements = to_rows(batch, self._names, self._layout)
+            try:
+                yield from _transact(statements)
+            except StoreUnavailableError as error:
+                # The batches after this one would fare no better, and each would wait as long.
+                untried = [record for later in batches[position:] for record in later]
+                failed |= {record.record_id: error for record in untried}
+                break
+            except StoreRequestError as error:
+                failed |= {record.record_id: error for record in batch}
+        if failed and len(failed) == len(checked):
+            raise next(iter(failed.values()))
+        if failed:
+            raise partial(records, failed)
+
+    def search(
+        self, embedding: FloatArray, *, limit: int, where: Filter | None, modality: Modality | None, tiles: bool
+    ) -> Flow[list[SearchHit]]:
+        """Search in one statement, all stages of it."""
+        query = check_embedding(embedding, dimensions=self._layout.dimensions)
+        check_count(limit, name="limit")
+        check_tiles(tiles, tiled=self._layout.tiled)
+        check_modality(modality)
+        condition, values = to_sql(where)
+        candidates = count_candidates(self._candidates, limit=limit)
+        approximate = False
+        if self._layout.hnsw is not None and not where and candidates <= _MOST_SCANNED:
+            # What a graph leaves out is no loss where there are many more records than candidates, and only there.
+            approximate = yield from self._has_more(candidates)
+        statements = to_search(
+            query,
+            self._names,
+            self._layout,
+            condition=condition,
+            values=values,
+            modality=modality,
+            tiles=tiles,
+            limit=limit,
+            candidates=candidates,
+            approximate=approximate,
+        )
+        rows = (yield from _transact(statements))[-1]
+        return [row_to_hit(row) for row in rows]
+
+    def get(self, ids: Sequence[str]) -> Flow[list[Record]]:
+        """Fetch in the order of `ids`."""
+        wanted = check_ids(ids)
+        keys = [record_uuid(record_id) for record_id in dict.fromkeys(wanted)]
+        found: dict[str, Record] = {}
+        for start in range(0, len(keys), self._page_size):
+            values = {"keys": keys[start : start + self._page_size]}
+            asked = to_read(self._names, self._layout, condition=_IS_ONE_OF, values=values)
+            for row in (yield from _transact([asked]))[0]:
+                record = row_to_record(row, self._layout)
+                found[record.record_id] = record
+        return [found[record_id] for record_id in wanted if record_id in found]
+
+    def delete(self, ids: Sequence[str] | None, *, where: Filter | None) -> Flow[None]:
+        """Delete in one transaction; PostgreSQL deletes the tiles with their records."""
+        check_delete(ids, where)
+        condition, values = to_sql(where)
+        if ids is not None:
+            keys = sorted({record_uuid(record_id) for record_id in check_ids(ids)})
+            if not keys:
+                return
+            condition, values = _IS_ONE_OF, {"keys": keys}
+        deleted = sql.SQL("DELETE FROM {} WHERE {}").format(self._names.records, condition)
+        yield from _transact([Statement(query=deleted, parameters=values)])
+
+    def count(self, *, where: Filter | None, modality: Modality | None) -> Flow[int]:
+        """Count exactly."""
+        condition, values = to_sql(where)
+        counted = sql.SQL("SELECT count(*) FROM {} WHERE {}").format(
+            self._names.records, with_modality(condition, modality)
+        )
+        (((count,),),) = yield from _transact([Statement(query=counted, parameters=values)])
+        return int(count)
+
+    def page(self, start: Any, *, where: Filter | None, modality: Modality | None) -> Flow[Page]:  # noqa: ANN401 (a key as text)
+        """Read some of the records that match, in the order of their keys."""
+        condition, values = to_sql(where)
+        condition = with_modality(condition, modality)
+        if start is not None:
+            condition, values = sql.SQL("({}) AND key > %(after)s::uuid").format(condition), {**values, "after": start}
+        asked = to_read(self._names, self._layout, condition=condition, values=values, limit=self._page_size)
+        (rows,) = yield from _transact([asked])
+        following = rows[-1][-1] if len(rows) == self._page_size else None
+        return [row_to_record(row, self._layout) for row in rows], following
+
+    @property
+    def _page_size(self) -> int:
+        """How many records are read at once: few where each has tiles."""
+        return _TILED_PAGE_RECORDS if self._layout.tiled else _PAGE_RECORDS
+
+    def _has_more(self, rows: int) -> Flow[bool]:
+        counted = sql.SQL("SELECT count(*) FROM (SELECT FROM {} LIMIT {}) AS some").format(
+            self._names.records, sql.Literal(rows + 1)
+        )
+        (((count,),),) = yield from _transact([Statement(query=counted)])
+        return bool(count > rows)
+
+    def _batches(self, records: Sequence[Record]) -> Iterator[list[Record]]:
+        batch: list[Record] = []
+        batch_bytes = 0
+        for record in records:
+            size = row_bytes(record, self._layout)
+            if batch and (len(batch) == _BATCH_RECORDS or batch_bytes + size > _BATCH_BYTES):
+                yield batch
+                batch, batch_bytes = [], 0
+            batch.append(record)
+            batch_bytes += size
+        if batch:
+            yield batch
+
+
+_IS_ONE_OF = sql.SQL("key = ANY(%(keys)s::uuid[])")
+
+
+def _transact(statements: Sequence[Statement]) -> Flow[list[list[Row]]]:
+    rows: list[list[Row]] = yield lambda client: client.transact(statements)
+    return rows
