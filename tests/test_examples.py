@@ -9,6 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from tests.doubles.pinecone_server import KEY, PineconeDouble
+from tests.doubles.postgres_server import postgres
 from tests.doubles.qdrant_server import Fault, QdrantServer
 from tests.doubles.weaviate_server import WeaviateDouble
 from tests.forked import run_program
@@ -96,12 +97,22 @@ def test_a_fastapi_service_adds_and_finds_pictures_and_texts(monkeypatch, tmp_pa
             assert client.get("/search", params={"text": "a"}).status_code == 503
 
 
+def test_postgresql_finds_pictures_and_texts():
+    server = postgres()
+    with server.database() as name:
+        place = {"PGHOST": server.host, "PGPORT": str(server.port), "PGDATABASE": name}
+        place |= {"PGUSER": server.user, "PGPASSWORD": server.password}
+        first, second = (example("pgvector_search.py", **place) for _ in range(2))
+    assert FOUND.fullmatch(first)
+    assert first == second
+
+
 def test_the_databases_of_compose_are_pinned_and_reachable_from_this_machine_only():
     yaml = importlib.import_module("yaml")  # of huggingface-hub, and without types
     services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
-    assert sorted(services) == ["qdrant", "weaviate"]
+    assert sorted(services) == ["postgres", "qdrant", "weaviate"]
     for service in services.values():
-        assert re.fullmatch(r"\w+/\w+:v?\d+\.\d+\.\d+", service["image"])
+        assert re.fullmatch(r"\w+/\w+:v?\d+\.\d+\.\d+(-pg\d+)?", service["image"])
         assert all(port.startswith("127.0.0.1:") for port in service["ports"])
         assert service["healthcheck"]["test"][0] == "CMD"
     assert services["weaviate"]["environment"]["AUTHENTICATION_ANONYMOUS_ACCESS_ENABLED"] == "true"

@@ -6,8 +6,10 @@
 | `qdrant://HOST:PORT/COLLECTION`, `qdrants://` with TLS | Qdrant, port 6333 | `QDRANT_API_KEY` |
 | `weaviate://HOST:PORT/COLLECTION?grpc_port=N`, `weaviates://` with TLS | Weaviate, ports 8080 (443) and 50051 | `WEAVIATE_API_KEY` |
 | `pinecone://INDEX/NAMESPACE` | Pinecone, namespace "jclip" | `PINECONE_API_KEY` |
+| `postgresql://HOST:PORT/DATABASE/COLLECTION`, `postgres://` | PostgreSQL with pgvector, port 5432 | `PGPASSWORD`, or `~/.pgpass` |
 
-Keys come from the environment, and a URL that holds one is refused without being repeated.
+Keys come from the environment, and a URL that holds one is refused without being repeated. The user of PostgreSQL is
+`PGUSER`, and TLS is as `PGSSLMODE` says, as for any client of libpq.
 """  # noqa: E501 (a table's row)
 
 import os
@@ -27,7 +29,10 @@ from jclip_connectors.store_kit.flows import Flow, run
 if TYPE_CHECKING:
     from weaviate import WeaviateClient
 
-_FORMS = "edge:PATH, qdrant://HOST:PORT/COLLECTION, weaviate://HOST:PORT/COLLECTION or pinecone://INDEX"
+_FORMS = (
+    "edge:PATH, qdrant://HOST:PORT/COLLECTION, weaviate://HOST:PORT/COLLECTION, pinecone://INDEX or "
+    "postgresql://HOST:PORT/DATABASE/COLLECTION"
+)
 _WEAVIATE_GRPC_PORT = 50051
 _WEAVIATE_CLOUD = (".weaviate.cloud", ".weaviate.network")  # have another host for gRPC
 
@@ -207,6 +212,33 @@ def _pinecone(parts: SplitResult, stack: ExitStack) -> Place:
     )
 
 
+def _postgresql(parts: SplitResult, stack: ExitStack) -> Place:
+    from jclip_connectors.pgvector import PgVectorStore, stored_fingerprint  # first, likewise
+    from jclip_connectors.pgvector.errors import translate
+
+    # isort: split
+    import psycopg
+
+    database, slash, collection = (unquote(part) for part in parts.path.strip("/").partition("/"))
+    if not database or not slash or not collection or "/" in collection:
+        raise EmbedInputError(
+            f"`--store` names no database and collection; write {parts.scheme}://{parts.netloc}/DATABASE/COLLECTION"
+        )
+    _options(parts, {})
+
+    def connect(_: object) -> psycopg.Connection:
+        # Not as a URL, which psycopg's errors would repeat.
+        return psycopg.connect(host=parts.hostname, port=parts.port or 5432, dbname=database, autocommit=True)
+
+    connection = run(_one(connect), None, translate=translate, attempts=1)
+    stack.callback(connection.close)
+
+    def open_store(config: EmbeddingConfig, dimensions: int) -> VectorStore:
+        return PgVectorStore.open(connection, collection, config, dimensions=dimensions)
+
+    return Place(name=_name(parts), fingerprint=lambda: stored_fingerprint(connection, collection), open=open_store)
+
+
 _SCHEMES: Mapping[str, _Connect] = MappingProxyType(
     {
         "qdrant": _qdrant,
@@ -214,6 +246,8 @@ _SCHEMES: Mapping[str, _Connect] = MappingProxyType(
         "weaviate": _weaviate,
         "weaviates": _weaviate,
         "pinecone": _pinecone,
+        "postgresql": _postgresql,
+        "postgres": _postgresql,
     }
 )
 

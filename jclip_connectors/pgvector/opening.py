@@ -159,7 +159,9 @@ def _check_extension(version: str | None, *, usable: bool) -> None:
             "installed on the server"
         )
     if not usable:
-        raise StoreRequestError("the types of pgvector are in a schema that `search_path` does not have: add it")
+        raise StoreRequestError(
+            "the types of pgvector are in a schema that `search_path` does not have, or that this role may not use"
+        )
     if tuple(int(part) for part in version.split(".")[:2]) < _OLDEST:
         raise StoreRequestError(
             f"pgvector is {version} here, and 0.8 or later is needed: run ALTER EXTENSION vector UPDATE"

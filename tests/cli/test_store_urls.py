@@ -10,6 +10,7 @@ from jclip_connectors.cli import commands as cli
 from jclip_connectors.cli.store_urls import connected
 from jclip_connectors.errors import EmbedInputError
 from tests.doubles.pinecone_server import KEY, PineconeDouble
+from tests.doubles.postgres_server import postgres
 from tests.doubles.qdrant_server import QdrantServer
 from tests.doubles.weaviate_server import WeaviateDouble
 
@@ -40,7 +41,7 @@ def photos(tmp_path):
     return folder
 
 
-@pytest.fixture(params=["edge", "qdrant", "weaviate", "pinecone"])
+@pytest.fixture(params=["edge", "qdrant", "weaviate", "pinecone", "postgresql"])
 def url(request, tmp_path, monkeypatch):
     for name in ("QDRANT_API_KEY", "WEAVIATE_API_KEY", "PINECONE_API_KEY", "JCLIP_MODEL"):
         monkeypatch.delenv(name, raising=False)
@@ -53,6 +54,12 @@ def url(request, tmp_path, monkeypatch):
         with WeaviateDouble() as server:
             yield f"weaviate://127.0.0.1:{server.http_port}/Photos?grpc_port={server.grpc_port}"
         assert server.surprises == []
+    elif request.param == "postgresql":
+        server = postgres()
+        monkeypatch.setenv("PGUSER", server.user)
+        monkeypatch.setenv("PGPASSWORD", server.password)
+        with server.database() as name:
+            yield f"postgresql://{server.host}:{server.port}/{name}/holiday%20photos"
     else:
         with PineconeDouble() as server:
             monkeypatch.setenv("PINECONE_CONTROLLER_HOST", server.url)
@@ -105,6 +112,11 @@ def test_a_search_makes_no_collection(url):
         ("weaviate://127.0.0.1:1/Photos?grpc_port=1", "another port"),
         ("weaviate://127.0.0.1:1/Photos?grpc_port=99999", "up to 65535"),
         ("pinecone://photos:80", "no port"),
+        ("postgresql://127.0.0.1/photos", "names no database and collection"),
+        ("postgres://127.0.0.1/a/b/c", "names no database and collection"),
+        ("postgres://127.0.0.1//b", "names no database and collection"),
+        (f"postgresql://me:{SECRET}@127.0.0.1/a/photos", "holds credentials"),
+        (f"postgresql://127.0.0.1/a/photos?password={SECRET}", "option that is not understood"),
     ],
 )
 def test_a_url_that_is_not_understood_is_refused_without_its_secrets(bad, says, monkeypatch):
@@ -122,7 +134,27 @@ def test_a_missing_key_is_named_by_its_variable(monkeypatch):
     assert "PINECONE_API_KEY" in message or "api_key" in message
 
 
-@pytest.mark.parametrize("url", ["qdrant://127.0.0.1:1/photos", "weaviate://127.0.0.1:1/Photos?grpc_port=2"])
+def test_the_password_of_postgresql_comes_from_its_own_file_as_for_every_client(tmp_path, monkeypatch):
+    server = postgres()
+    monkeypatch.delenv("PGPASSWORD", raising=False)
+    monkeypatch.setenv("PGUSER", server.user)
+    with server.database() as name:
+        url = f"postgres://{server.host}:{server.port}/{name}/photos"
+        monkeypatch.setenv("PGPASSFILE", str(tmp_path / "absent"))
+        message = jclip("search", "x", "--store", url, code=2)[1]
+        assert "refuses the credentials" in message
+        assert "PGPASSWORD" in message
+        passwords = tmp_path / "pgpass"
+        passwords.write_text(f"{server.host}:{server.port}:{name}:{server.user}:{server.password}\n")
+        passwords.chmod(0o600)
+        monkeypatch.setenv("PGPASSFILE", str(passwords))
+        assert "there is no collection in" in jclip("search", "x", "--store", url, code=2)[1]
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["qdrant://127.0.0.1:1/photos", "weaviate://127.0.0.1:1/Photos?grpc_port=2", "postgres://127.0.0.1:1/a/photos"],
+)
 def test_a_server_that_is_not_there_is_one_line(url):
     message = jclip("search", "x", "--store", url, code=2)[1]
     assert "cannot be reached" in message

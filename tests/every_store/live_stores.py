@@ -3,8 +3,8 @@
     with LIVE_STORES["qdrant"]() as open_store:
         store = open_store(config)      # empty; a later call with the same config empties it and gives it again
 
-Each `tests/doubles/<name>_stores.py` brings one; with QDRANT_URL, WEAVIATE_URL, PINECONE_API_KEY or POSTGRES_URL set it is
-the real service's.
+Each `tests/doubles/<name>_stores.py` brings one; with QDRANT_URL, WEAVIATE_URL, PINECONE_API_KEY or POSTGRES_URL set it
+is the real service's.
 """
 
 import importlib

@@ -43,6 +43,7 @@ from jclip_connectors.langchain import JinaClipEmbeddings
 from jclip_connectors.langchain import vector_store as langchain_vector_store
 from jclip_connectors.llamaindex import vector_store as llamaindex_vector_store
 from jclip_connectors.memory import InMemoryStore
+from jclip_connectors.pgvector import PgVectorStore
 from jclip_connectors.pinecone.store import PineconeStore
 from jclip_connectors.port import NativeFilter, record_uuid
 from jclip_connectors.qdrant.store import QdrantStore, stored_fingerprint
@@ -50,6 +51,7 @@ from jclip_connectors.testing import HashEmbedder
 from jclip_connectors.testing.store_contract import PLAIN, E, image, text, vector
 from jclip_connectors.weaviate.store import WeaviateStore
 from tests.doubles.pinecone_server import PineconeDouble
+from tests.doubles.postgres_faults import TroubledDatabase
 from tests.doubles.qdrant_server import Fault, QdrantServer
 from tests.doubles.weaviate_server import WeaviateDouble
 
@@ -245,14 +247,55 @@ class PineconeFront(Front):
         self.server.answer = lambda method, path, params, _, body: known(method, path, params, {"Api-Key": "old"}, body)
 
 
+class PgVector(Front):
+    @contextlib.contextmanager
+    def running(self, _):
+        with (
+            TroubledDatabase(password="secret-1").running() as self.database,  # noqa: S106 (of the tests' own server)
+            contextlib.closing(self.database.connect(options="-c statement_timeout=300")) as self.connection,
+            contextlib.ExitStack() as self.troubles,
+        ):
+            self.store = self.open(PLAIN)
+            yield self
+
+    def open(self, config):
+        return PgVectorStore.open(self.connection, "photos", config)
+
+    def open_without_key(self):
+        server = self.database.server
+        with connected(f"postgresql://{server.host}:{server.port}/{self.database.name}/photos") as place:
+            return place.fingerprint()
+
+    def kept(self):
+        self.troubles.close()
+        rows = self.database.admin.execute("SELECT payload::json ->> 'record_id' FROM photos").fetchall()
+        return {record_id for (record_id,) in rows}
+
+    def go_down(self):
+        self.database.go_down()
+
+    def be_slow(self):
+        self.troubles.enter_context(self.database.locked())
+
+    def be_busy(self):
+        self.database.fail("53000", "no resources")
+
+    def refuse(self, record_id):
+        self.database.refuse(f'"record_id": "{record_id}"')
+
+    def want_another_key(self):
+        self.database.take_rights_away()
+
+
 FRONTS: dict[str, Any] = {
     "memory": Memory,
     "edge": Edge,
     "qdrant": Qdrant,
     "weaviate": Weaviate,
     "pinecone": PineconeFront,
+    "pgvector": PgVector,
 }
-REMOTE = ("qdrant", "weaviate", "pinecone")
+REMOTE = ("qdrant", "weaviate", "pinecone", "pgvector")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -370,7 +413,7 @@ CASES: dict[str, Case] = {
         upsert(metadata=LARGE), r"record 'bad' has 4\d{4} bytes .* Pinecone takes 40960", stores=("pinecone",)
     ),
     "41 KB of metadata elsewhere": accepted(
-        upsert(metadata=LARGE), "new", "bad", stores=("memory", "edge", "qdrant", "weaviate")
+        upsert(metadata=LARGE), "new", "bad", stores=("memory", "edge", "qdrant", "weaviate", "pgvector")
     ),
     "41 KB of metadata through LangChain": refused(
         lambda front: front.langchain.add_texts(["a", "b"], [{}, LARGE], ids=["new", "bad"]),
@@ -529,7 +572,7 @@ CASES: dict[str, Case] = {
     **{
         f"{name} of a server that is busy": refused(
             broken(lambda front: front.be_busy(), call),
-            "503|EXHAUSTED",
+            "503|EXHAUSTED|busy: no resources",
             StoreUnavailableError,
             stores=REMOTE,
             breaks=True,
@@ -540,7 +583,7 @@ CASES: dict[str, Case] = {
     **{
         f"{name} with a key that is refused": refused(
             broken(lambda front: front.want_another_key(), call),
-            "API key",
+            "API key|PostgreSQL refuses the credentials: permission denied",
             StoreRequestError,
             stores=REMOTE,
             breaks=True,
@@ -549,7 +592,7 @@ CASES: dict[str, Case] = {
     },
     "no key in the environment": refused(
         broken(lambda front: front.want_another_key(), lambda front: front.open_without_key()),
-        "API key|PINECONE_API_KEY",
+        "API key|PINECONE_API_KEY|PGPASSWORD",
         StoreRequestError,
         stores=REMOTE,
         breaks=True,
@@ -568,7 +611,7 @@ CASES: dict[str, Case] = {
         r"documents failed: 2: ",
         PartialFailureError,
         kept=frozenset("ab"),
-        stores=("qdrant",),
+        stores=("qdrant", "pgvector"),
         breaks=True,
     ),
     "half a batch refused elsewhere through LangChain": refused(
@@ -600,7 +643,7 @@ CASES: dict[str, Case] = {
         r"2 of 4 \w+ failed: 2: ",
         PartialFailureError,
         kept=frozenset("ab"),
-        stores=("qdrant",),
+        stores=("qdrant", "pgvector"),
         breaks=True,
     ),
 }
@@ -618,7 +661,7 @@ def fronts(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def without_pauses_and_keys(monkeypatch):
     """Nobody waits between tries, and no key of this machine's is used."""
-    for name in ("QDRANT_API_KEY", "WEAVIATE_API_KEY", "PINECONE_API_KEY"):
+    for name in ("QDRANT_API_KEY", "WEAVIATE_API_KEY", "PINECONE_API_KEY", "PGPASSWORD"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("weaviate.retry.time", types.SimpleNamespace(sleep=lambda _: None))
     monkeypatch.setattr("jclip_connectors.store_kit.retry._FIRST_WAIT_S", 0.0)

@@ -18,10 +18,12 @@ from jclip_connectors.edge.store import QdrantEdgeStore
 from jclip_connectors.errors import CollectionMismatchError
 from jclip_connectors.local import LocalEmbedder
 from jclip_connectors.memory import InMemoryStore
+from jclip_connectors.pgvector import PgVectorStore
 from jclip_connectors.pinecone.store import PineconeStore
 from jclip_connectors.qdrant.store import QdrantStore
 from jclip_connectors.testing import HashEmbedder
 from jclip_connectors.weaviate.store import WeaviateStore
+from tests.doubles.pgvector_stores import schema as pgvector_schema
 from tests.doubles.pinecone_server import PineconeDouble
 from tests.doubles.qdrant_server import QdrantServer
 from tests.doubles.weaviate_server import WeaviateDouble
@@ -308,7 +310,19 @@ def pinecone_opener(_):
     assert server.surprises == []
 
 
-OPENERS = {"edge": edge_opener, "qdrant": qdrant_opener, "weaviate": weaviate_opener, "pinecone": pinecone_opener}
+@contextlib.contextmanager
+def pgvector_opener(_):
+    with pgvector_schema() as (connection, schema):
+        yield remote_opener(lambda config: PgVectorStore.open(connection, "photos", config, schema=schema))
+
+
+OPENERS = {
+    "edge": edge_opener,
+    "qdrant": qdrant_opener,
+    "weaviate": weaviate_opener,
+    "pinecone": pinecone_opener,
+    "pgvector": pgvector_opener,
+}
 
 
 @pytest.fixture(scope="module", params=OPENERS)

@@ -15,6 +15,7 @@ from llama_index.core import StorageContext, VectorStoreIndex
 from pinecone import Pinecone
 from qdrant_client import QdrantClient
 
+from jclip_connectors import pgvector
 from jclip_connectors.cli import store_urls as stores
 from jclip_connectors.collection import MultimodalCollection
 from jclip_connectors.errors import ConnectorError, EmbedInputError, PartialFailureError
@@ -23,6 +24,7 @@ from jclip_connectors.langchain import vector_store as langchain_vector_store
 from jclip_connectors.llamaindex import vector_store as llamaindex_vector_store
 from jclip_connectors.llamaindex.embeddings import JinaClipEmbedding
 from jclip_connectors.memory import InMemoryStore
+from jclip_connectors.pgvector import PgVectorStore
 from jclip_connectors.pinecone import store as pinecone_store
 from jclip_connectors.qdrant import store as qdrant_store
 from jclip_connectors.testing import HashEmbedder
@@ -30,6 +32,7 @@ from jclip_connectors.testing.store_contract import PLAIN, image, vector
 from jclip_connectors.weaviate import store as weaviate_stores
 from tests.doubles.pinecone_server import KEY as PINECONE_KEY
 from tests.doubles.pinecone_server import PineconeDouble
+from tests.doubles.postgres_faults import TroubledDatabase
 from tests.doubles.qdrant_server import Fault, QdrantServer
 from tests.doubles.weaviate_server import WeaviateDouble
 
@@ -176,12 +179,46 @@ class PineconePassword(PineconeService):
             yield self
 
 
+class PgVector:
+    variable, key = "PGPASSWORD", KEY
+
+    @contextlib.contextmanager
+    def running(self):
+        with TroubledDatabase(password=KEY).running() as self.database:
+            yield self
+
+    def client(self):
+        return contextlib.closing(self.database.connect())
+
+    def open(self, client):
+        return PgVectorStore.open(client, "photos", PLAIN)
+
+    def stored(self, client):
+        return pgvector.stored_fingerprint(client, "photos")
+
+    @property
+    def url(self):
+        server = self.database.server
+        return f"postgresql://{server.host}:{server.port}/{self.database.name}/photos"
+
+    def go_down(self):
+        self.database.go_down()
+
+    def refuse_key(self):
+        self.database.want_another_password()
+
+    def echo(self, status):
+        state = {400: "22023", 500: "53000"}[status]  # invalid_parameter_value, insufficient_resources
+        self.database.fail(state, f"cannot read the password: {KEY}")
+
+
 SERVICES: dict[str, Any] = {
     "qdrant": Qdrant,
     "qdrant with a password": QdrantPassword,
     "weaviate": Weaviate,
     "pinecone": PineconeService,
     "pinecone with a password": PineconePassword,
+    "pgvector": PgVector,
 }
 CALLS = {
     "open": lambda on: on.service.open(on.client),
@@ -329,12 +366,14 @@ def test_no_error_and_no_log_has_the_key(service, client, store, logged, fault):
 # --- through URLs, with the keys in the environment
 
 
-@pytest.fixture(params=["qdrant", "weaviate", "pinecone"])
+@pytest.fixture(params=["qdrant", "weaviate", "pinecone", "pgvector"])
 def reached(request, monkeypatch):
     with SERVICES[request.param]().running() as service:
         monkeypatch.setenv(service.variable, service.key)
         if request.param == "pinecone":
             monkeypatch.setattr("pinecone.Pinecone", lambda: Pinecone(host=service.server.url, ssl_verify=False))
+        if request.param == "pgvector":
+            monkeypatch.setenv("PGUSER", service.database.role)
         yield service
 
 
@@ -359,6 +398,8 @@ def test_a_key_in_the_environment_is_neither_told_nor_logged(reached, logged, fa
         f"qdrant://{KEY}@host/photos",
         f"weaviates://:{PASSWORD}@host/Photos",
         f"pinecone://{KEY}@photos/pictures",
+        f"postgresql://somebody:{PASSWORD}@host/a/photos",
+        f"postgresql://host/a/photos?password={PASSWORD}",
         f"qdrant://host/photos?api_key={KEY}",
         f"weaviate://host/Photos?grpc_port={KEY}",
         f"pinecone://photos?key={KEY}",

@@ -1,6 +1,5 @@
 """The asyncio store: the suite of all stores, and many tasks over one connection or a pool."""
 
-
 import psycopg
 import pytest
 
