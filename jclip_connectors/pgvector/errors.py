@@ -14,6 +14,7 @@ from jclip_connectors.store_kit.retry import ClientGaveUpError
 _WORTH_ANOTHER_TRY = ("08", "40", "53", "57", "55P03")
 # Why a connection is refused, which has no SQLSTATE.
 _CREDENTIALS = ("password", "authentication failed", "pg_hba.conf", "role ")
+_ENDED = ("the connection is closed", "the connection is lost")
 _NO_DATABASE = 'database "'
 _SHOWN_CHARS = 500
 
@@ -45,9 +46,9 @@ def _of_connection(error: psycopg.OperationalError) -> ConnectorError:
     told = _told(error)
     if type(error).__module__.startswith("psycopg_pool"):
         return ClientGaveUpError(f"PostgreSQL cannot be reached: the pool has no connection: {told}")
-    if "connection is closed" in told:
+    if told in _ENDED:
         return ClientGaveUpError(
-            "PostgreSQL cannot be reached: the connection is closed. Connect again, or give a pool, which does so"
+            f"PostgreSQL cannot be reached: {told}. Connect again, or give the store a pool, which does so itself"
         )
     if any(word in told for word in _CREDENTIALS):
         return StoreRequestError(f"PostgreSQL refuses the credentials: {told}; set PGUSER and PGPASSWORD, or ~/.pgpass")

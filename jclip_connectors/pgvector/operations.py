@@ -156,7 +156,7 @@ class PgVectorFlows:
         return _TILED_PAGE_RECORDS if self._layout.tiled else _PAGE_RECORDS
 
     def _has_more(self, rows: int) -> Flow[bool]:
-        counted = sql.SQL("SELECT count(*) FROM (SELECT FROM {} LIMIT {}) AS some").format(
+        counted = sql.SQL("SELECT count(*) FROM (SELECT FROM {} LIMIT {}) AS few").format(
             self._names.records, sql.Literal(rows + 1)
         )
         (((count,),),) = yield from _transact([Statement(query=counted)])

@@ -141,21 +141,26 @@ class Names:
     @property
     def records(self) -> sql.Identifier:
         """The table of the records."""
-        return sql.Identifier(self.schema, self.name)
+        return _identifier(self.schema, self.name)
 
     @property
     def tiles(self) -> sql.Identifier:
         """The table of the tiles."""
-        return sql.Identifier(self.schema, f"{self.name}_tiles")
+        return _identifier(self.schema, f"{self.name}_tiles")
 
     @property
     def registry(self) -> sql.Identifier:
         """The table of all collections."""
-        return sql.Identifier(self.schema, REGISTRY)
+        return _identifier(self.schema, REGISTRY)
 
     def index(self, suffix: str) -> sql.Identifier:
         """An index, which is in the schema of its table."""
-        return sql.Identifier(f"{self.name}_{suffix}")
+        return _identifier(f"{self.name}_{suffix}")
+
+
+def _identifier(*parts: str) -> sql.Identifier:
+    """A quoted name in a query that has parameters: psycopg takes a single % for a placeholder, within quotes too."""
+    return sql.Identifier(*(part.replace("%", "%%") for part in parts))
 
 
 def check_names(name: object, schema: object) -> Names:

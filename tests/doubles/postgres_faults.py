@@ -22,7 +22,11 @@ class TroubledDatabase:
     @contextlib.contextmanager
     def running(self):
         server = postgres()
-        with server.database() as self.name, contextlib.closing(server.connect(self.name)) as self.admin:
+        with (
+            server.database() as self.name,
+            contextlib.closing(server.connect(self.name)) as self.admin,
+            contextlib.ExitStack() as self._connections,
+        ):
             self.server = Postgres(server.port, self.password, user=self.role)
             role = sql.Identifier(self.role)
             self.admin.execute(sql.SQL("CREATE ROLE {} LOGIN PASSWORD {}").format(role, sql.Literal(self.password)))
@@ -32,7 +36,8 @@ class TroubledDatabase:
             self.admin.execute(sql.SQL("DROP OWNED BY {0} CASCADE; DROP ROLE {0}").format(role))
 
     def connect(self, **options: Any) -> psycopg.Connection[Any]:
-        return self.server.connect(self.name, **options)
+        """As the role; the connection is closed with the database, if not before."""
+        return self._connections.enter_context(contextlib.closing(self.server.connect(self.name, **options)))
 
     def go_down(self) -> None:
         """End the connections, and make no others."""
@@ -77,10 +82,11 @@ class TroubledDatabase:
                 ).format(sql.Identifier(name))
             )
 
-    def refuse(self, content: str) -> None:
-        """Refuse a row whose payload has `content`."""
-        self.admin.execute(
-            sql.SQL("ALTER TABLE {} ADD CONSTRAINT wanted CHECK (strpos(payload, {}) = 0)").format(
-                TABLE, sql.Literal(content)
-            )
+
+def refuse(admin: psycopg.Connection[Any], content: str) -> None:
+    """Refuse rows of the records whose payload has `content`."""
+    admin.execute(
+        sql.SQL("ALTER TABLE {} ADD CONSTRAINT wanted CHECK (strpos(payload, {}) = 0)").format(
+            TABLE, sql.Literal(content)
         )
+    )

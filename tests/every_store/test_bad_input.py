@@ -51,7 +51,7 @@ from jclip_connectors.testing import HashEmbedder
 from jclip_connectors.testing.store_contract import PLAIN, E, image, text, vector
 from jclip_connectors.weaviate.store import WeaviateStore
 from tests.doubles.pinecone_server import PineconeDouble
-from tests.doubles.postgres_faults import TroubledDatabase
+from tests.doubles.postgres_faults import TroubledDatabase, refuse
 from tests.doubles.qdrant_server import Fault, QdrantServer
 from tests.doubles.weaviate_server import WeaviateDouble
 
@@ -252,9 +252,9 @@ class PgVector(Front):
     def running(self, _):
         with (
             TroubledDatabase(password="secret-1").running() as self.database,  # noqa: S106 (of the tests' own server)
-            contextlib.closing(self.database.connect(options="-c statement_timeout=300")) as self.connection,
             contextlib.ExitStack() as self.troubles,
         ):
+            self.connection = self.database.connect(options="-c statement_timeout=300")
             self.store = self.open(PLAIN)
             yield self
 
@@ -281,7 +281,7 @@ class PgVector(Front):
         self.database.fail("53000", "no resources")
 
     def refuse(self, record_id):
-        self.database.refuse(f'"record_id": "{record_id}"')
+        refuse(self.database.admin, f'"record_id": "{record_id}"')
 
     def want_another_key(self):
         self.database.take_rights_away()
