@@ -248,9 +248,7 @@ def _identity(model: str, revision: str | None) -> tuple[str, str | None]:
     if is_hub_id(model):
         commit = revision if revision is not None else default_revision(model)
         if commit is None or _COMMIT.fullmatch(commit) is None:
-            raise ConfigError(
-                f"`revision` is {commit!r}: {model!r} needs a commit of 40 hex digits, as branches move"
-            )
+            raise ConfigError(f"`revision` is {commit!r}: {model!r} needs a commit of 40 hex digits, as branches move")
         return model, commit
     if _NAME.fullmatch(model) is None:
         raise ConfigError(f"`model` is {model!r}: there is no such folder, and it is not a hub id like 'owner/name'")
