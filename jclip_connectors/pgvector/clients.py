@@ -58,15 +58,19 @@ class BlockingClient:
         self._connection = connection
         self._lock = threading.Lock()  # a connection has one transaction at a time, whatever the number of threads
 
-    def transact(self, statements: Sequence[Statement]) -> list[list[Row]]:
+    def transact(self, statements: Sequence[Statement], *, undo: bool = False) -> list[list[Row]]:
         """Run statements, all or none; in a transaction of the caller's, they become a part of it.
+
+        Args:
+            statements: in their order.
+            undo: roll back in the end, as settings of the transaction would else stay for the rest of the caller's.
 
         Returns:
             The rows of each statement; none for one that has no rows.
         """
         with (
             self._lend() as connection,
-            connection.transaction(),
+            connection.transaction(force_rollback=undo),
             # Not `connection.cursor()`: the caller may have set another kind of cursor or of rows.
             psycopg.Cursor(connection, row_factory=tuple_row) as cursor,
         ):
@@ -90,11 +94,11 @@ class AsyncClient:
         self._connection = connection
         self._lock = asyncio.Lock()
 
-    async def transact(self, statements: Sequence[Statement]) -> list[list[Row]]:
+    async def transact(self, statements: Sequence[Statement], *, undo: bool = False) -> list[list[Row]]:
         """Run statements, all or none."""
         async with (
             self._lend() as connection,
-            connection.transaction(),
+            connection.transaction(force_rollback=undo),
             psycopg.AsyncCursor(connection, row_factory=tuple_row) as cursor,
         ):
             return [await _execute_async(cursor, statement) for statement in statements]

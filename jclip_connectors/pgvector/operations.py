@@ -31,6 +31,7 @@ ATTEMPTS = 3
 _BATCH_RECORDS = 1000
 _BATCH_BYTES = 32 * 2**20  # in memory here, and of one transaction
 _PAGE_RECORDS, _TILED_PAGE_RECORDS = 256, 32
+_WORTH_A_GRAPH = 10  # records for each candidate: to find one in the graph takes as long as to compare so many
 _MOST_SCANNED = 20_000  # rows: the default of `hnsw.max_scan_tuples`, after which a graph gives no more
 
 
@@ -88,8 +89,7 @@ class PgVectorFlows:
         candidates = count_candidates(self._candidates, limit=limit)
         approximate = False
         if self._layout.hnsw is not None and not where and candidates <= _MOST_SCANNED:
-            # What a graph leaves out is no loss where there are many more records than candidates, and only there.
-            approximate = yield from self._has_more(candidates)
+            approximate = yield from self._has_more(_WORTH_A_GRAPH * candidates)
         statements = to_search(
             query,
             self._names,
@@ -102,7 +102,7 @@ class PgVectorFlows:
             candidates=candidates,
             approximate=approximate,
         )
-        rows = (yield from _transact(statements))[-1]
+        rows = (yield from _transact(statements, undo=approximate))[-1]
         return [row_to_hit(row) for row in rows]
 
     def get(self, ids: Sequence[str]) -> Flow[list[Record]]:
@@ -179,6 +179,6 @@ class PgVectorFlows:
 _IS_ONE_OF = sql.SQL("key = ANY(%(keys)s::uuid[])")
 
 
-def _transact(statements: Sequence[Statement]) -> Flow[list[list[Row]]]:
-    rows: list[list[Row]] = yield lambda client: client.transact(statements)
+def _transact(statements: Sequence[Statement], *, undo: bool = False) -> Flow[list[list[Row]]]:
+    rows: list[list[Row]] = yield lambda client: client.transact(statements, undo=undo)
     return rows

@@ -156,9 +156,13 @@ def row_to_hit(row: Row) -> SearchHit:
 
 
 def _settings(candidates: int) -> list[Statement]:
-    """How a graph is searched, for this transaction: until there are enough, and not only `hnsw.ef_search` of them."""
+    """How a graph is searched: until there are enough, and not only `hnsw.ef_search` of them.
+
+    Without a scan of the table: the planner takes that for cheap, as it does not count what is stored out of line.
+    """
     ef_search = sql.Literal(max(40, min(candidates, _MOST_EF_SEARCH)))
     return [
+        Statement(query=sql.SQL("SET LOCAL enable_seqscan = off")),
         Statement(query=sql.SQL("SET LOCAL hnsw.iterative_scan = relaxed_order")),
         Statement(query=sql.SQL("SET LOCAL hnsw.ef_search = {}").format(ef_search)),
     ]

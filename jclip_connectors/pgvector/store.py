@@ -58,8 +58,9 @@ class PgVectorStore(BlockingStore):
             quantization: "binary" searches a bit of each value first, and compares what it finds by the whole vectors.
                 `None` is what the collection was made with, and none for a new one.
             hnsw: make an index, a graph, on what is searched first, if there is none yet. Making it is slow and holds
-                up writing: open a large collection with it once, after the records are written. `None` leaves the
-                collection as it is, without an index if it is new: then every search compares all records, exactly.
+                up writing: open a large collection with it once, after the records are written. It is used for searches
+                without a filter in collections of more than ten times `candidates`. `None` leaves the collection as it
+                is, without an index if it is new: then every search compares all records in its first stage.
             candidates: how many records, at least, are compared by their whole vectors or their tiles: more make a
                 search slower and nearer to exact. A collection of no more is searched exactly.
             dimensions: length of the vectors of a new collection, where `config` does not know it.

@@ -242,13 +242,13 @@ def test_vectors_too_long_for_an_index_are_refused_with_what_can_be_done(connect
 
 
 def test_a_role_that_may_only_read_can_search(connection, connect):
-    PgVectorStore.open(connection, "photos", CONFIG, hnsw=Hnsw()).upsert(records(0, 60))
+    PgVectorStore.open(connection, "photos", CONFIG, hnsw=Hnsw()).upsert(records(0, 210))
     connection.execute("CREATE ROLE reader; GRANT SELECT ON ALL TABLES IN SCHEMA public TO reader")
     reader = connect()
     reader.execute("SET ROLE reader")
-    store = PgVectorStore.open(reader, "photos", CONFIG, candidates=20)
+    store = PgVectorStore.open(reader, "photos", CONFIG, candidates=1)
     assert len(store.search(QUERY, limit=1)) == 1
-    assert store.count() == len(list(store.scroll())) == 60
+    assert store.count() == len(list(store.scroll())) == 210
     with pytest.raises(StoreRequestError, match="refuses the credentials: permission denied for table photos"):
         store.delete(["0"])
     reader.close()
@@ -276,8 +276,8 @@ def test_a_database_without_pgvector_or_with_an_old_one_is_told_what_to_do(new_d
     with pytest.raises(StoreRequestError, match="a schema that `search_path` does not have"):
         PgVectorStore.open(new_database, "photos", CONFIG)
     new_database.execute("SET search_path = public, extensions")
-    store = PgVectorStore.open(new_database, "photos", CONFIG, coarse_dimensions=8, hnsw=Hnsw(), candidates=20)
-    store.upsert(records(0, 60))
+    store = PgVectorStore.open(new_database, "photos", CONFIG, coarse_dimensions=8, hnsw=Hnsw(), candidates=1)
+    store.upsert(records(0, 210))
     assert len(store.search(QUERY, limit=1)) == 1
 
 

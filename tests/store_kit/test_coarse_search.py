@@ -13,8 +13,10 @@ from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.edge.optimize import optimize_collection
 from jclip_connectors.edge.store import QdrantEdgeStore
 from jclip_connectors.local import LocalEmbedder
+from jclip_connectors.pgvector import Hnsw, PgVectorStore, operations
 from jclip_connectors.port import Record
 from jclip_connectors.qdrant.store import QdrantStore
+from tests.doubles.pgvector_stores import schema as pgvector_schema
 from tests.doubles.qdrant_server import QdrantServer
 
 NANO = EmbeddingConfig(model="nano")
@@ -72,6 +74,26 @@ def test_a_qdrant_server_keeps_the_exact_top_ten_of_a_gallery(gallery, coarse):
         assert kept(store, exact, queries) >= KEPT
         first_stage = server.requests[-1].json["prefetch"]
         assert (first_stage["using"], first_stage["limit"], len(first_stage["query"])) == ("coarse", CANDIDATES, coarse)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"coarse_dimensions": 32, "candidates": 1},
+        {"coarse_dimensions": 64, "candidates": 1},
+        {"quantization": "binary", "candidates": 2 * CANDIDATES},
+    ],
+)
+def test_postgresql_keeps_the_exact_top_ten_of_a_gallery(gallery, options):
+    rows, queries, exact = gallery
+    with pgvector_schema() as (connection, schema):
+        store = PgVectorStore.open(connection, "gallery", NANO, schema=schema, **options)
+        store.upsert(to_records(rows))
+        assert kept(store, exact, queries) >= KEPT
+        with pytest.MonkeyPatch.context() as patched:  # a gallery of 600 is not worth a graph
+            patched.setattr(operations, "_WORTH_A_GRAPH", 1)
+            store = PgVectorStore.open(connection, "gallery", NANO, schema=schema, hnsw=Hnsw(), **options)
+            assert kept(store, exact, queries) >= KEPT
 
 
 def test_the_prefix_really_decides(tmp_path, gallery):
