@@ -1,1 +1,1 @@
-"""What the stores are built with."""
+"""Code that the stores share."""

@@ -1,4 +1,4 @@
-"""The short prefix of a vector that chooses, in a large collection, the records that are compared in full."""
+"""Coarse search: short prefixes of the vectors select the candidates that are compared in full."""
 
 from typing import Literal, TypeAlias
 
@@ -8,21 +8,21 @@ from jclip_connectors.errors import EmbedInputError
 
 CoarseDimensions: TypeAlias = int | Literal["auto"] | None
 DEFAULT_COARSE = 64
-CANDIDATES = 4096  # records that are compared in full, at least: a collection of no more is searched exactly
-_WORTH_IT = 128  # values; a stage before shorter vectors saves nothing
+CANDIDATES = 4096  # at least this many are compared in full: search is exact in a collection of this size
+_WORTH_IT = 128  # values; for vectors of at most this length, a coarse stage saves nothing
 _CANDIDATES_PER_RESULT = 20
 
 
 def resolve_coarse(coarse_dimensions: CoarseDimensions, config: EmbeddingConfig) -> int | None:
-    """The length of the prefix that a new collection searches first, or `None` for none.
+    """The length of the prefix that a new collection searches first; `None` without a coarse stage.
 
     Args:
-        coarse_dimensions: a length; "auto" is 64 for a model that was trained for prefixes and vectors of more than
-            128 values; `None` is no such stage.
-        config: what the vectors are made with.
+        coarse_dimensions: a length; "auto" is 64 for a model trained for prefixes if the vectors have more than 128
+            values; `None` is no coarse stage.
+        config: the configuration of the vectors.
 
     Raises:
-        EmbedInputError: not a length that is shorter than the vectors.
+        EmbedInputError: `coarse_dimensions` is not an int from 1 to less than the length of the vectors.
     """
     if coarse_dimensions is None:
         return None
@@ -31,18 +31,18 @@ def resolve_coarse(coarse_dimensions: CoarseDimensions, config: EmbeddingConfig)
         known = known_model(config.model)
         trained = known is not None and known.matryoshka
         return DEFAULT_COARSE if trained and dimensions is not None and dimensions > _WORTH_IT else None
-    longest = "the vectors are" if dimensions is None else f"{dimensions}, the length of the vectors"
-    given: object = coarse_dimensions  # whatever the caller has
+    longest = "the length of the vectors" if dimensions is None else f"{dimensions}, the length of the vectors"
+    given: object = coarse_dimensions  # checked here: the annotation is not enforced at run time
     if (
         isinstance(given, bool)
         or not isinstance(given, int)
         or given < 1
         or (dimensions is not None and given >= dimensions)
     ):
-        raise EmbedInputError(f"`coarse_dimensions` is {given!r}; use 'auto', None, or less than {longest}")
+        raise EmbedInputError(f"`coarse_dimensions` is {given!r}; use 'auto', None, or an int below {longest}")
     return given
 
 
 def count_candidates(candidates: int, *, limit: int) -> int:
-    """How many records each stage leaves to the next one, where `limit` are wanted in the end."""
+    """The number of records that each stage passes to the next one, for `limit` results."""
     return max(candidates, _CANDIDATES_PER_RESULT * limit)

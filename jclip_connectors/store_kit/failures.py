@@ -1,4 +1,4 @@
-"""What a store could not write, told by position in the batch that the caller gave."""
+"""The error of an `upsert` that wrote only some of its records."""
 
 from collections.abc import Mapping, Sequence
 
@@ -7,11 +7,11 @@ from jclip_connectors.port import Record
 
 
 def partial(records: Sequence[Record], failed: Mapping[str, ConnectorError]) -> PartialFailureError:
-    """Make the error of an `upsert` that wrote some records; of records with one id, all share its failure.
+    """Make the error of an `upsert` that wrote some records; records with the same id share one failure.
 
     Args:
-        records: as the caller gave them.
-        failed: why a record is not written, by its id.
+        records: the records that the caller passed.
+        failed: the error of each record that is not written, by id.
     """
     positions: dict[int, Exception] = {
         position: _named(failed[record.record_id], record.record_id)

@@ -1,4 +1,4 @@
-"""Files that appear as a whole or not at all."""
+"""Atomic replacement of files."""
 
 import errno
 import os
@@ -7,19 +7,20 @@ from pathlib import Path
 
 
 def replace_file(path: Path, content: bytes) -> None:
-    """Write a file under another name in its folder, then give it its name: a reader finds the old one or the new one.
+    """Replace a file atomically: a reader sees the old content or the new content.
 
-    A link stays, and the file that it leads to is replaced.
+    The content is written to a temporary file in the same folder, which is then renamed. If `path` is a symbolic link,
+    the target of the link is replaced.
 
     Raises:
-        OSError: it cannot be written, or is a device or a pipe; the old one is as it was.
+        OSError: the file cannot be written, or is a device or a pipe; the old file is unchanged.
     """
     path = path.resolve()
     if path.exists() and not path.is_file():
         raise OSError(errno.EINVAL, "not a regular file", str(path))
     written = path.with_name(f".{uuid.uuid4().hex}.tmp")
     try:
-        with written.open("xb") as file:  # not `tempfile`, whose files only their owner may read
+        with written.open("xb") as file:  # not `tempfile`: only the owner may read its files
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

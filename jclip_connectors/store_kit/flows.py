@@ -1,12 +1,11 @@
-"""Stores over a network: each operation is written once, and runs on a blocking client or on an asyncio one.
+"""Flows: each operation of a store is written once, and runs on a blocking client or on an asyncio client.
 
-A store's operation is a *flow*: a generator that yields calls to its client and is sent what they answer, so it never
-waits by itself. `BlockingStore` and `AsyncStore` do the waiting: they make the call, try again where that may help,
-turn the client's errors into ours, and are the port's two kinds of store.
+A *flow* is a generator: it yields calls to a client, and receives their results. `BlockingStore` and `AsyncStore` make
+the calls, retry them if a retry may help, and translate the client's errors into errors of this package.
 
-    class _Flows:                                          # knows one SDK, and never awaits
+    class _Flows:                                          # uses one SDK, and never awaits
         def count(self, ...) -> Flow[int]:
-            answer = yield lambda client: client.count(...)  # of either client
+            answer = yield lambda client: client.count(...)  # works with both clients
             return answer.count
 """
 
@@ -26,10 +25,11 @@ from jclip_connectors.store_kit.retry import retry_options
 _Result = TypeVar("_Result")
 Call: TypeAlias = Callable[[Any], Any]
 Flow: TypeAlias = Generator[Call, Any, _Result]
-Page: TypeAlias = tuple[list[Record], Any]  # and where the next page starts; `None` after the last one
-Translate: TypeAlias = Callable[[Exception], ConnectorError | None]  # `None` for what is not the client's error
+Page: TypeAlias = tuple[list[Record], Any]  # records, and the start of the next page; `None` after the last page
+Translate: TypeAlias = Callable[[Exception], ConnectorError | None]  # `None` for an error that is not the client's
 
-# What follows the name of a credential and has a digit, as no word of ours there has; and what precedes a host.
+# Two kinds of secrets: a word with a digit after the name of a credential (no such word is in our messages), and the
+# credentials before the host of a URL.
 _SECRET = re.compile(
     r"((?:key|authorization|bearer|password|token)\W{1,4}(?:bearer\s)?)(?=[\w.+/=-]*\d)[\w.+/=-]{8,}"
     r"|(//)[^/\s@]+(?=@)",
@@ -38,49 +38,49 @@ _SECRET = re.compile(
 
 
 class StoreFlows(Protocol):
-    """The operations of one store. Each checks all of its arguments before its first call."""
+    """The operations of one store as flows. Each flow checks all arguments before its first call."""
 
-    attempts: int  # of each call; 1 where the SDK itself tries again
+    attempts: int  # for each call; 1 if the SDK itself retries
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """That of the configuration that the collection was made with."""
+        """The fingerprint of the configuration that the collection was made with."""
 
     def translate(self, error: Exception) -> ConnectorError | None:
-        """Our error for one of the SDK's; `None` for an error that is not the SDK's."""
+        """Translate an error of the SDK; `None` for any other error."""
 
     def upsert(self, records: Sequence[Record]) -> Flow[None]:
-        """As in the port; so are the others."""
+        """See `VectorStore.upsert`."""
 
     def search(
         self, embedding: FloatArray, *, limit: int, where: Filter | None, modality: Modality | None, tiles: bool
     ) -> Flow[list[SearchHit]]:
-        """Nearest first; ties in the order of ids."""
+        """See `VectorStore.search`."""
 
     def get(self, ids: Sequence[str]) -> Flow[list[Record]]:
-        """In the order of `ids`."""
+        """See `VectorStore.get`."""
 
     def delete(self, ids: Sequence[str] | None, *, where: Filter | None) -> Flow[None]:
-        """By ids or by filter."""
+        """See `VectorStore.delete`."""
 
     def count(self, *, where: Filter | None, modality: Modality | None) -> Flow[int]:
-        """How many match, exactly."""
+        """See `VectorStore.count`."""
 
-    def page(self, start: Any, *, where: Filter | None, modality: Modality | None) -> Flow[Page]:  # noqa: ANN401 (each SDK has its own kind of place)
-        """Some of the records that match; `start` is `None` for the first page."""
+    def page(self, start: Any, *, where: Filter | None, modality: Modality | None) -> Flow[Page]:  # noqa: ANN401 (the type depends on the SDK)
+        """One page of the matching records; `start` is `None` for the first page."""
 
 
 def run(flow: Flow[_Result], client: Any, *, translate: Translate, attempts: int) -> _Result:  # noqa: ANN401 (any SDK's)
     """Run a flow on a blocking client.
 
     Args:
-        flow: what to do.
-        client: what its calls are made on.
-        translate: gives our error for the client's.
-        attempts: how often a call is made while the store is unavailable, at most.
+        flow: the operation.
+        client: receives the calls of the flow.
+        translate: translates the client's errors.
+        attempts: the largest number of attempts for each call while the store is unavailable.
 
-    Raises:
-        ConnectorError: the store cannot be reached or refuses, and the flow has no answer to that.
+        Raises:
+            ConnectorError: a call failed, and the flow did not handle the error.
     """
     step: Callable[[Any], Call] = flow.send
     value: Any = None
@@ -106,11 +106,11 @@ async def run_async(
     """Run a flow on an asyncio client; see `run`.
 
     Args:
-        flow: what to do.
-        client: what its calls are made on, in the event loop.
-        translate: gives our error for the client's.
-        attempts: how often a call is made while the store is unavailable, at most.
-        in_threads: whether what the flow does between its calls takes long, and is done in threads.
+        flow: the operation.
+        client: receives the calls of the flow, in the event loop.
+        translate: translates the client's errors.
+        attempts: the largest number of attempts for each call while the store is unavailable.
+        in_threads: run the flow's own code in threads, because it takes long.
     """
     step: Callable[[Any], Call] = flow.send
     value: Any = None
@@ -129,20 +129,20 @@ class BlockingStore:
     """A `VectorStore` over a blocking client."""
 
     def __init__(self, client: Any, flows: StoreFlows) -> None:  # noqa: ANN401 (any SDK's)
-        """Take a client, which stays the caller's to close; call the subclass's `open` instead."""
+        """Keep a client, which the caller closes; use the subclass's `open` instead."""
         self._client = client
         self._flows = flows
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """That of the configuration that the collection was made with."""
+        """The fingerprint of the configuration that the collection was made with."""
         return self._flows.fingerprint
 
     def upsert(self, records: Sequence[Record]) -> None:
-        """Write records, each in place of the one with its id; of two with one id the last is kept.
+        """Write records; a record replaces the stored record with the same id. The last of several with one id is kept.
 
         Raises:
-            PartialFailureError: the store refused some; the positions in `failed` and `kept` are those in `records`.
+            PartialFailureError: the store refused some; `failed` and `kept` are by position in `records`.
         """
         self._run(self._flows.upsert(records))
 
@@ -155,28 +155,28 @@ class BlockingStore:
         modality: Modality | None = None,
         tiles: bool = False,
     ) -> list[SearchHit]:
-        """Find the nearest records by cosine, or by their nearest tile; ties in the order of ids."""
+        """Find the nearest records by cosine, or by their nearest tile; ties are in the order of ids."""
         return self._run(self._flows.search(embedding, limit=limit, where=where, modality=modality, tiles=tiles))
 
     def get(self, ids: Sequence[str]) -> list[Record]:
-        """Fetch the records that exist, in the order of `ids`."""
+        """Fetch records by id, in the order of `ids`; unknown ids are left out."""
         return self._run(self._flows.get(ids))
 
     def delete(self, ids: Sequence[str] | None = None, *, where: Filter | None = None) -> None:
-        """Delete by ids or by filter, one of the two; an id that is not there is no error."""
+        """Delete records by ids or by filter; give exactly one. Unknown ids are ignored."""
         self._run(self._flows.delete(ids, where=where))
 
     def count(self, *, where: Filter | None = None, modality: Modality | None = None) -> int:
-        """Count the records that match."""
+        """Count the matching records."""
         return self._run(self._flows.count(where=where, modality=modality))
 
     def scroll(self, *, where: Filter | None = None, modality: Modality | None = None) -> Iterator[Record]:
-        """Go through the records that match, a page at a time; the first page is fetched at once."""
+        """Iterate over the matching records page by page; the first page is fetched at once."""
         first = self._run(self._flows.page(None, where=where, modality=modality))
         return self._rest(first, where=where, modality=modality)
 
     def close(self) -> None:
-        """Do nothing: the client is the caller's to close."""
+        """Do nothing: the caller closes the client."""
 
     def _run(self, flow: Flow[_Result]) -> _Result:
         return run(flow, self._client, translate=self._flows.translate, attempts=self._flows.attempts)
@@ -191,20 +191,20 @@ class BlockingStore:
 
 
 class AsyncStore:
-    """An `AsyncVectorStore` over an asyncio client; what each method does is said at `BlockingStore`."""
+    """An `AsyncVectorStore` over an asyncio client; for the methods see `BlockingStore`."""
 
     def __init__(self, client: Any, flows: StoreFlows) -> None:  # noqa: ANN401 (any SDK's)
-        """Take a client, which stays the caller's to close; call the subclass's `open` instead."""
+        """Keep a client, which the caller closes; use the subclass's `open` instead."""
         self._client = client
         self._flows = flows
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """That of the configuration that the collection was made with."""
+        """The fingerprint of the configuration that the collection was made with."""
         return self._flows.fingerprint
 
     async def upsert(self, records: Sequence[Record]) -> None:
-        """Write records, each in place of the one with its id; they are checked and converted in threads."""
+        """Write records; they are checked and converted in threads. See `BlockingStore.upsert`."""
         flow, flows = self._flows.upsert(records), self._flows
         await run_async(flow, self._client, translate=flows.translate, attempts=flows.attempts, in_threads=True)
 
@@ -217,23 +217,23 @@ class AsyncStore:
         modality: Modality | None = None,
         tiles: bool = False,
     ) -> list[SearchHit]:
-        """Find the nearest records by cosine, or by their nearest tile; ties in the order of ids."""
+        """Find the nearest records by cosine, or by their nearest tile; ties are in the order of ids."""
         return await self._run(self._flows.search(embedding, limit=limit, where=where, modality=modality, tiles=tiles))
 
     async def get(self, ids: Sequence[str]) -> list[Record]:
-        """Fetch the records that exist, in the order of `ids`."""
+        """Fetch records by id, in the order of `ids`; unknown ids are left out."""
         return await self._run(self._flows.get(ids))
 
     async def delete(self, ids: Sequence[str] | None = None, *, where: Filter | None = None) -> None:
-        """Delete by ids or by filter, one of the two."""
+        """Delete records by ids or by filter; give exactly one."""
         await self._run(self._flows.delete(ids, where=where))
 
     async def count(self, *, where: Filter | None = None, modality: Modality | None = None) -> int:
-        """Count the records that match."""
+        """Count the matching records."""
         return await self._run(self._flows.count(where=where, modality=modality))
 
     async def scroll(self, *, where: Filter | None = None, modality: Modality | None = None) -> AsyncIterator[Record]:
-        """Go through the records that match, a page at a time."""
+        """Iterate over the matching records page by page."""
         start: Any = None
         while True:
             records, start = await self._run(self._flows.page(start, where=where, modality=modality))
@@ -243,21 +243,21 @@ class AsyncStore:
                 return
 
     async def close(self) -> None:
-        """Do nothing: the client is the caller's to close."""
+        """Do nothing: the caller closes the client."""
 
     async def _run(self, flow: Flow[_Result]) -> _Result:
         return await run_async(flow, self._client, translate=self._flows.translate, attempts=self._flows.attempts)
 
 
-def _advance(step: Callable[[Any], Call], value: Any) -> tuple[Call | None, Any]:  # noqa: ANN401 (what an SDK answers)
-    """The next call of a flow and `None`; or `None` and the result of the flow."""
+def _advance(step: Callable[[Any], Call], value: Any) -> tuple[Call | None, Any]:  # noqa: ANN401 (an SDK result)
+    """The next call of a flow and `None`, or `None` and the flow's result."""
     try:
         return step(value), None
     except StopIteration as done:
         return None, done.value
 
 
-def _attempt(call: Call, client: Any, translate: Translate) -> Any:  # noqa: ANN401 (what the SDK answers)
+def _attempt(call: Call, client: Any, translate: Translate) -> Any:  # noqa: ANN401 (an SDK result)
     try:
         return call(client)
     except Exception as error:
@@ -267,7 +267,7 @@ def _attempt(call: Call, client: Any, translate: Translate) -> Any:  # noqa: ANN
         raise _without_secrets(ours) from error
 
 
-async def _attempt_async(call: Call, client: Any, translate: Translate) -> Any:  # noqa: ANN401 (what the SDK answers)
+async def _attempt_async(call: Call, client: Any, translate: Translate) -> Any:  # noqa: ANN401 (an SDK result)
     try:
         return await call(client)
     except Exception as error:
@@ -278,6 +278,6 @@ async def _attempt_async(call: Call, client: Any, translate: Translate) -> Any: 
 
 
 def _without_secrets(error: ConnectorError) -> ConnectorError:
-    """The error, without a key or a password that a server or the SDK has quoted in what it tells."""
+    """Remove keys and passwords that a server or the SDK quoted in the message."""
     error.args = (_SECRET.sub(r"\1\2***", str(error)),)
     return error

@@ -1,6 +1,6 @@
-"""A record beside its vectors: the JSON payload of stores that keep one, and the way back.
+"""Conversion of records to JSON payloads and back.
 
-The metadata travels as text, exact whatever a database's own numbers can hold; filters ask `terms` and `numbers`.
+The metadata is stored as JSON text, so it stays exact in every database; filters use `terms` and `numbers`.
 """
 
 import json
@@ -16,7 +16,7 @@ from jclip_connectors.port import FloatArray, Record, SearchHit
 
 
 def to_payload(record: Record) -> dict[str, Any]:
-    """Everything of a checked record but its vectors."""
+    """The payload of a checked record: everything except its vectors."""
     return {
         "record_id": record.record_id,
         "modality": record.modality,
@@ -41,7 +41,7 @@ def number_path(field: str) -> str:
 
 
 def to_record(payload: Mapping[str, Any], *, embedding: Any, tile_embeddings: Any) -> Record:  # noqa: ANN401 (nested lists or arrays)
-    """The record of a payload and its vectors; a record without boxes has no tiles."""
+    """Make the record of a payload and vectors; a record without boxes has no tiles."""
     boxes = payload["tile_boxes"]
     return Record(
         record_id=payload["record_id"],

@@ -1,4 +1,4 @@
-"""Which failed calls are made again, how often, and after how long; the same for stores and for endpoints."""
+"""The retry policy of stores and endpoints: which calls are retried, how often and after which delay."""
 
 import logging
 from typing import Any
@@ -8,19 +8,19 @@ import tenacity
 from jclip_connectors.errors import StoreUnavailableError
 
 _LOG = logging.getLogger(__package__)
-_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.25, 8.0  # doubled from try to try, where the store does not say how long
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.25, 8.0  # doubled after each attempt, unless the store asks for a delay
 
 
 class ClientGaveUpError(StoreUnavailableError):
-    """The store is unavailable, and its client has retried already, or has waited as long as it may: no retry here."""
+    """The store is unavailable, and its client has already retried or timed out: there is no further retry."""
 
 
 def retry_options(attempts: int, *, longest_told_wait_s: float = float("inf")) -> dict[str, Any]:
-    """Options for `tenacity.Retrying` and `tenacity.AsyncRetrying`, but for `sleep`.
+    """Options for `tenacity.Retrying` and `tenacity.AsyncRetrying`, except `sleep`.
 
     Args:
-        attempts: how often a call is made at most.
-        longest_told_wait_s: where the other side asks for a longer wait, there is no retry, and the caller is told.
+        attempts: the largest number of attempts for a call.
+        longest_told_wait_s: if the server asks for a longer delay, the error is raised without a retry.
     """
 
     def worth_another_try(error: BaseException) -> bool:
@@ -38,7 +38,7 @@ def retry_options(attempts: int, *, longest_told_wait_s: float = float("inf")) -
 
 
 def _wait_s(state: tenacity.RetryCallState) -> float:
-    """Seconds until the next attempt: what was asked for with the error, else doubled from try to try."""
+    """Seconds until the next attempt: as the server asks, or doubled after each attempt."""
     error = state.outcome.exception() if state.outcome is not None else None
     told = error.retry_after_s if isinstance(error, StoreUnavailableError) else None
     if told is not None:
@@ -49,4 +49,4 @@ def _wait_s(state: tenacity.RetryCallState) -> float:
 def _tell(state: tenacity.RetryCallState) -> None:
     error = state.outcome.exception() if state.outcome is not None else None
     wait_s = state.next_action.sleep if state.next_action is not None else 0.0
-    _LOG.warning("attempt %d failed, the next one is in %.2f s: %s", state.attempt_number, wait_s, error)
+    _LOG.warning("attempt %d failed, retrying in %.2f s: %s", state.attempt_number, wait_s, error)

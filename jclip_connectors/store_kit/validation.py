@@ -1,4 +1,4 @@
-"""What every store checks before it writes or asks anything; a whole batch passes or nothing of it is written."""
+"""The checks of every store before it sends a request: if one record of a batch is bad, none is written."""
 
 import dataclasses
 import json
@@ -20,25 +20,25 @@ def check_fingerprint(stored: Fingerprint, requested: Fingerprint, *, collection
     """Refuse a collection that was made with another configuration.
 
     Raises:
-        CollectionMismatchError: naming each field that differs.
+        CollectionMismatchError: the fingerprints differ; the message names each different field.
     """
     if dict(stored) != dict(requested):
         raise CollectionMismatchError(stored, requested, collection=collection)
 
 
 def check_records(records: Sequence[Record], *, dimensions: int | None, tiled: bool) -> list[Record]:
-    """Check a batch for `upsert` and bring it to the form that stores keep.
+    """Check the records of an `upsert` and normalise them.
 
     Args:
         records: the batch.
-        dimensions: E of the collection; `None` while it is empty: then the first record decides.
-        tiled: whether the collection keeps tiles.
+        dimensions: E of the collection; `None` if it is not known: then the first record sets it.
+        tiled: whether the collection stores tiles.
 
     Returns:
-        One record per id, the last one given: arrays are float32 of unit length, metadata is a copy.
+        One record per id, the last one: vectors are float32 of unit length, metadata is a copy.
 
     Raises:
-        EmbedInputError: naming the first record that cannot be kept, and why.
+        EmbedInputError: a record is invalid; the message names the first one and the reason.
     """
     checked: dict[str, Record] = {}
     for position, record in enumerate(records):
@@ -77,13 +77,13 @@ def check_embedding(embedding: object, *, dimensions: int | None, name: str = "`
 
 
 def check_metadata(metadata: object, *, name: str) -> dict[str, object]:
-    """Check that metadata is a JSON object, that is: the same after a trip through JSON.
+    """Check that metadata is a JSON object that JSON preserves exactly.
 
     Returns:
         A deep copy.
 
     Raises:
-        EmbedInputError: naming the key whose value JSON does not have.
+        EmbedInputError: not a JSON object; the message names the first bad key.
     """
     if not isinstance(metadata, Mapping):
         raise EmbedInputError(f"{name} is {type(metadata).__name__}, not a JSON object (a dict with string keys)")
@@ -99,7 +99,7 @@ def check_id(record_id: object, *, name: str) -> None:
     """Check one id.
 
     Raises:
-        EmbedInputError: not a string, empty, or not expressible in UTF-8.
+        EmbedInputError: the id is not a string, is empty, or cannot be encoded in UTF-8.
     """
     if not isinstance(record_id, str) or not record_id:
         raise EmbedInputError(f"{name} is {record_id!r}: an id is a non-empty string")
@@ -120,20 +120,20 @@ def check_ids(ids: Sequence[str]) -> list[str]:
 
 
 def check_modality(modality: object) -> None:
-    """Check a `modality` argument; `None` stands for all.
+    """Check a `modality` argument; `None` means both.
 
     Raises:
-        EmbedInputError: another value.
+        EmbedInputError: any other value.
     """
     if modality is not None and modality not in MODALITIES:
         raise EmbedInputError(f"`modality` is {modality!r}; use 'text', 'image' or None for both")
 
 
 def as_list(items: Iterable[_Item], *, name: str) -> list[_Item]:
-    """The items of a call that takes several.
+    """The items of an iterable argument as a list.
 
     Raises:
-        EmbedInputError: it is a single item, or nothing that has items.
+        EmbedInputError: `items` is a single item, or is not iterable.
     """
     try:
         return core_encoder.item_list.as_list(items, name)
@@ -142,25 +142,25 @@ def as_list(items: Iterable[_Item], *, name: str) -> list[_Item]:
 
 
 def check_count(value: object, *, name: str, error: type[Exception] = EmbedInputError) -> None:
-    """Check a number of things, as `limit` or `batch_size`.
+    """Check a count such as `limit` or `batch_size`.
 
     Raises:
-        EmbedInputError: not an int of at least 1; or `error`, where an option of another kind is checked.
+        EmbedInputError: not an int of at least 1; `error` replaces this type.
     """
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise error(f"`{name}` is {value!r}; use an int of at least 1")
 
 
 def resolve_dimensions(config: EmbeddingConfig, dimensions: object, *, most: int) -> int | None:
-    """The length of the vectors of a new collection, from the option and the configuration; `None` if neither has it.
+    """The length of the vectors of a new collection; `None` if neither the option nor the configuration has it.
 
     Args:
-        config: what the vectors are made with.
+        config: the configuration of the vectors.
         dimensions: the option of the store's `open`.
-        most: values that a vector of the database may have.
+        most: the largest length that the database accepts.
 
     Raises:
-        EmbedInputError: not an int from 1 to `most`, or another length than the configuration's.
+        EmbedInputError: not an int from 1 to `most`, or different from the configuration's length.
     """
     known = config.embedding_dim
     length = known if dimensions is None else dimensions
@@ -174,13 +174,13 @@ def resolve_dimensions(config: EmbeddingConfig, dimensions: object, *, most: int
 
 
 def require_dimensions(dimensions: int | None) -> int:
-    """The length of the vectors of a collection that is made now.
+    """The length of the vectors of a new collection, which must be known.
 
     Raises:
-        EmbedInputError: neither the option nor the configuration has it.
+        EmbedInputError: neither the option nor the configuration has the length.
     """
     if dimensions is None:
-        raise EmbedInputError("the configuration does not say how long the vectors are: give `dimensions`")
+        raise EmbedInputError("the configuration does not set the length of the vectors: give `dimensions`")
     return dimensions
 
 
@@ -188,17 +188,17 @@ def check_tiles(tiles: object, *, tiled: bool) -> None:
     """Check the `tiles` argument of a search.
 
     Raises:
-        EmbedInputError: tiles are asked for and the collection keeps none.
+        EmbedInputError: `tiles` is true, but the collection stores no tiles.
     """
     if tiles and not tiled:
-        raise EmbedInputError("`tiles` is True, but this collection keeps no tiles: its configuration has no `tiling`")
+        raise EmbedInputError("`tiles` is True, but this collection stores no tiles: its configuration has no `tiling`")
 
 
 def check_delete(ids: object, where: object) -> None:
-    """Check that `delete` was told what to delete in one way.
+    """Check the arguments of `delete`.
 
     Raises:
-        EmbedInputError: neither or both of `ids` and `where`.
+        EmbedInputError: neither or both of `ids` and `where` are given.
     """
     if (ids is None) == (where is None):
         raise EmbedInputError("give one of `ids` and `where` to delete; `where={}` deletes everything")
@@ -217,7 +217,7 @@ def _check_fields(record: Record, *, name: str) -> None:
         _check_utf8(value, name=f"`{field}` of {name}")
     if record.uri is not None and record.uri[:5].lower() == "data:":
         raise EmbedInputError(
-            f"`uri` of {name} holds the image itself: a collection keeps where an image is, not its bytes"
+            f"`uri` of {name} is a data URI: a collection stores the location of an image, not its bytes"
         )
 
 
@@ -229,7 +229,7 @@ def _check_tiles(
     if record.tile_embeddings is None or record.tile_boxes is None:
         raise EmbedInputError(f"{name} has one of `tile_embeddings` and `tile_boxes`: give both or neither")
     if not tiled:
-        raise EmbedInputError(f"{name} has tiles, but this collection keeps none: its configuration has no `tiling`")
+        raise EmbedInputError(f"{name} has tiles, but this collection stores none: its configuration has no `tiling`")
     vectors = _unit_rows(record.tile_embeddings, name=f"`tile_embeddings` of {name}")
     if vectors.ndim != 2 or vectors.shape[1] != dimensions:
         raise EmbedInputError(f"`tile_embeddings` of {name} has the shape {vectors.shape}, not (T, {dimensions})")
@@ -253,8 +253,8 @@ def _unit_rows(values: object, *, name: str) -> FloatArray:
         raise EmbedInputError(f"{name} has the shape {rows.shape}: a vector has at least one number")
     peaks = np.abs(rows).max(axis=-1, keepdims=True)
     if (peaks == 0).any():
-        raise EmbedInputError(f"{name} is all zero: it points nowhere")
-    rows = rows / peaks  # or the square of a large number would overflow
+        raise EmbedInputError(f"{name} is all zero: it has no direction")
+    rows = rows / peaks  # so that the square of a large number does not overflow
     unit: FloatArray = (rows / np.linalg.norm(rows, axis=-1, keepdims=True)).astype(np.float32)
     return unit
 
@@ -265,7 +265,7 @@ def _json_copy(value: object, *, name: str) -> object:
     except (TypeError, ValueError, RecursionError) as error:
         raise EmbedInputError(f"{name} is not JSON: {error}") from error
     if copy != value:
-        raise EmbedInputError(f"{name} would come back as another value: keys are strings, and a tuple must be a list")
+        raise EmbedInputError(f"{name} is changed by JSON: keys must be strings, and a tuple must be a list")
     return copy
 
 
