@@ -1,4 +1,4 @@
-"""An embedder and a store together: texts and images in one collection, found by text or by image."""
+"""Collections: an embedder and a store behind one interface, for texts and images."""
 
 from jclip_connectors.collection.adding import AddReport
 from jclip_connectors.collection.asynchronous import AsyncMultimodalCollection

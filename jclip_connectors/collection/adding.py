@@ -1,7 +1,7 @@
-"""Adding items to a collection, in batches: each item is described, looked up, embedded where it is new, and written.
+"""Adding items to a collection in batches: describe, look up, embed what is new, and write.
 
-One batch is a flow (see `store_kit.flows`), so that a blocking collection and an asyncio one run the same lines. Its
-calls are made on a host (see `hosts`): on its `store`, and `embed(sources)` for one row or `TileEmbeddings` a source.
+Each batch is a flow (see `store_kit.flows`), so blocking and asyncio collections share the code. Its calls are made on
+a host (see `hosts`): on its `store`, and `embed(sources)`, which returns one row or one `TileEmbeddings` per source.
 """
 
 import dataclasses
@@ -19,17 +19,17 @@ from jclip_connectors.port import Record
 from jclip_connectors.store_kit.flows import Flow
 from jclip_connectors.store_kit.validation import check_id, check_metadata
 
-Describe: TypeAlias = Callable[[Any], dict[str, Any]]  # a source -> the fields of its record but the vectors
+Describe: TypeAlias = Callable[[Any], dict[str, Any]]  # a source -> the fields of its record, without the vectors
 
 
 @dataclass(frozen=True, kw_only=True)
 class AddReport:
-    """What became of the items of one `add_texts` or `add_images`.
+    """The result of one `add_texts` or `add_images`.
 
     Attributes:
-        ids: of the items that the collection now holds, in their order.
-        failed: position of each item that could not be read, and why; nothing was written for it.
-        embedded: how many items had to be embedded; the collection had the vectors of the others already.
+        ids: the ids of the items that the collection now contains, in order.
+        failed: the error of each item that could not be read, by position; nothing was written for it.
+        embedded: the number of items that were embedded; the collection already had the vectors of the rest.
     """
 
     ids: tuple[str, ...]
@@ -42,8 +42,8 @@ class Draft:
     """An item before it is embedded.
 
     Attributes:
-        source: what its vectors are made of.
-        fields: the fields of its record but the vectors.
+        source: the text or image to embed.
+        fields: the fields of its record, without the vectors.
     """
 
     source: Any
@@ -55,30 +55,29 @@ class Draft:
         return str(self.fields["record_id"])
 
     def same_content(self, stored: Record | None) -> bool:
-        """Say whether the stored vectors are those of this source."""
+        """Whether the stored vectors were made from this source."""
         return stored is not None and all(
             getattr(stored, name) == self.fields[name] for name in ("modality", "content_hash")
         )
 
     def same_fields(self, stored: Record) -> bool:
-        """Say whether nothing but the vectors would be written again."""
+        """Whether all fields except the vectors are already stored."""
         return all(getattr(stored, name) == value for name, value in self.fields.items())
 
 
 class Adding:
-    """One call of `add_texts` or `add_images`, and what has become of each item so far, by position."""
+    """One call of `add_texts` or `add_images`, with the result of each item so far, by position."""
 
     def __init__(
         self, sources: Sequence[Any], given: Sequence[Mapping[str, Any]], *, describe: Describe, reuse: bool = True
     ) -> None:
-        """Begin.
+        """Keep the items and options; nothing is done yet.
 
         Args:
             sources: the items.
-            given: for each item the fields that the caller gives; they count more than those of `describe`.
-            describe: gives the fields of an item; its `EmbedInputError` is that item's failure.
-            reuse: whether an item whose content the store has already keeps its vectors; not where nothing says that
-                the same model made them.
+            given: for each item the fields that the caller gives; they override the fields of `describe`.
+            describe: makes the fields of an item; its `EmbedInputError` is the error of this item.
+            reuse: keep the stored vectors of an item with unchanged content; only if the same model made them.
         """
         self._sources = sources
         self._given = given
@@ -95,7 +94,7 @@ class Adding:
             yield range(start, min(start + size, len(self._sources)))
 
     def describe(self, positions: range) -> dict[int, Draft]:
-        """Describe the items of a batch, which reads and hashes files; items that cannot be read are left out."""
+        """Describe the items of a batch, reading and hashing files; items that cannot be read are left out."""
         drafts: dict[int, Draft] = {}
         for position in positions:
             try:
@@ -107,11 +106,11 @@ class Adding:
         return drafts
 
     def write(self, drafts: Mapping[int, Draft]) -> Flow[None]:
-        """Embed what is new and write what has changed.
+        """Embed new items and write changed records.
 
         Raises:
-            ConnectorError: the store or the embedder failed, and the next batch would fare no better; `failure` makes
-                of it what the caller is told.
+            ConnectorError: the store or the embedder failed, and further batches would fail too; `failure` turns it
+                into the error for the caller.
         """
         stored: dict[str, Record] = {}
         if self._reuse:
@@ -127,7 +126,7 @@ class Adding:
             self._note(readable, {records[at].record_id: reason for at, reason in error.failed.items()})
             if any(isinstance(reason, StoreUnavailableError) for reason in error.failed.values()):
                 raise
-            self._refusal = error  # the other batches may fare better
+            self._refusal = error  # other batches may still succeed
         except ConnectorError as error:
             self._note(readable, {record.record_id: error for record in records})
             raise
@@ -135,10 +134,10 @@ class Adding:
             self._note(readable, {})
 
     def report(self, *, what: str) -> AddReport:
-        """What became of the items, once every batch was tried.
+        """The result, after every batch was tried.
 
         Raises:
-            PartialFailureError: the store refused some.
+            PartialFailureError: the store refused some items.
         """
         if self._refusal is not None:
             raise self.failure(self._refusal, what=what) from self._refusal
@@ -149,9 +148,9 @@ class Adding:
         )
 
     def failure(self, error: Exception, *, what: str) -> Exception:
-        """The error of the whole call where a batch failed with `error`, and no more batches are tried.
+        """The error of the whole call, after a batch failed with `error` and the rest was not tried.
 
-        What is written stays written, so the caller is told of it, and of every item that is not.
+        Written items are not rolled back, so the error lists every written item and every item that is not written.
         """
         if not self.kept and not isinstance(error, PartialFailureError):
             return error
@@ -160,7 +159,7 @@ class Adding:
         return PartialFailureError(what, failed=dict(sorted(failed.items())), kept=dict(sorted(self.kept.items())))
 
     def _note(self, drafts: Mapping[int, Draft], refused: Mapping[str, Exception]) -> None:
-        """Note what has become of a batch; `refused` has the reason by id."""
+        """Record the result of each item of a batch; `refused` has the error of each refused record, by id."""
         for at, draft in drafts.items():
             if draft.record_id in refused:
                 self.failed[at] = refused[draft.record_id]
@@ -168,7 +167,7 @@ class Adding:
                 self.kept[at] = draft.record_id
 
     def _embed(self, new: Sequence[int], drafts: Mapping[int, Draft]) -> Flow[dict[int, dict[str, Any]]]:
-        """The fields of each record that hold its vectors."""
+        """Embed the new items; returns the vector fields of each record, by position."""
         found: Mapping[int, Any]
         try:
             found = dict(enumerate((yield lambda host: host.embed([drafts[at].source for at in new]))))
@@ -194,7 +193,7 @@ def check_texts(texts: object) -> None:
 
 
 def check_images(images: object) -> None:
-    """Check the `images` of a call; what is in each is seen when it is read.
+    """Check the `images` of a call; each image is checked when it is read.
 
     Raises:
         EmbedInputError: not a list.
@@ -208,13 +207,13 @@ def check_images(images: object) -> None:
 def check_given(
     count: int, metadatas: Sequence[Mapping[str, Any]] | None, ids: Sequence[str] | None
 ) -> list[dict[str, Any]]:
-    """Check what the caller gives beside the items.
+    """Check the metadata and ids of a call.
 
     Returns:
         For each item the fields of its record.
 
     Raises:
-        EmbedInputError: another number of them than of items, metadata that is not JSON, or an id that cannot be one.
+        EmbedInputError: their number differs from the number of items, metadata is not JSON, or an id is invalid.
     """
     for name, values in (("metadatas", metadatas), ("ids", ids)):
         if isinstance(values, str | Mapping):
@@ -234,7 +233,7 @@ def check_given(
 
 
 def _check_list(items: object, name: str) -> None:
-    """Refuse what has no length or no order: a generator, a set, a mapping."""
+    """Refuse arguments without a length or an order: generators, sets, mappings."""
     if isinstance(items, Mapping) or not (hasattr(items, "__len__") and hasattr(items, "__getitem__")):
         raise EmbedInputError(f"`{name}` is {type(items).__name__}; write a list, list(...) of a generator or a set")
 
@@ -242,14 +241,14 @@ def _check_list(items: object, name: str) -> None:
 def _vector_fields(found: Any) -> dict[str, Any]:  # noqa: ANN401 (a row of any kind, or tiles)
     if not isinstance(found, TileEmbeddings):
         return {"embedding": found}
-    # The first tile is the whole image: its vector is the one that the image has without tiling.
+    # The first tile is the whole image: its vector equals the vector of the image without tiling.
     return {"embedding": found.vectors[0], "tile_embeddings": found.vectors, "tile_boxes": found.boxes}
 
 
 def _records(
     drafts: Mapping[int, Draft], vectors: Mapping[int, dict[str, Any]], stored: Mapping[str, Record]
 ) -> list[Record]:
-    """The records to write: those with new vectors, and those stored of which another field has changed."""
+    """The records to write: records with new vectors, and stored records with another changed field."""
     records: dict[str, Record] = {}
     for position, draft in drafts.items():
         if position in vectors:

@@ -1,4 +1,4 @@
-"""AsyncMultimodalCollection: the same operations for a program with an event loop."""
+"""AsyncMultimodalCollection: the asyncio version of `MultimodalCollection`."""
 
 import asyncio
 import inspect
@@ -24,10 +24,10 @@ from jclip_connectors.store_kit.validation import check_count, check_fingerprint
 
 
 class AsyncMultimodalCollection:
-    """A `MultimodalCollection` whose methods are awaited: over an asyncio store, and an embedder of either kind.
+    """The asyncio version of `MultimodalCollection`, over an asyncio store and a blocking or asyncio embedder.
 
-    What takes long happens in threads, so that the event loop goes on: the model's work, reading and hashing files, and
-    checking and converting records. It belongs to the event loop that first uses it.
+    Slow work runs in threads and does not block the event loop: the model, reading and hashing files, and checking
+    and converting records. Use one instance with one event loop only.
     """
 
     def __init__(
@@ -38,14 +38,14 @@ class AsyncMultimodalCollection:
         batch_size: int = 64,
         max_concurrency: int = 4,
     ) -> None:
-        """Put an embedder and a store together.
+        """Combine an embedder and a store.
 
         Args:
-            embedder: makes the vectors: `AsyncRemoteEmbedder`, or one that is not asyncio, as `LocalEmbedder`. The
-                latter embeds one batch at a time, and beside it one query.
-            store: keeps the vectors; closing it stays with the caller.
-            batch_size: how many items are embedded and written at a time.
-            max_concurrency: how many batches of one call are on their way at a time, so that one is embedded while
+            embedder: makes the vectors: `AsyncRemoteEmbedder`, or a blocking embedder such as `LocalEmbedder`. A
+                blocking embedder embeds one batch at a time, and one query at the same time.
+            store: stores the vectors; the caller closes it.
+            batch_size: the number of items that are embedded and written at a time.
+            max_concurrency: the largest number of batches of one call in progress, so that one batch is embedded while
                 another is written.
 
         Raises:
@@ -53,7 +53,7 @@ class AsyncMultimodalCollection:
             EmbedInputError: `batch_size` or `max_concurrency` is less than 1, or `store` is not asyncio.
         """
         if not inspect.iscoroutinefunction(store.upsert):
-            raise EmbedInputError(f"`store` is a {type(store).__name__}, which is not asyncio: use its Async twin")
+            raise EmbedInputError(f"`store` is a {type(store).__name__}, which is not asyncio: use its async version")
         check_fingerprint(store.fingerprint, embedder.config.fingerprint(), collection="the collection")
         check_count(batch_size, name="batch_size")
         check_count(max_concurrency, name="max_concurrency")
@@ -69,19 +69,19 @@ class AsyncMultimodalCollection:
         metadatas: Sequence[Mapping[str, Any]] | None = None,
         ids: Sequence[str] | None = None,
     ) -> AddReport:
-        """Add texts, each in place of the record with its id.
+        """Add texts; a record with the same id is replaced.
 
         Args:
             texts: the texts.
-            metadatas: a JSON object for each; `None` gives all an empty one.
-            ids: an id for each; `None` makes them of the texts, so that adding a text again changes nothing.
+            metadatas: a JSON object for each text; `None` means empty metadata.
+            ids: an id for each text; `None` makes ids from the texts, so adding a text again changes nothing.
 
         Raises:
-            EmbedInputError: an item that is no text, metadata that is not JSON, or another number of `metadatas` or
-                `ids`; nothing has been written then.
-            PartialFailureError: the store refused some, or failed after it had taken some; `kept` has the ids of what
-                is written, and `failed` the reason for every other item, by position. Batches that were on their way
-                when one failed are finished first.
+            EmbedInputError: an item is not a text, metadata is not JSON, or the number of `metadatas` or `ids` differs
+                from the number of texts; nothing is written.
+            PartialFailureError: the store refused some, or failed after some were written; `kept` has the ids of the
+                written items and `failed` the error of every other item, by position. Batches in progress are
+                finished before it is raised.
         """
         check_texts(texts)
         return await self._add(texts, metadatas, ids, describe=describe_text, embed=self._embedder.embed_texts)
@@ -92,17 +92,17 @@ class AsyncMultimodalCollection:
         metadatas: Sequence[Mapping[str, Any]] | None = None,
         ids: Sequence[str] | None = None,
     ) -> AddReport:
-        """Add images, each in place of the record with its id; those that cannot be read are reported and left out.
+        """Add images; a record with the same id is replaced. Images that cannot be read are reported and left out.
 
         Args:
-            images: paths, data URIs, encoded images as bytes, Pillow images or uint8 arrays. A path is kept as the
-                record's `uri`; the image itself is not kept.
-            metadatas: a JSON object for each; `None` gives all an empty one.
-            ids: an id for each; `None` makes them of the files' bytes, so that adding a file again changes nothing.
+            images: paths, data URIs, encoded images as bytes, Pillow images or uint8 arrays. A path is stored as the
+                record's `uri`; the image itself is not stored.
+            metadatas: a JSON object for each image; `None` means empty metadata.
+            ids: an id for each image; `None` makes ids from the images' bytes, so adding a file again changes nothing.
 
         Raises:
-            EmbedInputError: metadata that is not JSON, or another number of `metadatas` or `ids`; nothing has been
-                written then.
+            EmbedInputError: metadata is not JSON, or the number of `metadatas` or `ids` differs from the number of
+                images; nothing is written.
             PartialFailureError: as for `add_texts`.
         """
         check_images(images)
@@ -118,34 +118,34 @@ class AsyncMultimodalCollection:
         where: Filter | None = None,
         modality: Modality | None = None,
     ) -> list[SearchHit]:
-        """Find what is nearest to a text or an image; texts and images are searched at once.
+        """Find the records nearest to a text or an image; texts and images are searched concurrently.
 
         Args:
-            text: what to look for; or
-            image: an image to look for.
-            limit: at most this many results.
+            text: a text to search for; or
+            image: an image to search for.
+            limit: the largest number of results.
             where: a filter on metadata, like `{"year": {"gte": 2020}}`; see `jclip_connectors.filters`.
-            modality: "image" or "text" to find only these.
+            modality: "image" or "text" to find only images or only texts.
 
         Returns:
             The results, nearest first, with the scores of `MultimodalCollection.search`.
 
         Raises:
-            EmbedInputError: not one of `text` and `image`, or an argument that cannot be used.
+            EmbedInputError: neither or both of `text` and `image` are given, or an argument is bad.
         """
         flow = search(text, image, limit=limit, where=where, modality=modality, tiles=self._tiled)
         return await self._host().run(flow)
 
     async def get(self, ids: Sequence[str]) -> list[Record]:
-        """Fetch the records that exist, in the order of `ids`."""
+        """Fetch records by id, in the order of `ids`; unknown ids are left out."""
         return await self._store.get(ids)
 
     async def delete(self, ids: Sequence[str] | None = None, *, where: Filter | None = None) -> None:
-        """Delete by ids or by filter, one of the two; an id that is not there is no error."""
+        """Delete records by ids or by filter; give exactly one. Unknown ids are ignored."""
         await self._store.delete(ids, where=where)
 
     async def count(self, *, where: Filter | None = None, modality: Modality | None = None) -> int:
-        """Count the records that match."""
+        """Count the matching records."""
         return await self._store.count(where=where, modality=modality)
 
     async def _add(
@@ -169,7 +169,7 @@ class AsyncMultimodalCollection:
 
 
 def as_async(embedder: Embedder | AsyncEmbedder) -> AsyncEmbedder:
-    """The embedder itself if it is asyncio, else one that lets it work in threads."""
+    """The embedder itself if it is asyncio, else a wrapper that runs it in threads."""
     if inspect.iscoroutinefunction(embedder.embed_query):
         return cast("AsyncEmbedder", embedder)
     return ThreadedEmbedder(cast("Embedder", embedder))

@@ -1,4 +1,4 @@
-"""MultimodalCollection: an embedder and a store together; what every front door calls."""
+"""MultimodalCollection: adds and searches texts and images with an embedder and a store."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -12,15 +12,15 @@ from jclip_connectors.store_kit.validation import check_count, check_fingerprint
 
 
 class MultimodalCollection:
-    """Texts and images in one store, found by text or by image."""
+    """Texts and images in one store, searched by text or by image."""
 
     def __init__(self, embedder: Embedder, store: VectorStore, *, batch_size: int = 64) -> None:
-        """Put an embedder and a store together.
+        """Combine an embedder and a store.
 
         Args:
             embedder: makes the vectors.
-            store: keeps them; closing it stays with the caller.
-            batch_size: how many items are embedded and written at a time.
+            store: stores the vectors; the caller closes it.
+            batch_size: the number of items that are embedded and written at a time.
 
         Raises:
             CollectionMismatchError: the store's vectors were made with another configuration.
@@ -39,18 +39,18 @@ class MultimodalCollection:
         metadatas: Sequence[Mapping[str, Any]] | None = None,
         ids: Sequence[str] | None = None,
     ) -> AddReport:
-        """Add texts, each in place of the record with its id.
+        """Add texts; a record with the same id is replaced.
 
         Args:
             texts: the texts.
-            metadatas: a JSON object for each; `None` gives all an empty one.
-            ids: an id for each; `None` makes them of the texts, so that adding a text again changes nothing.
+            metadatas: a JSON object for each text; `None` means empty metadata.
+            ids: an id for each text; `None` makes ids from the texts, so adding a text again changes nothing.
 
         Raises:
-            EmbedInputError: an item that is no text, metadata that is not JSON, or another number of `metadatas` or
-                `ids`; nothing has been written then.
-            PartialFailureError: the store refused some, or failed after it had taken some; `kept` has the ids of what
-                is written, and `failed` the reason for every other item, by position.
+            EmbedInputError: an item is not a text, metadata is not JSON, or the number of `metadatas` or `ids` differs
+                from the number of texts; nothing is written.
+            PartialFailureError: the store refused some, or failed after some were written; `kept` has the ids of the
+                written items and `failed` the error of every other item, by position.
         """
         check_texts(texts)
         return self._add(texts, metadatas, ids, describe=describe_text, embed=self._embedder.embed_texts)
@@ -61,17 +61,17 @@ class MultimodalCollection:
         metadatas: Sequence[Mapping[str, Any]] | None = None,
         ids: Sequence[str] | None = None,
     ) -> AddReport:
-        """Add images, each in place of the record with its id; those that cannot be read are reported and left out.
+        """Add images; a record with the same id is replaced. Images that cannot be read are reported and left out.
 
         Args:
-            images: paths, data URIs, encoded images as bytes, Pillow images or uint8 arrays. A path is kept as the
-                record's `uri`; the image itself is not kept.
-            metadatas: a JSON object for each; `None` gives all an empty one.
-            ids: an id for each; `None` makes them of the files' bytes, so that adding a file again changes nothing.
+            images: paths, data URIs, encoded images as bytes, Pillow images or uint8 arrays. A path is stored as the
+                record's `uri`; the image itself is not stored.
+            metadatas: a JSON object for each image; `None` means empty metadata.
+            ids: an id for each image; `None` makes ids from the images' bytes, so adding a file again changes nothing.
 
         Raises:
-            EmbedInputError: metadata that is not JSON, or another number of `metadatas` or `ids`; nothing has been
-                written then.
+            EmbedInputError: metadata is not JSON, or the number of `metadatas` or `ids` differs from the number of
+                images; nothing is written.
             PartialFailureError: as for `add_texts`.
         """
         check_images(images)
@@ -87,37 +87,37 @@ class MultimodalCollection:
         where: Filter | None = None,
         modality: Modality | None = None,
     ) -> list[SearchHit]:
-        """Find what is nearest to a text or an image.
+        """Find the records nearest to a text or an image.
 
-        Cosines of texts and of images are on different scales. Where both are found they are ranked apart and fused by
-        reciprocal rank, which is then the `score`; where only one is found, or asked for, `score` is the cosine.
+        Cosines of texts and of images are on different scales. If both are found, they are ranked separately and fused,
+        and `score` is the reciprocal rank; if only one modality is found or requested, `score` is the cosine.
 
         Args:
-            text: what to look for; or
-            image: an image to look for.
-            limit: at most this many results.
+            text: a text to search for; or
+            image: an image to search for.
+            limit: the largest number of results.
             where: a filter on metadata, like `{"year": {"gte": 2020}}`; see `jclip_connectors.filters`.
-            modality: "image" or "text" to find only these.
+            modality: "image" or "text" to find only images or only texts.
 
         Returns:
             The results, nearest first; with tiling each image has the `box` of its nearest tile.
 
         Raises:
-            EmbedInputError: not one of `text` and `image`, or an argument that cannot be used.
+            EmbedInputError: neither or both of `text` and `image` are given, or an argument is bad.
         """
         flow = search(text, image, limit=limit, where=where, modality=modality, tiles=self._tiled)
         return self._host().run(flow)
 
     def get(self, ids: Sequence[str]) -> list[Record]:
-        """Fetch the records that exist, in the order of `ids`."""
+        """Fetch records by id, in the order of `ids`; unknown ids are left out."""
         return self._store.get(ids)
 
     def delete(self, ids: Sequence[str] | None = None, *, where: Filter | None = None) -> None:
-        """Delete by ids or by filter, one of the two; an id that is not there is no error."""
+        """Delete records by ids or by filter; give exactly one. Unknown ids are ignored."""
         self._store.delete(ids, where=where)
 
     def count(self, *, where: Filter | None = None, modality: Modality | None = None) -> int:
-        """Count the records that match."""
+        """Count the matching records."""
         return self._store.count(where=where, modality=modality)
 
     def _add(

@@ -1,4 +1,4 @@
-"""Choosing results that are near to the query and unlike one another."""
+"""Choosing diverse results: near to the query, and different from each other."""
 
 import numpy as np
 
@@ -9,10 +9,10 @@ def choose_diverse(relevance: FloatArray, rows: FloatArray, *, limit: int, thres
     """Choose by maximal marginal relevance.
 
     Args:
-        relevance: (N,) how near each result is to the query.
+        relevance: (N,) the similarity of each result to the query.
         rows: (N, E) float32, rows of unit L2 norm.
-        limit: how many to choose at most.
-        threshold: 0..1: 1 looks at relevance only, 0 at difference only.
+        limit: the largest number of results to choose.
+        threshold: 0..1: 1 uses only relevance, 0 only diversity.
 
     Returns:
         Positions in the order of choice; the most relevant is the first.
@@ -22,7 +22,7 @@ def choose_diverse(relevance: FloatArray, rows: FloatArray, *, limit: int, thres
     if not len(rows):
         return []
     chosen = [int(relevance.argmax())]
-    overlap = rows @ rows[chosen[0]]  # (N,) with the most similar of the chosen
+    overlap = rows @ rows[chosen[0]]  # (N,) similarity to the most similar chosen result
     while len(chosen) < min(limit, len(rows)):
         value = threshold * relevance - (1 - threshold) * overlap
         value[chosen] = -np.inf

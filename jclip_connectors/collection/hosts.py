@@ -1,4 +1,4 @@
-"""What the flows of a collection make their calls on: a store and an embedder, both blocking or both asyncio."""
+"""Hosts: they run the flows of a collection on a store and an embedder, both blocking or both asyncio."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -28,9 +28,9 @@ class BlockingHost:
     """A blocking store and embedder.
 
     Attributes:
-        store: keeps the records.
+        store: stores the records.
         embedder: has `embed_query` and `embed_images`, for flows that search by text or by image.
-        embed: makes a row, or `TileEmbeddings`, of each source of a batch, for flows that add.
+        embed: makes one row or one `TileEmbeddings` per source of a batch, for flows that add items.
     """
 
     store: VectorStore
@@ -38,28 +38,28 @@ class BlockingHost:
     embed: Callable[[Any], Any] | None = None
 
     def run(self, flow: Flow[_Result]) -> _Result:
-        """Run a flow; the store's own operations have been retried where that may help."""
+        """Run a flow without retries: the store retries its own operations."""
         return run(flow, self, translate=_as_it_is, attempts=1)
 
     def search_each(
         self,
         embedding: FloatArray,
         modalities: Sequence[Modality | None],
-        **options: Any,  # noqa: ANN401 (those of the port)
+        **options: Any,  # noqa: ANN401 (the options of the port)
     ) -> list[list[SearchHit]]:
-        """Search each modality by itself."""
+        """Search each modality separately."""
         return [self.store.search(embedding, modality=modality, **options) for modality in modalities]
 
-    def records(self, **options: Any) -> list[Record]:  # noqa: ANN401 (those of the port)
-        """All records that match."""
+    def records(self, **options: Any) -> list[Record]:  # noqa: ANN401 (the options of the port)
+        """All matching records."""
         return list(self.store.scroll(**options))
 
     def work(self, task: Callable[[], _Result]) -> _Result:
-        """Do what takes long."""
+        """Run a slow task."""
         return task()
 
     def add(self, adding: Adding, *, batch_size: int, what: str) -> None:
-        """Add the items, one batch after the other.
+        """Add the items, one batch after another.
 
         Raises:
             PartialFailureError: a batch failed after others were written.
@@ -76,36 +76,36 @@ class BlockingHost:
 
 @dataclass(frozen=True, kw_only=True)
 class AsyncHost:
-    """An asyncio store and embedder; the attributes are those of `BlockingHost`, awaited."""
+    """An asyncio store and embedder; the attributes are those of `BlockingHost`."""
 
     store: AsyncVectorStore
     embedder: Any = None
     embed: Callable[[Any], Any] | None = None
 
     async def run(self, flow: Flow[_Result]) -> _Result:
-        """Run a flow; the store's own operations have been retried where that may help."""
+        """Run a flow without retries: the store retries its own operations."""
         return await run_async(flow, self, translate=_as_it_is, attempts=1)
 
     async def search_each(
         self,
         embedding: FloatArray,
         modalities: Sequence[Modality | None],
-        **options: Any,  # noqa: ANN401 (those of the port)
+        **options: Any,  # noqa: ANN401 (the options of the port)
     ) -> list[list[SearchHit]]:
-        """Search each modality by itself, all at once."""
+        """Search each modality separately, all concurrently."""
         searches = (self.store.search(embedding, modality=modality, **options) for modality in modalities)
         return list(await asyncio.gather(*searches))
 
-    async def records(self, **options: Any) -> list[Record]:  # noqa: ANN401 (those of the port)
-        """All records that match."""
+    async def records(self, **options: Any) -> list[Record]:  # noqa: ANN401 (the options of the port)
+        """All matching records."""
         return [record async for record in self.store.scroll(**options)]
 
     async def work(self, task: Callable[[], _Result]) -> _Result:
-        """Do what takes long, in a thread."""
+        """Run a slow task in a thread."""
         return await asyncio.to_thread(task)
 
     async def add(self, adding: Adding, *, batch_size: int, max_concurrency: int, what: str) -> None:
-        """Add the items, some batches at a time; of batches with an id in common one waits for the other.
+        """Add the items in concurrent batches; batches with an id in common run one after another.
 
         Raises:
             PartialFailureError: a batch failed after others were written.
@@ -126,7 +126,7 @@ class AsyncHost:
             await asyncio.gather(*running, return_exceptions=True)
             raise
         except Exception as error:
-            # The caller is told what is written, so the batches that are on their way are waited for.
+            # The error says which items are written, so wait for the batches in progress.
             await asyncio.gather(*running, return_exceptions=True)
             failure = adding.failure(error, what=what)
             if failure is error:
@@ -135,16 +135,16 @@ class AsyncHost:
 
 
 class ThreadedEmbedder:
-    """An asyncio embedder that lets a blocking one work in threads: one batch at a time, and beside it one query."""
+    """Runs a blocking embedder in threads: one batch and one query at a time."""
 
     def __init__(self, embedder: Embedder) -> None:
-        """Share an embedder."""
+        """Wrap a blocking embedder."""
         self._embedder = embedder
         self._batches, self._queries = asyncio.Lock(), asyncio.Lock()
 
     @property
     def config(self) -> EmbeddingConfig:
-        """What shapes the vectors."""
+        """The configuration of the vectors."""
         return self._embedder.config
 
     @property
@@ -158,12 +158,12 @@ class ThreadedEmbedder:
             return await asyncio.to_thread(self._embedder.embed_texts, texts)
 
     async def embed_query(self, text: str) -> FloatArray:
-        """Embed what is searched for: (E,)."""
+        """Embed a query: (E,)."""
         async with self._queries:
             return await asyncio.to_thread(self._embedder.embed_query, text)
 
     async def embed_images(self, images: Sequence[ImageSource]) -> FloatArray:
-        """Embed images whole: (B, E). A single one is taken for a query and waits for no batch."""
+        """Embed whole images: (B, E). A single image counts as a query and does not wait for batches."""
         async with self._queries if len(images) == 1 else self._batches:
             return await asyncio.to_thread(self._embedder.embed_images, images)
 
@@ -174,10 +174,10 @@ class ThreadedEmbedder:
 
 
 async def _first_done(running: dict[asyncio.Task[None], set[str]]) -> None:
-    """Wait until a batch is done and forget it.
+    """Wait until a batch is done and remove it from `running`.
 
     Raises:
-        Exception: that of a batch that failed.
+        Exception: the error of a failed batch.
     """
     done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
     for task in done:
@@ -188,4 +188,4 @@ async def _first_done(running: dict[asyncio.Task[None], set[str]]) -> None:
 
 
 def _as_it_is(_: Exception) -> None:
-    """No translation: stores and embedders of this package raise errors of this package."""
+    """Translate nothing: stores and embedders raise errors of this package."""

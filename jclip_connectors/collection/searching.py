@@ -1,7 +1,7 @@
-"""Searching a collection: a query of either kind becomes a vector, and what is found of each modality one ranking.
+"""Searching a collection: the query is embedded, each modality is searched, and the results are fused.
 
 The calls of a flow are made on a host (see `hosts`): on its `embedder`, and `search_each(embedding, modalities, ...)`,
-which gives one ranked list for each modality.
+which returns one ranked list for each modality.
 """
 
 import dataclasses
@@ -26,7 +26,7 @@ def search(
     modality: Modality | None,
     tiles: bool,
 ) -> Flow[list[SearchHit]]:
-    """Find what is nearest to a text or an image; the arguments are those of `MultimodalCollection.search`."""
+    """Find the records nearest to a text or an image; the arguments are those of `MultimodalCollection.search`."""
     check_count(limit, name="limit")
     check_modality(modality)
     if (text is None) == (image is None):
@@ -50,12 +50,12 @@ def _embed_image(image: ImageSource) -> Flow[FloatArray]:
     try:
         rows = yield lambda host: host.embedder.embed_images([image])  # (1, E)
     except PartialFailureError as error:
-        raise EmbedInputError(f"`image` cannot be searched for: {error.failed[0]}") from error
+        raise EmbedInputError(f"`image` cannot be embedded: {error.failed[0]}") from error
     return np.asarray(rows[0])
 
 
 def fuse_by_rank(ranked: Sequence[list[SearchHit]]) -> list[SearchHit]:
-    """Merge lists whose cosines are not comparable: the score becomes 1 / (60 + rank); a single list stays as it is."""
+    """Merge ranked lists by reciprocal rank: the score becomes 1 / (60 + rank). A single list is not changed."""
     found = [hits for hits in ranked if hits]
     if len(found) < 2:
         return found[0] if found else []
@@ -64,4 +64,4 @@ def fuse_by_rank(ranked: Sequence[list[SearchHit]]) -> list[SearchHit]:
         for hits in found
         for rank, hit in enumerate(hits, start=1)
     ]
-    return sorted(fused, key=lambda hit: -hit.score)  # stable: of one rank, images come first
+    return sorted(fused, key=lambda hit: -hit.score)  # stable: images come first among equal ranks

@@ -486,7 +486,7 @@ CASES: dict[str, Case] = {
     ),
     "a search for nothing": refused(lambda front: front.collection.search(), "`text` and `image`"),
     "a search for a picture that is none": refused(
-        lambda front: front.collection.search(image=b"no image"), "`image` cannot be searched for"
+        lambda front: front.collection.search(image=b"no image"), "`image` cannot be embedded"
     ),
     # LangChain
     "a NaN from LangChain's embeddings": refused(add_with([GOOD_ROW, [NAN] * E]), r"`embedding` of record 1 \("),
