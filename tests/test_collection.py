@@ -255,7 +255,7 @@ def test_filters_and_limits_reach_the_store(collection, paths):
         ({}, "one of `text` and `image`"),
         ({"text": "a", "image": b"b"}, "one of `text` and `image`"),
         ({"text": 3}, "`text` is int"),
-        ({"image": b"b"}, "`image` cannot be searched for: the image"),
+        ({"image": b"b"}, "`image` cannot be embedded: the image"),
         ({"text": "a", "limit": 0}, "`limit`"),
         ({"text": "a", "modality": "video"}, "`modality`"),
         ({"text": "a", "where": {"a": {"like": 1}}}, "unknown operator 'like'"),

@@ -79,8 +79,8 @@ def run(flow: Flow[_Result], client: Any, *, translate: Translate, attempts: int
         translate: translates the client's errors.
         attempts: the largest number of attempts for each call while the store is unavailable.
 
-        Raises:
-            ConnectorError: a call failed, and the flow did not handle the error.
+    Raises:
+        ConnectorError: a call failed, and the flow did not handle the error.
     """
     step: Callable[[Any], Call] = flow.send
     value: Any = None
