@@ -32,8 +32,9 @@ StoreOption = Annotated[
     str | None,
     typer.Option(
         metavar="URL",
-        help="A collection elsewhere instead: qdrant://HOST:PORT/NAME, weaviate://HOST:PORT/NAME, pinecone://INDEX or "
-        "edge:PATH; keys come from QDRANT_API_KEY, WEAVIATE_API_KEY and PINECONE_API_KEY.",
+        help="A collection elsewhere instead: qdrant://HOST:PORT/NAME, weaviate://HOST:PORT/NAME, pinecone://INDEX, "
+        "postgresql://HOST:PORT/DATABASE/NAME or edge:PATH; keys come from QDRANT_API_KEY, WEAVIATE_API_KEY, "
+        "PINECONE_API_KEY and PGPASSWORD.",
     ),
 ]
 DeviceOption = Annotated[

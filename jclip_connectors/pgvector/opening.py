@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import logging
 from typing import Any, NamedTuple
 
 from psycopg import sql
@@ -26,6 +27,7 @@ from jclip_connectors.store_kit.coarse import CoarseDimensions, resolve_coarse
 from jclip_connectors.store_kit.flows import Flow
 from jclip_connectors.store_kit.validation import check_count, check_fingerprint, require_dimensions, resolve_dimensions
 
+_LOG = logging.getLogger(__package__)
 _FORMAT = 1
 _LOCK = 0x6A636C6970  # "jclip"
 _LOCKED = Statement(query=sql.SQL("SELECT pg_advisory_xact_lock({})").format(sql.Literal(_LOCK)))
@@ -128,6 +130,7 @@ def _make(names: Names, layout: Layout, fingerprint: Fingerprint) -> Flow[Found]
         if found is None:
             raise
         return found  # another process has made it meanwhile
+    _LOG.debug("%r: made the collection, %s", names.name, layout)
     return Found(fingerprint, _options(layout))
 
 
@@ -144,6 +147,8 @@ def _index(names: Names, layout: Layout, hnsw: Hnsw) -> Flow[Layout]:
         found = yield from find_flow(names)
         if found is None or found.options["hnsw"] != hnsw:
             raise
+    else:
+        _LOG.debug("%r: made the index, %s", names.name, hnsw)
     return indexed
 
 

@@ -1,5 +1,6 @@
 """The port's operations on a collection in PostgreSQL, as statements that either of psycopg's connections can run."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -26,6 +27,7 @@ from jclip_connectors.store_kit.validation import (
     check_tiles,
 )
 
+_LOG = logging.getLogger(__package__)
 ATTEMPTS = 3
 
 _BATCH_RECORDS = 1000
@@ -60,6 +62,7 @@ class PgVectorFlows:
         """Write in batches by count and size, each in one transaction."""
         checked = check_records(records, dimensions=self._layout.dimensions, tiled=self._layout.tiled)
         batches = list(self._batches(checked))
+        _LOG.debug("%r: %d records in %d batches", self._names.name, len(checked), len(batches))
         failed: dict[str, ConnectorError] = {}
         for position, batch in enumerate(batches):
             statements = to_rows(batch, self._names, self._layout)

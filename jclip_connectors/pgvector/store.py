@@ -123,6 +123,11 @@ class AsyncPgVectorStore(AsyncStore):
 def stored_fingerprint(connection: Connection, collection_name: str, *, schema: str = _SCHEMA) -> Fingerprint | None:
     """The fingerprint of a collection; `None` if there is no such collection.
 
+    Args:
+        connection: your connection or pool; it stays yours to close.
+        collection_name: the name that the collection was opened with.
+        schema: where its tables are.
+
     Raises:
         StoreRequestError: another program made a table of that name; the database has no pgvector, or refuses.
         StoreUnavailableError: the database cannot be reached.

@@ -7,17 +7,20 @@ from contextlib import closing, contextmanager
 from typing import Any
 
 import numpy as np
+import psycopg
 import pytest
 from qdrant_client import QdrantClient
 
 from core_encoder.tiling import Tiling
 from jclip_connectors.config import EmbeddingConfig
+from jclip_connectors.pgvector import PgVectorStore
 from jclip_connectors.pinecone import PineconeStore
 from jclip_connectors.port import Record
 from jclip_connectors.qdrant import QdrantStore
 from jclip_connectors.weaviate import WeaviateStore
 from tests.docs.blocks import DOCS
 from tests.doubles.pinecone_server import PineconeDouble
+from tests.doubles.postgres_server import postgres
 from tests.doubles.qdrant_server import QdrantServer
 from tests.doubles.weaviate_server import WeaviateDouble
 
@@ -55,7 +58,23 @@ def _pinecone() -> Iterator[Opened]:
         yield open_store, lambda: len(server.requests)
 
 
-STORES = {"qdrant": _qdrant, "weaviate": _weaviate, "pinecone": _pinecone}
+class _Counting(psycopg.Connection[Any]):
+    """A connection that counts its transactions."""
+
+    made = 0
+
+    def transaction(self, *arguments: Any, **options: Any) -> Any:
+        self.made += 1
+        return super().transaction(*arguments, **options)
+
+
+@contextmanager
+def _pgvector() -> Iterator[Opened]:
+    with postgres().database() as name, closing(_Counting.connect(**postgres().address(name))) as connection:
+        yield lambda: PgVectorStore.open(connection, "costs", CONFIG), lambda: connection.made
+
+
+STORES = {"qdrant": _qdrant, "weaviate": _weaviate, "pinecone": _pinecone, "pgvector": _pgvector}
 
 
 def told(name: str) -> dict[str, list[int]]:

@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, contextmanager
 import pytest
 import typer
 import weaviate
+from psycopg.conninfo import make_conninfo
 
 from core_encoder.nano.scenes import Scene, SceneObject, draw_canvas, draw_scene
 from jclip_connectors.cli.commands import app
@@ -21,6 +22,7 @@ from jclip_connectors.server.serve import load_served_model
 from tests.checkpoints import V2_TINY
 from tests.docs.blocks import DOCS, Block, blocks_of
 from tests.doubles.pinecone_server import KEY, PineconeDouble
+from tests.doubles.postgres_server import postgres
 from tests.doubles.qdrant_server import QdrantServer
 from tests.doubles.weaviate_server import WeaviateDouble
 from tests.server.harness import Server
@@ -76,6 +78,14 @@ def _pinecone(patch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
 
 
 @contextmanager
+def _pgvector(_: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+    server = postgres()
+    with server.database() as name:
+        place = {"host": server.host, "port": server.port, "dbname": name}
+        yield {"host=localhost dbname=postgres": make_conninfo(**place, user=server.user, password=server.password)}
+
+
+@contextmanager
 def _hub(_: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
     yield {"jinaai/jina-clip-v2": str(V2_TINY)}  # nano is no checkpoint of transformers; this one has v2's layout
 
@@ -92,6 +102,7 @@ WORLDS: dict[str, World] = {
     "frameworks/huggingface.md": _hub,
     "frameworks/qdrant-inference.md": _qdrant,
     "remote.md": _served,
+    "stores/pgvector.md": _pgvector,
     "stores/pinecone.md": _pinecone,
     "stores/qdrant.md": _qdrant,
     "stores/weaviate.md": _weaviate,
