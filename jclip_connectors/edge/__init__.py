@@ -1,4 +1,4 @@
-"""Qdrant's engine inside this process: one folder a collection, and no server."""
+"""Qdrant's engine inside this process: each collection is a folder, and no server is needed."""
 
 from jclip_connectors.errors import MissingDependencyError
 

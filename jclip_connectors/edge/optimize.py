@@ -1,7 +1,7 @@
-"""Make a local collection's search index, in a process of its own: the engine's call holds the GIL for seconds.
+"""Make the search index of a local collection in a separate process: the engine's call holds the GIL for seconds.
 
-`optimize_collection` starts `python -m jclip_connectors.edge.optimize PATH`, which owns the collection while it works.
-The engine puts the index in place when it is whole: killing the process leaves the collection as it was.
+`optimize_collection` starts `python -m jclip_connectors.edge.optimize PATH`, which locks the collection while it works.
+The engine replaces the index only when the new one is complete: killing the process leaves the collection unchanged.
 """
 
 import json
@@ -19,11 +19,11 @@ _ERRORS = {kind.__name__: kind for kind in (StoreRequestError, StoreUnavailableE
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizeReport:
-    """What `optimize_collection` has done.
+    """The result of `optimize_collection`.
 
     Attributes:
-        records: how many the collection has.
-        changed: whether there was anything to do.
+        records: the number of records in the collection.
+        changed: whether the index was changed.
     """
 
     records: int
@@ -31,11 +31,11 @@ class OptimizeReport:
 
 
 def optimize_collection(path: str | Path) -> OptimizeReport:
-    """Make or renew the index of the collection in the folder `path`; nobody can have it open meanwhile.
+    """Make or update the index of the collection in the folder `path`, which must not be open elsewhere.
 
-    Until then a search compares every vector. Afterwards a graph leads it to those that are searched first: the short
-    prefixes, or the whole vectors of a collection without. What is added later is compared one by one until the next
-    call.
+    Without the index, a search compares every vector. With it, an HNSW graph finds the vectors that are searched first:
+    the short prefixes, or the full vectors of a collection without prefixes. Records added later are compared one by
+    one until the next call.
 
     Raises:
         StoreUnavailableError: the collection is open elsewhere, or the process was killed.
@@ -46,7 +46,7 @@ def optimize_collection(path: str | Path) -> OptimizeReport:
     if done.returncode < 0:
         raise StoreUnavailableError(
             f"{str(path)!r}: the process that optimised it was killed by signal {-done.returncode}; the collection is "
-            "as it was: try again"
+            "unchanged: try again"
         )
     try:
         answer = json.loads(done.stdout)
@@ -61,10 +61,10 @@ def _optimize(folder: Path) -> OptimizeReport:
     check_folder(folder)
     sidecar = read_sidecar(folder)
     if sidecar is None:
-        raise StoreRequestError(f"{str(folder)!r} is no collection: there is nothing to optimise")
+        raise StoreRequestError(f"{str(folder)!r} is not a collection: nothing to optimise")
     with engine_errors(folder):
         shard = open_shard(folder)
-        # A process that was killed while it made the collection may have left one without its vectors.
+        # A process that was killed while it made the collection may have left it without its named vectors.
         create_vectors(shard, sidecar)
         records = shard.info().points_count
         shard.close()

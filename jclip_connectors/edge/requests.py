@@ -1,4 +1,4 @@
-"""What the embedded engine is asked: filters and the stages of a search, in the engine's own types."""
+"""Requests to the embedded engine in its own types: filters and the stages of a search."""
 
 from typing import Any
 
@@ -10,7 +10,7 @@ from jclip_connectors.store_kit.payload import number_path
 
 
 def to_condition(tree: And, modality: Modality | None) -> qdrant.Filter:
-    """The engine's filter for a portable one and a modality."""
+    """Translate a portable filter and a modality for the engine."""
     conditions: list[Any] = [_translate(node) for node in tree.nodes]
     if modality is not None:
         conditions.append(qdrant.FieldCondition(key="modality", match=qdrant.MatchValue(modality)))
@@ -18,14 +18,14 @@ def to_condition(tree: And, modality: Modality | None) -> qdrant.Filter:
 
 
 def nearest(query: Any, *, tiles: bool) -> qdrant.Query:  # noqa: ANN401 (an array; the engine's stubs know lists only)
-    """Ask for the records that are nearest to a vector (E,), as wholes or by their nearest tile."""
+    """The query for the records nearest to a vector (E,), by their embedding or by their nearest tile."""
     return qdrant.Query.Nearest(query[None], using="tiles") if tiles else qdrant.Query.Nearest(query, using="full")
 
 
 def stages(
     query: FloatArray, condition: qdrant.Filter, *, coarse: int, tiles: bool, candidates: int
 ) -> list[qdrant.Prefetch]:
-    """The stages before the last: by the first `coarse` values, and before tiles by the whole vector."""
+    """The stages before the last one: by the prefix of `coarse` values, and before tiles by the full vector."""
     prefix: Any = query[:coarse]
     prefix_query = qdrant.Query.Nearest(prefix, using="coarse")
     stage = qdrant.Prefetch(query=prefix_query, filter=condition, limit=candidates)

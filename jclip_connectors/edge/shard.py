@@ -1,10 +1,10 @@
-"""The files of a local collection: making them, locking them, indexing them, and what the engine says when it fails.
+"""The files of a local collection: creating, locking and indexing them, and translating the engine's errors.
 
     photos.jclip/
-        collection.json   what the vectors were made with: the engine keeps no metadata of its own
-        shard/            the engine's files, with a lock that the operating system lets go of with the process
+        collection.json   the fingerprint of the vectors: the engine stores no metadata of a collection
+        shard/            the engine's files, with a lock that the operating system releases when the process ends
 
-The engine raises bare `Exception`: one table translates what it says.
+The engine raises bare `Exception`: a table translates its messages.
 """
 
 import re
@@ -22,25 +22,25 @@ from jclip_connectors.errors import ConnectorError, StoreRequestError, StoreUnav
 
 DAMAGED = "its files are damaged: restore them, or delete the folder and add again"
 
-_ABANDONED_S = 3600  # after which nobody is still making a shard
-_HNSW_EDGES = 16  # a record; the engine's own default, like the next one
+_ABANDONED_S = 3600  # a shard that is still unfinished after this time was abandoned
+_HNSW_EDGES = 16  # per record; the engine's own default, like the next value
 _HNSW_BUILD_CANDIDATES = 100
-_FULL_SCAN_KIB = 10_000  # of vectors that a filter leaves, below which all are compared; the engine's default
-_INDEX_FROM_KIB = 1  # who asks for an index gets one: how large a collection must be for that is not ours to say
+_FULL_SCAN_KIB = 10_000  # below this size of filtered vectors, all are compared; the engine's default
+_INDEX_FROM_KIB = 1  # an explicit request always makes an index, however small the collection
 
-# What the engine's text says -> what that means here, and what to do about it; the first match counts.
+# A pattern in the engine's message -> our error and advice; the first match is used.
 _ERRORS: tuple[tuple[str, type[ConnectorError], str], ...] = (
-    ("WouldBlock", StoreUnavailableError, "it is open elsewhere, in this process or another one: close it there first"),
+    ("WouldBlock", StoreUnavailableError, "it is open elsewhere, in this process or another: close it there first"),
     (
         "already contains segment|os error 17",
         StoreUnavailableError,
-        "another process is making it: open it again in a moment",
+        "another process is making it: open it again in a few seconds",
     ),
     ("(os error|Errno) 28", StoreUnavailableError, "the disk is full: make room and try again"),
     (
         "(os error|Errno) (13|30)",
         StoreRequestError,
-        "it may not be written: check its permissions and those of the disk",
+        "it cannot be written: check the permissions of the folder and the disk",
     ),
     ("Shard is not initialized", StoreRequestError, "the store is closed: open it again"),
     ("deserialize|load", StoreRequestError, DAMAGED),
@@ -49,11 +49,11 @@ _ERRORS: tuple[tuple[str, type[ConnectorError], str], ...] = (
 
 @contextmanager
 def engine_errors(folder: Path) -> Iterator[None]:
-    """Translate what the engine raises about the collection in `folder`.
+    """Translate the engine's errors about the collection in `folder`.
 
     Raises:
-        StoreUnavailableError: another try may help.
-        StoreRequestError: it will not.
+        StoreUnavailableError: a retry may help.
+        StoreRequestError: a retry will not help.
     """
     try:
         yield
@@ -63,31 +63,31 @@ def engine_errors(folder: Path) -> Iterator[None]:
         for pattern, kind, advice in _ERRORS:
             if re.search(pattern, str(error)):
                 raise kind(f"{str(folder)!r}: {advice} ({error})") from error
-        raise StoreRequestError(f"{str(folder)!r}: the engine refuses this: {error}") from error
+        raise StoreRequestError(f"{str(folder)!r}: the engine refuses the request: {error}") from error
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a path that is neither a collection nor free to become one.
+    """Refuse a path that is neither a collection nor an empty or new folder.
 
     Raises:
-        StoreRequestError: a file, or a folder with other files in it.
+        StoreRequestError: `folder` is a file, or a folder with other files in it.
     """
     if folder.exists() and not folder.is_dir():
         raise StoreRequestError(f"{str(folder)!r} is a file: name a folder")
     if folder.is_dir():
         names = {entry.name for entry in folder.iterdir()}
         if names and not any(name == SIDECAR_NAME or name.split(".")[0] == "shard" for name in names):
-            raise StoreRequestError(f"{str(folder)!r} is a folder with other files in it: name an empty or a new one")
+            raise StoreRequestError(f"{str(folder)!r} is a folder with other files in it: name an empty or new one")
 
 
 def open_shard(folder: Path) -> qdrant.EdgeShard:
-    """Lock and load the shard in `folder`, or make one; use it within `engine_errors`."""
+    """Lock and load the shard in `folder`, or make one; call it inside `engine_errors`."""
     path = folder / "shard"
     if not path.exists():
-        # Made beside its place and moved there: what a process leaves that is stopped meanwhile is no shard yet.
+        # Made under a temporary name and then renamed: a process that is killed leaves no incomplete shard.
         made = folder / f"shard.{uuid.uuid4().hex}"
         folder.mkdir(parents=True, exist_ok=True)
-        # The engine wants one kind of vector at least; the real ones follow when their length is known.
+        # The engine needs at least one kind of vector; the real vectors are added when their length is known.
         placeholder = {"none": qdrant.EdgeSparseVectorParams()}
         qdrant.EdgeShard.create(str(made), qdrant.EdgeConfig(sparse_vectors=placeholder)).close()
         try:
@@ -95,7 +95,7 @@ def open_shard(folder: Path) -> qdrant.EdgeShard:
         except OSError:
             if not path.exists():
                 raise
-            shutil.rmtree(made)  # another process was faster: its shard is as good
+            shutil.rmtree(made)  # another process was faster: use its shard
     shard = qdrant.EdgeShard.load(str(path))
     for left_over in folder.glob("shard.*"):
         if time.time() - left_over.stat().st_mtime > _ABANDONED_S:
@@ -104,15 +104,15 @@ def open_shard(folder: Path) -> qdrant.EdgeShard:
 
 
 def create_vectors(shard: qdrant.EdgeShard, sidecar: Sidecar) -> None:
-    """Make the vectors that a collection has; those that are there stay as they are."""
+    """Make the named vectors of a collection; existing ones are not changed."""
     for name, (size, multivector) in _vectors(sidecar).items():
-        # With this distance the engine brings every vector, and so a prefix too, to unit length.
+        # With this distance the engine scales every vector to unit length, prefixes too.
         cosine = qdrant.Distance.Cosine
         shard.update(qdrant.UpdateOperation.create_dense_vector(name, size, cosine, multivector))
 
 
 def open_for_indexing(folder: Path, sidecar: Sidecar) -> qdrant.EdgeShard:
-    """Lock and load a shard whose `optimize` makes a graph (HNSW) of the vectors that are searched first, no others."""
+    """Lock and load a shard whose `optimize` makes an HNSW graph only of the vectors that are searched first."""
     first = "full" if sidecar.coarse_dimensions is None else "coarse"
     vectors = {
         name: qdrant.EdgeVectorParams(
@@ -130,7 +130,7 @@ def open_for_indexing(folder: Path, sidecar: Sidecar) -> qdrant.EdgeShard:
 
 
 def _vectors(sidecar: Sidecar) -> dict[str, tuple[int, qdrant.MultiVectorConfig | None]]:
-    """Name, length and kind of each vector of a record; none until the length is known."""
+    """Name, length and kind of each vector of a record; empty until the length is known."""
     vectors: dict[str, tuple[int, qdrant.MultiVectorConfig | None]] = {}
     if sidecar.dimensions is None:
         return vectors

@@ -1,4 +1,4 @@
-"""The file beside a local collection that says what its vectors were made with."""
+"""The sidecar: a file in the folder of a local collection with the fingerprint of its vectors."""
 
 import dataclasses
 import json
@@ -15,10 +15,10 @@ _FORMAT = 1
 
 @dataclass(frozen=True, kw_only=True)
 class Sidecar:
-    """What a collection was made with.
+    """The settings of a collection.
 
     Attributes:
-        fingerprint: of the configuration.
+        fingerprint: the fingerprint of the configuration.
         dimensions: length of the vectors; `None` until it is known.
         coarse_dimensions: length of the prefix that is searched first, or `None`.
     """
@@ -29,10 +29,10 @@ class Sidecar:
 
 
 def read_sidecar(folder: Path) -> Sidecar | None:
-    """Read the sidecar in `folder`; `None` if there is none.
+    """Read the sidecar in `folder`; `None` if it does not exist.
 
     Raises:
-        StoreRequestError: it is damaged, or of a later version.
+        StoreRequestError: the sidecar is damaged, or another version made it.
     """
     path = folder / SIDECAR_NAME
     try:
@@ -56,6 +56,6 @@ def read_sidecar(folder: Path) -> Sidecar | None:
 
 
 def write_sidecar(folder: Path, sidecar: Sidecar) -> None:
-    """Write the sidecar as a whole: a crash leaves the old one or the new one."""
+    """Write the sidecar atomically: a crash leaves the old or the new file."""
     values = {"format": _FORMAT, **dataclasses.asdict(sidecar)}
     replace_file(folder / SIDECAR_NAME, json.dumps(values, indent=2).encode())

@@ -1,8 +1,8 @@
-"""The embedded default: Qdrant's own engine in this process, one folder a collection.
+"""The embedded store: Qdrant's own engine in this process, with one folder per collection.
 
-The engine (qdrant-edge-py 0.9) stores NaN and keeps the head of a batch that fails in the middle: so a batch is checked
-as a whole before the engine sees it. It has a write-ahead log: what `upsert` has returned from survives a killed
-process. Every call holds the GIL. The files are the matter of `edge_shard`, their index that of `edge_optimize`.
+The engine (qdrant-edge-py 0.9) stores NaN and keeps the first part of a batch that fails in the middle, so the whole
+batch is checked before it is passed to the engine. The engine has a write-ahead log: after `upsert` has returned, its
+records survive a killed process. Every call holds the GIL. See `shard` for the files and `optimize` for the index.
 """
 
 import dataclasses
@@ -44,25 +44,25 @@ _SCROLL_SIZE = 256
 
 
 class QdrantEdgeStore:
-    """A `VectorStore` in a folder, through Qdrant's engine; `open` makes one.
+    """A `VectorStore` in a folder, through Qdrant's engine; use `open`.
 
-    A collection with tiling keeps each record's tiles as a multivector (MaxSim) too. Search is exact in a collection of
-    no more than `candidates` records. In a larger one a short prefix of the vectors chooses the records that are
-    compared in full, and those the records whose tiles are; one made without `coarse_dimensions` is searched exactly
-    all the same until `edge_optimize` has made an index of it.
+    With tiling, the tiles of a record are stored as a multivector (MaxSim). Search is exact in a collection of up to
+    `candidates` records. In a larger one, a short prefix of the vectors selects candidates, the full vectors rescore
+    them, and the tiles of the best ones are compared. A collection without `coarse_dimensions` is searched exactly
+    until `optimize_collection` has made its index.
     """
 
     def __init__(
         self, folder: Path, shard: qdrant.EdgeShard, sidecar: Sidecar, *, tiled: bool, candidates: int
     ) -> None:
-        """Take over an open shard; call `open` instead."""
+        """Use an open shard; call `open` instead."""
         self._folder = folder
         self._shard = shard
         self._sidecar = sidecar
         self._tiled = tiled
         self._candidates = candidates
         self._indexed: set[str] = set()
-        self._lock = threading.Lock()  # two first batches must agree on the length of the vectors
+        self._lock = threading.Lock()  # concurrent first batches must agree on the length of the vectors
 
     @classmethod
     def open(
@@ -73,22 +73,22 @@ class QdrantEdgeStore:
         coarse_dimensions: CoarseDimensions = "auto",
         candidates: int = CANDIDATES,
     ) -> Self:
-        """Open the collection in the folder `path`, or make one there.
+        """Open or create the collection in the folder `path`.
 
         Args:
-            path: the folder of a collection, an empty folder, or none yet.
-            config: what the vectors are made with.
+            path: the folder of a collection, an empty folder, or a new folder.
+            config: the configuration of the vectors.
             coarse_dimensions: length of the prefix of the vectors that is searched first in a large collection: faster,
-                and right only for models trained so that a prefix means something. "auto" is what the collection was
-                made with; for a new one 64 where the model was trained so and the vectors have more than 128 values,
-                else none. `None` is no such prefix.
-            candidates: how many records, at least, each stage of a search leaves to the next one: more make it slower
-                and nearer to exact.
+                but correct only for models trained for prefixes. "auto" keeps the setting of an existing collection;
+                for a new one it is 64 if the model was trained for prefixes and the vectors have more than 128 values,
+                else no prefix. `None` is no prefix.
+            candidates: the smallest number of records that each stage of a search passes to the next one: more is
+                slower and more exact.
 
         Raises:
             CollectionMismatchError: the collection was made with another configuration.
-            StoreUnavailableError: it is open elsewhere.
-            StoreRequestError: the folder holds something else, or damaged files.
+            StoreUnavailableError: the collection is open elsewhere.
+            StoreRequestError: the folder contains other files, or damaged files.
             EmbedInputError: the collection was made with other `coarse_dimensions`, or an option is out of range.
         """
         folder = Path(path)
@@ -99,7 +99,7 @@ class QdrantEdgeStore:
         with ExitStack() as undo, engine_errors(folder):
             shard = open_shard(folder)
             undo.callback(shard.close)
-            # From here on the engine's lock is ours: nobody else makes or changes this collection.
+            # This process now has the engine's lock: no other process can make or change the collection.
             sidecar = read_sidecar(folder)
             if sidecar is None:
                 if shard.info().points_count:
@@ -118,11 +118,11 @@ class QdrantEdgeStore:
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """That of the configuration that the collection was made with."""
+        """The fingerprint of the configuration that the collection was made with."""
         return self._sidecar.fingerprint
 
     def upsert(self, records: Sequence[Record]) -> None:
-        """Write records, each in place of the one with its id; what this returns from survives a killed process."""
+        """Write records, replacing those with the same id; after the return they survive a killed process."""
         with self._lock:
             checked = check_records(records, dimensions=self._sidecar.dimensions, tiled=self._tiled)
             if not checked:
@@ -143,7 +143,7 @@ class QdrantEdgeStore:
         modality: Modality | None = None,
         tiles: bool = False,
     ) -> list[SearchHit]:
-        """Find the nearest records by cosine, or by their nearest tile; ties in the order of ids."""
+        """Find the nearest records by cosine, or by their nearest tile; ties are in the order of ids."""
         query = check_embedding(embedding, dimensions=self._sidecar.dimensions)
         check_count(limit, name="limit")
         check_tiles(tiles, tiled=self._tiled)
@@ -158,7 +158,7 @@ class QdrantEdgeStore:
                     query=nearest(query, tiles=tiles),
                     filter=condition,
                     prefetches=self._stages(query, condition, tiles=tiles, limit=limit, size=size),
-                    # Without a first stage an index would answer: that of a small collection is not asked.
+                    # A small collection is searched exactly, also if it has an index.
                     params=qdrant.SearchParams(exact=size <= self._candidates),
                     limit=limit,
                     with_payload=True,
@@ -169,7 +169,7 @@ class QdrantEdgeStore:
         return sorted(hits, key=lambda hit: (-hit.score, hit.record_id))
 
     def get(self, ids: Sequence[str]) -> list[Record]:
-        """Fetch the records that exist, in the order of `ids`."""
+        """Fetch records by id, in the order of `ids`; unknown ids are left out."""
         wanted = check_ids(ids)
         with engine_errors(self._folder):
             points = self._shard.retrieve([record_uuid(record_id) for record_id in wanted], True, True)  # noqa: FBT003 (the engine takes no keywords)
@@ -177,7 +177,7 @@ class QdrantEdgeStore:
         return [found[record_id] for record_id in wanted if record_id in found]
 
     def delete(self, ids: Sequence[str] | None = None, *, where: Filter | None = None) -> None:
-        """Delete by ids or by filter."""
+        """Delete records by ids or by filter; give exactly one."""
         check_delete(ids, where)
         with engine_errors(self._folder):
             if ids is None:
@@ -188,17 +188,17 @@ class QdrantEdgeStore:
             self._shard.update(operation)
 
     def count(self, *, where: Filter | None = None, modality: Modality | None = None) -> int:
-        """Count the records that match."""
+        """Count the matching records."""
         with engine_errors(self._folder):
             return self._shard.count(qdrant.CountRequest(exact=True, filter=self._condition(where, modality)))
 
     def scroll(self, *, where: Filter | None = None, modality: Modality | None = None) -> Iterator[Record]:
-        """Go through the records that match, 256 in memory at a time."""
+        """Iterate over the matching records, with 256 in memory at a time."""
         with engine_errors(self._folder):
             return self._scroll(self._condition(where, modality))
 
     def close(self) -> None:
-        """Write everything to disk and let go of the folder."""
+        """Write everything to disk and unlock the folder."""
         with engine_errors(self._folder):
             self._shard.close()
 
@@ -209,18 +209,18 @@ class QdrantEdgeStore:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close it."""
+        """Close the store."""
         self.close()
 
     def _prepare(self, dimensions: int | None) -> None:
-        """Settle the length of the vectors, in the sidecar and then in the engine; a second time changes nothing."""
+        """Set the length of the vectors, in the sidecar and then in the engine; a second call changes nothing."""
         coarse = self._sidecar.coarse_dimensions
         if dimensions is not None and coarse is not None and not 0 < coarse < dimensions:
             raise EmbedInputError(f"`coarse_dimensions` is {coarse!r}; use an int from 1 to {dimensions - 1}")
         self._sidecar = dataclasses.replace(self._sidecar, dimensions=dimensions)
         write_sidecar(self._folder, self._sidecar)
         if dimensions is None:
-            return  # the first record will tell
+            return  # the first record sets the length
         create_vectors(self._shard, self._sidecar)
         for field in ("modality", "terms"):
             self._create_index(field, qdrant.PayloadSchemaType.Keyword)
@@ -234,14 +234,14 @@ class QdrantEdgeStore:
         check_modality(modality)
         tree = parse_filter(where)
         for field in compared_fields(tree):
-            # The first comparison of a field makes its index: without one each comparison reads every payload.
+            # The first comparison of a field makes its payload index: without it, each comparison reads every payload.
             self._create_index(number_path(field), qdrant.PayloadSchemaType.Float)
         return to_condition(tree, modality)
 
     def _stages(
         self, query: FloatArray, condition: qdrant.Filter, *, tiles: bool, limit: int, size: int
     ) -> list[qdrant.Prefetch]:
-        """The stages before the last one: none where the search is exact."""
+        """The stages before the last one; empty if the search is exact."""
         candidates = count_candidates(self._candidates, limit=limit)
         coarse = self._sidecar.coarse_dimensions
         if coarse is None or candidates >= size:
@@ -253,7 +253,7 @@ class QdrantEdgeStore:
         if self._sidecar.coarse_dimensions is not None:
             vectors["coarse"] = record.embedding[: self._sidecar.coarse_dimensions]
         if self._tiled:
-            # A record without tiles is found by its embedding when tiles are searched.
+            # In a search over tiles, the embedding represents a record without tiles.
             tiles = record.tile_embeddings
             vectors["tiles"] = record.embedding[None] if tiles is None else tiles
         return qdrant.Point(id=record_uuid(record.record_id), vector=vectors, payload=to_payload(record))

@@ -1,4 +1,4 @@
-"""Qdrant: a server, a cloud cluster, or qdrant-client's local mode."""
+"""Qdrant stores: a server, a cloud cluster, or qdrant-client's local mode."""
 
 from jclip_connectors.errors import MissingDependencyError
 

@@ -1,4 +1,4 @@
-"""qdrant-client's errors as ours. The client itself tries nothing again."""
+"""Translation of qdrant-client's errors. The client itself never retries."""
 
 import json
 
@@ -14,13 +14,13 @@ _BUSY = frozenset({408, 429, 500, 502, 503, 504})
 _BUSY_CALLS = frozenset(
     {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED}
 )
-_LONGEST_WAIT_S = 30.0  # a server that asks for more is not waited for
-_CREDENTIALS = "Qdrant refuses the credentials ({}): check the API key that the client was made with, and its rights"
+_LONGEST_WAIT_S = 30.0  # longer delays that a server asks for are not waited for
+_CREDENTIALS = "Qdrant refuses the credentials ({}): check the client's API key and its permissions"
 _SHOWN_CHARS = 500
 
 
 def translate(error: Exception) -> ConnectorError | None:
-    """Our error for one of qdrant-client's, `None` for any other error."""
+    """Translate an error of qdrant-client; `None` for any other error."""
     match error:
         case ResourceExhaustedResponse():
             kind = StoreUnavailableError if error.retry_after_s <= _LONGEST_WAIT_S else ClientGaveUpError
@@ -34,24 +34,24 @@ def translate(error: Exception) -> ConnectorError | None:
         case grpc.RpcError():
             return _of_call(error)
         case ApiException() | QdrantException():
-            return StoreRequestError(f"Qdrant's client refuses this: {error}")
-        case ValueError() | RuntimeError() | NotImplementedError():  # of the local mode, and of the client's own checks
-            return StoreRequestError(f"Qdrant refuses this: {error}")
+            return StoreRequestError(f"Qdrant's client refuses the request: {error}")
+        case ValueError() | RuntimeError() | NotImplementedError():  # from the local mode and the client's own checks
+            return StoreRequestError(f"Qdrant refuses the request: {error}")
         case _:
             return None
 
 
 def _of_transport(source: Exception) -> ConnectorError:
-    """The text of most such errors is left out: it can quote a header, and so a key."""
+    """Translate a connection error; most texts are left out, because they can quote a header with a key."""
     if isinstance(source, httpx.TimeoutException):
-        return StoreUnavailableError("Qdrant has not answered in time; the client's `timeout` says how long it waits")
+        return StoreUnavailableError("Qdrant did not answer in time: raise the client's `timeout`, or retry later")
     if isinstance(source, httpx.NetworkError | httpx.RemoteProtocolError | httpx.ProxyError):
         return StoreUnavailableError(f"Qdrant cannot be reached: {source}")
     if isinstance(source, RuntimeError):
-        return StoreRequestError("the Qdrant client is closed: make another one")
+        return StoreRequestError("the Qdrant client is closed: make a new client")
     if isinstance(source, ValueError):
-        return StoreRequestError("Qdrant's answer is not what its client expects: is it a Qdrant server, of that age?")
-    return StoreRequestError(f"Qdrant's client cannot send this: {type(source).__name__}")
+        return StoreRequestError("the client cannot read the answer: check that this is a supported Qdrant server")
+    return StoreRequestError(f"Qdrant's client cannot send the request: {type(source).__name__}")
 
 
 def _of_status(error: UnexpectedResponse) -> ConnectorError:
@@ -59,10 +59,10 @@ def _of_status(error: UnexpectedResponse) -> ConnectorError:
     if status in (401, 403):
         return StoreRequestError(_CREDENTIALS.format(f"HTTP {status}"))
     if status in _BUSY:
-        return StoreUnavailableError(f"Qdrant is busy or broken (HTTP {status}): {_told(error)}")
+        return StoreUnavailableError(f"Qdrant is overloaded or failing (HTTP {status}): {_told(error)}")
     if status == 413:
-        return StoreRequestError("Qdrant refuses so large a request (HTTP 413): raise its `max_request_size_mb`")
-    return StoreRequestError(f"Qdrant refuses this (HTTP {status}): {_told(error)}")
+        return StoreRequestError("the request is too large (HTTP 413): raise the server's `max_request_size_mb`")
+    return StoreRequestError(f"Qdrant refuses the request (HTTP {status}): {_told(error)}")
 
 
 def _told(error: UnexpectedResponse) -> str:
@@ -79,4 +79,4 @@ def _of_call(error: grpc.RpcError) -> ConnectorError:
         return StoreUnavailableError(f"Qdrant cannot be reached or is busy ({code.name}): {details}")
     if code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
         return StoreRequestError(_CREDENTIALS.format(code.name))
-    return StoreRequestError(f"Qdrant refuses this ({code.name}): {details}")
+    return StoreRequestError(f"Qdrant refuses the request ({code.name}): {details}")

@@ -1,4 +1,4 @@
-"""The port's operations on a Qdrant collection, as calls that either of qdrant-client's clients can make."""
+"""The operations of the port on a Qdrant collection, as flows for qdrant-client's two clients."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -43,19 +43,19 @@ _LOG = logging.getLogger(__package__)
 ATTEMPTS = 3
 
 _BATCH_RECORDS = 256
-_BATCH_BYTES = 24 * 2**20  # a server takes 32 MiB a request
+_BATCH_BYTES = 24 * 2**20  # a server accepts 32 MiB per request
 _TILED_PAGE_RECORDS = 32
 
 
 class QdrantFlows:
-    """The operations of the port, as calls of either client."""
+    """The operations of one collection; see `StoreFlows`."""
 
     attempts = ATTEMPTS
 
     def __init__(
         self, name: str, fingerprint: Fingerprint, layout: Layout, *, candidates: int, indexed: set[str]
     ) -> None:
-        """Take a collection that exists; `indexed` are the fields of its payload that have an index."""
+        """Use an existing collection; `indexed` are the payload fields with an index."""
         self._name = name
         self._fingerprint = fingerprint
         self._layout = layout
@@ -64,15 +64,15 @@ class QdrantFlows:
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """That of the configuration that the collection was made with."""
+        """The fingerprint of the configuration that the collection was made with."""
         return self._fingerprint
 
     def translate(self, error: Exception) -> ConnectorError | None:
-        """Our error for one of the client's."""
+        """Translate an error of the client."""
         return translate(error)
 
     def upsert(self, records: Sequence[Record]) -> Flow[None]:
-        """Write in batches by count and size, and make the indexes that these records want."""
+        """Write in batches limited by count and size, and make the payload indexes that the records need."""
         checked = check_records(records, dimensions=self._layout.dimensions, tiled=self._layout.tiled)
         batches = list(self._batches(checked))
         _LOG.debug("%r: %d records in %d batches", self._name, len(checked), len(batches))
@@ -81,7 +81,7 @@ class QdrantFlows:
             try:
                 yield from self._write(batch)
             except StoreUnavailableError as error:
-                # The batches after this one would fare no better, and each would wait as long.
+                # The following batches would fail too, each after the same wait.
                 untried = [record for later in batches[position:] for record in later]
                 failed |= {record.record_id: error for record in untried}
                 break
@@ -95,12 +95,12 @@ class QdrantFlows:
     def search(
         self, embedding: FloatArray, *, limit: int, where: Filter | None, modality: Modality | None, tiles: bool
     ) -> Flow[list[SearchHit]]:
-        """Search in one request, all stages of it."""
+        """Search with all stages in one request."""
         query = check_embedding(embedding, dimensions=self._layout.dimensions)
         check_count(limit, name="limit")
         check_tiles(tiles, tiled=self._layout.tiled)
         condition = _condition(where, modality)
-        if limit > CANDIDATES:  # a server makes room for as many results as it is asked for
+        if limit > CANDIDATES:  # a server allocates memory for `limit` results
             limit = min(limit, max(1, (yield from self.count(where=None, modality=None))))
         candidates = count_candidates(self._candidates, limit=limit)
         request = to_query(query, self._layout, condition, tiles=tiles, limit=limit, candidates=candidates)
@@ -111,7 +111,7 @@ class QdrantFlows:
         return sorted(hits, key=lambda hit: (-hit.score, hit.record_id))
 
     def get(self, ids: Sequence[str]) -> Flow[list[Record]]:
-        """Fetch in the order of `ids`."""
+        """Fetch records by id, in the order of `ids`."""
         wanted = check_ids(ids)
         points = [str(record_uuid(record_id)) for record_id in dict.fromkeys(wanted)]
         found: dict[str, Record] = {}
@@ -125,7 +125,7 @@ class QdrantFlows:
         return [found[record_id] for record_id in wanted if record_id in found]
 
     def delete(self, ids: Sequence[str] | None, *, where: Filter | None) -> Flow[None]:
-        """Delete by ids, in batches, or by filter."""
+        """Delete records by ids, in batches, or by filter."""
         check_delete(ids, where)
         if ids is None:
             selector = models.FilterSelector(filter=_condition(where, None))
@@ -137,13 +137,13 @@ class QdrantFlows:
             yield methodcaller("delete", self._name, some, wait=True)
 
     def count(self, *, where: Filter | None, modality: Modality | None) -> Flow[int]:
-        """Count exactly."""
+        """Count the matching records exactly."""
         condition = _condition(where, modality)
         answer = yield lambda client: client.count(self._name, count_filter=condition, exact=True)
         return int(answer.count)
 
-    def page(self, start: Any, *, where: Filter | None, modality: Modality | None) -> Flow[Page]:  # noqa: ANN401 (the server's own)
-        """Read some of the records that match."""
+    def page(self, start: Any, *, where: Filter | None, modality: Modality | None) -> Flow[Page]:  # noqa: ANN401 (an offset of the server)
+        """Read one page of the matching records."""
         condition = _condition(where, modality)
         points, following = yield lambda client: client.scroll(
             self._name,
@@ -161,7 +161,7 @@ class QdrantFlows:
 
     @property
     def _page_size(self) -> int:
-        """How many records are read at once: few where each has tiles."""
+        """The number of records per request: fewer if records have tiles."""
         return _TILED_PAGE_RECORDS if self._layout.tiled else _BATCH_RECORDS
 
     def _batches(self, records: Sequence[Record]) -> Iterator[list[Record]]:
@@ -198,7 +198,7 @@ def _condition(where: Filter | None, modality: Modality | None) -> models.Filter
 
 
 def _unquoted(path: str) -> str:
-    """A path as it can be compared: a server tells it with fewer quotes than it was given."""
+    """A path without quotes, for comparison: a server returns it with fewer quotes than it received."""
     return path.replace('"', "")
 
 

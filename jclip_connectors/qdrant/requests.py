@@ -1,12 +1,12 @@
-"""What a Qdrant server is asked, in qdrant-client's own models: collections, points, filters, searches.
+"""Requests to Qdrant as qdrant-client's models: collections, points, filters and searches.
 
-A point has the named vectors `full`, `coarse` (its first values) and `tiles` (a multivector), as far as the collection
-has them, and this payload beside that of `jclip_connectors.store_kit.payload`:
+A point has the named vectors of its collection: `full`, `coarse` (a prefix of `full`) and `tiles` (a multivector). Its
+payload is that of `jclip_connectors.store_kit.payload`, and in addition:
 
-    fields      the metadata once more, as far as Qdrant's JSON holds it, for filters in Qdrant's own language:
-                `NativeFilter(models.Filter(must=[models.FieldCondition(key="fields.year", ...)]))`. Left out are whole
-                entries with an integer beyond 64 bits, a lone surrogate, or more than 32 levels. Nothing else reads it,
-                and it has no index unless you make one.
+    fields      a copy of the metadata for filters in Qdrant's own language:
+                `NativeFilter(models.Filter(must=[models.FieldCondition(key="fields.year", ...)]))`. Entries with an
+                integer beyond 64 bits, a lone surrogate, or more than 32 levels are left out. This package does not
+                read it, and it has no payload index unless you make one.
 """
 
 import json
@@ -23,16 +23,16 @@ from jclip_connectors.store_kit.coarse import CANDIDATES
 from jclip_connectors.store_kit.payload import number_path, to_payload
 
 Quantization = Literal["scalar", "binary"]
-"""How the vectors that are searched first are kept in memory: a byte a value, or a bit a value."""
+"""Quantization of the vectors that are searched first: one byte per value ("scalar") or one bit ("binary")."""
 
-# Only the filters need these, not who reads a record.
+# Only filters need these fields: reading a record leaves them out.
 WITHOUT_INDEXED = models.PayloadSelectorExclude(exclude=["terms", "numbers", "fields"])
 
 _DEFAULT_FULL_SCAN_KIB = 10_000
-_OVERSAMPLING = 3.0  # of what quantized vectors find, before the whole vectors choose
-_VALUE_BYTES = 25  # of a float32 in JSON, with its comma, at most
-_POINT_BYTES = 300  # of the names and brackets around them
-_MAX_DEPTH = 32  # of `fields`; the server's JSON ends at 128 levels
+_OVERSAMPLING = 3.0  # how many more candidates quantized vectors select before the full vectors rescore them
+_VALUE_BYTES = 25  # upper bound for a float32 in JSON, with its comma
+_POINT_BYTES = 300  # for the names and brackets
+_MAX_DEPTH = 32  # of `fields`; the server accepts 128 levels of JSON
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,9 +41,9 @@ class Layout:
 
     Attributes:
         dimensions: length of `full`, and of each row of `tiles`.
-        coarse: length of `coarse`, or `None` where there is none.
-        tiled: whether there are `tiles`.
-        quantization: of the vectors that are searched first.
+        coarse: length of `coarse`, or `None` without these vectors.
+        tiled: whether the collection has `tiles`.
+        quantization: quantization of the vectors that are searched first.
     """
 
     dimensions: int
@@ -53,12 +53,12 @@ class Layout:
 
     @property
     def first(self) -> str:
-        """The name of the vectors that are searched first; the others are only compared with what those find."""
+        """The name of the vectors that are searched first; the other vectors only rescore the candidates."""
         return "full" if self.coarse is None else "coarse"
 
 
 def vectors_config(layout: Layout) -> dict[str, models.VectorParams]:
-    """The vectors of a new collection: a graph (HNSW), and quantization, only where the search begins."""
+    """The named vectors of a new collection; only the vectors searched first get an HNSW index and quantization."""
     sizes = {"full": layout.dimensions}
     if layout.coarse is not None:
         sizes["coarse"] = layout.coarse
@@ -73,14 +73,14 @@ def vectors_config(layout: Layout) -> dict[str, models.VectorParams]:
             distance=models.Distance.COSINE,
             hnsw_config=_graph(size) if name == layout.first else models.HnswConfigDiff(m=0),
             quantization_config=_quantized(layout.quantization) if quantized else None,
-            on_disk=True if quantized else None,  # what is in memory then is the quantized vectors
+            on_disk=True if quantized else None,  # then only the quantized vectors are in memory
             multivector_config=max_sim if name == "tiles" else None,
         )
     return vectors
 
 
 def read_layout(vectors: Mapping[str, models.VectorParams], *, tiled: bool) -> Layout:
-    """The layout of the vectors that a collection has."""
+    """Read the layout of an existing collection."""
     coarse = vectors.get("coarse")
     quantized = vectors["full" if coarse is None else "coarse"].quantization_config
     quantization: Quantization | None = None
@@ -100,21 +100,21 @@ def to_point(record: Record, layout: Layout) -> models.PointStruct:
     if layout.coarse is not None:
         vectors["coarse"] = record.embedding[: layout.coarse].tolist()
     if layout.tiled:
-        # A record without tiles is found by its embedding when tiles are searched.
+        # In a search over tiles, the embedding represents a record without tiles.
         tiles = record.embedding[None] if record.tile_embeddings is None else record.tile_embeddings
         vectors["tiles"] = tiles.tolist()
     return models.PointStruct(id=str(record_uuid(record.record_id)), vector=vectors, payload=_payload(record))
 
 
 def point_bytes(record: Record, layout: Layout) -> int:
-    """How large the point of a checked record is in a request, at most."""
+    """An upper bound for the size of a checked record's point in a request."""
     rows = 1 if not layout.tiled else 2 if record.tile_embeddings is None else 1 + len(record.tile_embeddings)
     values = rows * layout.dimensions + (layout.coarse or 0)
     return _POINT_BYTES + _VALUE_BYTES * values + len(json.dumps(_payload(record)))
 
 
 def payload_indexes(records: Sequence[Record]) -> dict[str, models.PayloadSchemaType]:
-    """The fields of the payload that filters ask, for these records: each of them wants an index."""
+    """The payload indexes that filters on these records need."""
     fields = {field for record in records for field in numbers(record.metadata)}
     return {
         "modality": models.PayloadSchemaType.KEYWORD,
@@ -124,16 +124,16 @@ def payload_indexes(records: Sequence[Record]) -> dict[str, models.PayloadSchema
 
 
 def to_filter(where: Filter | None, modality: Modality | None) -> models.Filter:
-    """Qdrant's filter for ours, and for a modality.
+    """Translate a filter and a modality for Qdrant.
 
     Raises:
-        EmbedInputError: `where` is in another database's language, or no filter.
+        EmbedInputError: `where` is a filter of another database, or not a filter.
     """
     conditions: list[models.Condition]
     if isinstance(where, NativeFilter):
         if not isinstance(where.value, models.Filter):
             raise EmbedInputError(
-                f"`where` is a NativeFilter of {type(where.value).__name__}: Qdrant takes a "
+                f"`where` is a NativeFilter of {type(where.value).__name__}: Qdrant needs a "
                 "`qdrant_client.models.Filter`; the metadata is in `fields`, like 'fields.year'"
             )
         conditions = [where.value]
@@ -147,9 +147,9 @@ def to_filter(where: Filter | None, modality: Modality | None) -> models.Filter:
 def to_query(
     query: FloatArray, layout: Layout, condition: models.Filter, *, tiles: bool, limit: int, candidates: int
 ) -> dict[str, Any]:
-    """One search as the arguments of `query_points`: from the vectors that are searched first to the tiles.
+    """The arguments of `query_points` for a search with all stages, from the first vectors to the tiles.
 
-    Each stage leaves `candidates` records to the next one, so a collection of no more is searched exactly.
+    Each stage passes `candidates` records to the next one, so search is exact in a collection of this size.
     """
     values: list[float] = query.tolist()
     names = ["coarse", "full"] if layout.coarse is not None else ["full"]
@@ -176,7 +176,7 @@ def _search_params(layout: Layout) -> models.SearchParams | None:
 
 
 def _graph(size: int) -> models.HnswConfigDiff:
-    # Of no more than this many records all are compared, graph or not.
+    # Up to this many records, all vectors are compared and the HNSW index is not used.
     return models.HnswConfigDiff(full_scan_threshold=max(_DEFAULT_FULL_SCAN_KIB, CANDIDATES * 4 * size // 1024))
 
 
@@ -194,7 +194,7 @@ def _payload(record: Record) -> dict[str, Any]:
 
 
 def _holds(value: object, *, depth: int) -> bool:
-    """Whether Qdrant's JSON has `value`."""
+    """Whether Qdrant's JSON can represent `value`."""
     match value:
         case bool() | float() | None:
             return True

@@ -1,8 +1,8 @@
-"""Qdrant: a server, a cloud cluster, or qdrant-client's local mode (qdrant-client >= 1.20, a server of 1.16 or later).
+"""Qdrant stores: a server, a cloud cluster, or qdrant-client's local mode (client >= 1.20, server >= 1.16).
 
-The client is the caller's: its credentials, its timeout, and whether it is closed. One request does a whole search:
-`coarse`, the first values of each vector, chooses what is compared in full, and that the records whose tiles are.
-Writing makes the payload indexes that filters use, so a key that may only read can search.
+The caller makes and closes the client, and sets its credentials and timeout. A search is one request: `coarse`, a
+prefix of each vector, selects candidates; the full vectors rescore them, and the tiles of the best ones are compared.
+Payload indexes are made by writes, so a read-only key can search.
 """
 
 import dataclasses
@@ -25,7 +25,7 @@ __all__ = ["AsyncQdrantStore", "QdrantStore", "Quantization", "stored_fingerprin
 
 _MOST_DIMENSIONS = 65_536
 _FORBIDDEN_IN_NAMES = '<>:"/\\|?*\0\x1f'
-_METADATA_KEY = "jclip"  # of the collection; its value is text, exact through every transport
+_METADATA_KEY = "jclip"  # key in the collection's metadata; the value is text, which every transport keeps exactly
 _FORMAT = 1
 _UNASKED = MappingProxyType({"coarse_dimensions": "auto", "quantization": None, "dimensions": None})
 
@@ -45,28 +45,28 @@ class QdrantStore(BlockingStore):
         candidates: int = CANDIDATES,
         dimensions: int | None = None,
     ) -> Self:
-        """Open a collection, or make it.
+        """Open or create a collection.
 
         Args:
-            client: your client, with your credentials; it stays yours to close.
+            client: your client, with your credentials; you close it.
             collection_name: up to 255 characters.
-            config: what the vectors are made with.
-            coarse_dimensions: length of the prefix of the vectors that is searched first: faster, and right only for
-                models trained so that a prefix means something. "auto" is what the collection was made with; for a new
-                one without `quantization` 64 where the model was trained so and the vectors have more than 128 values,
-                else none. `None` is no such prefix.
-            quantization: how the vectors that are searched first are kept in memory, the whole ones being on disk:
-                "scalar", a byte a value, or "binary", a bit. `None` is what the collection was made with, and none
-                for a new one. What is found so is compared again by the whole vectors.
-            candidates: how many records, at least, each stage of a search leaves to the next one: more make it slower
-                and nearer to exact. A collection of no more is searched exactly.
-            dimensions: length of the vectors of a new collection, where `config` does not know it.
+            config: the configuration of the vectors.
+            coarse_dimensions: length of the prefix of the vectors that is searched first: faster, but correct only for
+                models trained for prefixes. "auto" keeps the setting of an existing collection; for a new one without
+                `quantization` it is 64 if the model was trained for prefixes and the vectors have more than 128
+                values, else no prefix. `None` is no prefix.
+            quantization: compression of the vectors that are searched first; full vectors are then on disk and
+                rescore the candidates. "scalar" is one byte per value, "binary" one bit. `None` keeps the setting of
+                an existing collection; for a new one it is no quantization.
+            candidates: the smallest number of records that each stage of a search passes to the next one: more is
+                slower and more exact. Search is exact in a collection of this size.
+            dimensions: length of the vectors of a new collection, if `config` does not set it.
 
         Raises:
             CollectionMismatchError: the collection was made with another configuration.
-            StoreRequestError: the collection is none of ours, or the server refuses.
+            StoreRequestError: another program made the collection, or the server refuses the request.
             StoreUnavailableError: the server cannot be reached.
-            EmbedInputError: an option is out of range, or not what the collection was made with.
+            EmbedInputError: an option is out of range, or differs from the setting of the collection.
         """
         opening = _open(
             collection_name,
@@ -80,7 +80,7 @@ class QdrantStore(BlockingStore):
 
 
 class AsyncQdrantStore(AsyncStore):
-    """A collection in Qdrant, for a program with an event loop."""
+    """A collection in Qdrant, through an asyncio client."""
 
     @classmethod
     async def open(
@@ -94,7 +94,7 @@ class AsyncQdrantStore(AsyncStore):
         candidates: int = CANDIDATES,
         dimensions: int | None = None,
     ) -> Self:
-        """Open a collection, or make it; see `QdrantStore.open`."""
+        """Open or create a collection; see `QdrantStore.open`."""
         opening = _open(
             collection_name,
             config,
@@ -110,11 +110,11 @@ def stored_fingerprint(client: QdrantClient, collection_name: str) -> Fingerprin
     """The fingerprint of a collection; `None` if there is no such collection.
 
     Args:
-        client: your client; it stays yours to close.
-        collection_name: of the collection.
+        client: your client; you close it.
+        collection_name: the name of the collection.
 
     Raises:
-        StoreRequestError: the collection is none of ours, or the server refuses.
+        StoreRequestError: another program made the collection, or the server refuses the request.
         StoreUnavailableError: the server cannot be reached.
     """
     _check_name(collection_name)
@@ -135,7 +135,7 @@ def _open(
     check_count(candidates, name="candidates")
     _check_quantization(quantization)
     sized = dataclasses.replace(config, dimensions=resolve_dimensions(config, dimensions, most=_MOST_DIMENSIONS))
-    # Quantized vectors are a first stage of their own.
+    # Quantized vectors are a first stage themselves.
     prefix = None if quantization is not None and coarse_dimensions == "auto" else coarse_dimensions
     coarse = resolve_coarse(prefix, sized)
     fingerprint = config.fingerprint()
@@ -146,7 +146,7 @@ def _open(
         info = yield from _create(name, layout, fingerprint)
     stored = _read_fingerprint(info, name)
     check_fingerprint(stored, fingerprint, collection=f"the collection {name!r}")
-    vectors: Any = info.config.params.vectors  # by name, in a collection with our fingerprint
+    vectors: Any = info.config.params.vectors  # always named vectors in a collection with our fingerprint
     layout = read_layout(vectors, tiled=config.tiling is not None)
     for option, given, made_with in (
         ("coarse_dimensions", coarse_dimensions, layout.coarse),
@@ -171,7 +171,7 @@ def _create(name: str, layout: Layout, fingerprint: Fingerprint) -> Flow[models.
         info = yield from _describe(name)
         if info is None:
             raise
-        return info  # another process has made it meanwhile
+        return info  # another process has made it in the meantime
     made: models.CollectionInfo = yield lambda client: client.get_collection(name)
     return made
 
@@ -187,8 +187,8 @@ def _read_fingerprint(info: models.CollectionInfo, name: str) -> Fingerprint:
     text = (info.config.metadata or {}).get(_METADATA_KEY)
     if text is None:
         raise StoreRequestError(
-            f"the collection {name!r} has no fingerprint: another program made it, or a server before 1.16, which "
-            "keeps none. Name another collection"
+            f"the collection {name!r} has no fingerprint: another program made it, or the server is older than 1.16. "
+            "Use another collection"
         )
     try:
         described = json.loads(text)
@@ -202,12 +202,12 @@ def _read_fingerprint(info: models.CollectionInfo, name: str) -> Fingerprint:
 
 
 def _check_name(name: str) -> None:
-    given: object = name  # whatever the caller has
+    given: object = name  # checked here: the annotation is not enforced at run time
     if not isinstance(given, str) or not 0 < len(given) <= 255 or given in (".", ".."):
         raise EmbedInputError(f"`collection_name` is {given!r}; use 1 to 255 characters, other than '.' and '..'")
     for char in given:
         if char in _FORBIDDEN_IN_NAMES:
-            raise EmbedInputError(f"`collection_name` is {given!r}: Qdrant has no names with {char!r}")
+            raise EmbedInputError(f"`collection_name` is {given!r}: Qdrant's names cannot contain {char!r}")
 
 
 def _check_quantization(quantization: object) -> None:

@@ -39,7 +39,7 @@ def resolve_coarse(coarse_dimensions: CoarseDimensions, config: EmbeddingConfig)
         or given < 1
         or (dimensions is not None and given >= dimensions)
     ):
-        raise EmbedInputError(f"`coarse_dimensions` is {given!r}; use 'auto', None, or an int below {longest}")
+        raise EmbedInputError(f"`coarse_dimensions` is {given!r}; use 'auto', None, or an int less than {longest}")
     return given
 
 

@@ -306,7 +306,7 @@ def test_a_query_is_a_text_or_a_picture(tmp_path, photos, collection):
     for arguments in ((), ("",), ("x", "--image", photos / "circle.png")):
         assert "a picture with --image" in jclip(*search, *arguments, code=2)[1]
     (tmp_path / "bad.png").touch()
-    assert "cannot be searched for" in refusal(*search, "--image", tmp_path / "bad.png")
+    assert "cannot be embedded" in refusal(*search, "--image", tmp_path / "bad.png")
     assert "does not exist" in jclip(*search, "--image", tmp_path / "none.png", code=2)[1]
 
 

@@ -240,7 +240,7 @@ def test_a_closed_store_says_so(folder):
     [
         ("IO Error: No space left on device (os error 28)", StoreUnavailableError, "make room"),
         ("[Errno 13] Permission denied: 'x'", StoreRequestError, "permissions"),
-        ("Something new", StoreRequestError, "refuses this: Something new"),
+        ("Something new", StoreRequestError, "refuses the request: Something new"),
     ],
 )
 def test_what_the_engine_says_is_translated(folder, monkeypatch, text, kind, message):

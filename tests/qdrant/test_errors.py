@@ -33,7 +33,7 @@ def test_a_key_that_may_only_read_can_search(caplog):
             assert reader.count() == len(list(reader.scroll())) == len(reader.get(["0", "1", "2"])) == 3
             said = [repr(reader), str(vars(reader)), caplog.text]
             for call in (lambda: reader.upsert(records(0, 1)), lambda: reader.delete(["0"])):
-                with pytest.raises(StoreRequestError, match=r"credentials \(HTTP 403\): check the API key") as caught:
+                with pytest.raises(StoreRequestError, match=r"credentials \(HTTP 403\): check the client's API key") as caught:
                     call()
                 said += [str(caught.value), repr(caught.value)]
         with connect("stolen-secret") as client, pytest.raises(StoreRequestError, match="HTTP 401") as caught:
@@ -76,7 +76,7 @@ def test_a_server_that_is_slow_is_waited_for_no_longer_than_the_client_says(serv
         store = QdrantStore.open(client, "photos", CONFIG)
         server.faults.append(Fault(SEARCH, delay_s=20, times=3))
         started = time.monotonic()
-        with pytest.raises(StoreUnavailableError, match="not answered in time"):
+        with pytest.raises(StoreUnavailableError, match="did not answer in time"):
             store.search(QUERY)
         assert time.monotonic() - started < 15
 
@@ -117,11 +117,11 @@ def test_a_server_in_trouble_is_asked_again(store, server, quick, status):
 @pytest.mark.parametrize(
     ("status", "body", "message"),
     [
-        (400, b'{"status": {"error": "expected dim: 16"}}', r"refuses this \(HTTP 400\): expected dim: 16"),
+        (400, b'{"status": {"error": "expected dim: 16"}}', r"refuses the request \(HTTP 400\): expected dim: 16"),
         (404, b"<html>lost</html>", r"\(HTTP 404\): <html>lost"),
         (413, b"", "max_request_size_mb"),
         (418, b"\xff" * 10_000, r"\(HTTP 418\)"),
-        (401, b'{"status": {"error": "key secret-1 is bad"}}', "check the API key"),
+        (401, b'{"status": {"error": "key secret-1 is bad"}}', "check the client's API key"),
     ],
 )
 def test_a_refusal_is_told_once_and_not_tried_again(store, server, status, body, message):
@@ -135,7 +135,7 @@ def test_a_refusal_is_told_once_and_not_tried_again(store, server, status, body,
 
 def test_an_answer_of_something_else_is_told(store, server):
     server.faults.append(Fault(SEARCH, status=201, body=b'{"result": "hello"}'))
-    with pytest.raises(StoreRequestError, match="is it a Qdrant server"):
+    with pytest.raises(StoreRequestError, match="check that this is a supported Qdrant server"):
         store.search(QUERY)
 
 

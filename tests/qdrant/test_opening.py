@@ -43,7 +43,7 @@ def test_a_collection_of_another_program_is_left_alone(client, server):
     client.create_collection("photos", vectors_config=models.VectorParams(size=E, distance=models.Distance.COSINE))
     server.requests.clear()
     for call in (lambda: QdrantStore.open(client, "photos", CONFIG), lambda: stored_fingerprint(client, "photos")):
-        with pytest.raises(StoreRequestError, match=r"'photos' has no fingerprint.*Name another collection"):
+        with pytest.raises(StoreRequestError, match=r"'photos' has no fingerprint.*Use another collection"):
             call()
     assert {call.split()[0] for call in server.calls()} == {"GET"}
 

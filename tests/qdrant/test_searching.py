@@ -77,6 +77,6 @@ def test_a_native_filter_of_another_kind_is_refused_before_anything_is_asked(sto
         lambda: store.delete(where=NativeFilter(value)),
         lambda: store.scroll(where=NativeFilter(value)),
     ):
-        with pytest.raises(EmbedInputError, match=r"NativeFilter of .*: Qdrant takes a `qdrant_client.models.Filter`"):
+        with pytest.raises(EmbedInputError, match=r"NativeFilter of .*: Qdrant needs a `qdrant_client.models.Filter`"):
             call()
     assert server.requests == []

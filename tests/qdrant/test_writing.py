@@ -75,7 +75,7 @@ def test_a_refused_batch_is_reported_by_position_and_the_others_are_written(stor
     assert sorted(caught.value.kept) == [*range(256), *range(512, 600)]
     error = caught.value.failed[600]
     assert isinstance(error, StoreRequestError)
-    assert str(error) == "the record '300' is not written: Qdrant refuses this (HTTP 400): bad batch"
+    assert str(error) == "the record '300' is not written: Qdrant refuses the request (HTTP 400): bad batch"
     assert store.count() == 344
 
 
