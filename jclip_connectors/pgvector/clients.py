@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, AbstractContextManager, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
+from weakref import WeakKeyDictionary
 
 import psycopg
 from psycopg import sql
@@ -50,13 +51,28 @@ class Statement:
     copied: bytes | None = None
 
 
+# A connection has one transaction at a time, whatever the number of threads or tasks, and of stores over it.
+_locks: WeakKeyDictionary[psycopg.Connection[Any], threading.Lock] = WeakKeyDictionary()
+_async_locks: WeakKeyDictionary[psycopg.AsyncConnection[Any], asyncio.Lock] = WeakKeyDictionary()
+_new_lock = threading.Lock()
+
+
+def _lock_of(connection: psycopg.Connection[Any]) -> threading.Lock:
+    with _new_lock:
+        return _locks.setdefault(connection, threading.Lock())
+
+
+def _async_lock_of(connection: psycopg.AsyncConnection[Any]) -> asyncio.Lock:
+    with _new_lock:
+        return _async_locks.setdefault(connection, asyncio.Lock())
+
+
 class BlockingClient:
     """Transactions on a connection or a pool, which stay the caller's."""
 
     def __init__(self, connection: Connection) -> None:
         """Take what the caller has connected."""
         self._connection = connection
-        self._lock = threading.Lock()  # a connection has one transaction at a time, whatever the number of threads
 
     def transact(self, statements: Sequence[Statement], *, undo: bool = False) -> list[list[Row]]:
         """Run statements, all or none; in a transaction of the caller's, they become a part of it.
@@ -79,7 +95,7 @@ class BlockingClient:
     @contextmanager
     def _lend(self) -> "Iterator[psycopg.Connection[Any]]":
         if isinstance(self._connection, psycopg.Connection):
-            with self._lock:
+            with _lock_of(self._connection):
                 yield self._connection
         else:
             with self._connection.connection() as connection:
@@ -92,7 +108,6 @@ class AsyncClient:
     def __init__(self, connection: AsyncConnection) -> None:
         """Take what the caller has connected."""
         self._connection = connection
-        self._lock = asyncio.Lock()
 
     async def transact(self, statements: Sequence[Statement], *, undo: bool = False) -> list[list[Row]]:
         """Run statements, all or none."""
@@ -106,7 +121,7 @@ class AsyncClient:
     @asynccontextmanager
     async def _lend(self) -> "AsyncIterator[psycopg.AsyncConnection[Any]]":
         if isinstance(self._connection, psycopg.AsyncConnection):
-            async with self._lock:
+            async with _async_lock_of(self._connection):
                 yield self._connection
         else:
             async with self._connection.connection() as connection:

@@ -41,7 +41,7 @@ class PgVectorStore(BlockingStore):
         """Open a collection, or make it.
 
         Args:
-            connection: your `psycopg.Connection`, for one store and one transaction at a time, or your
+            connection: your `psycopg.Connection`, for one transaction at a time, or your
                 `psycopg_pool.ConnectionPool`, for many threads; it stays yours to close. In a transaction of yours,
                 what the store writes is a part of it: others see it when you commit.
             collection_name: up to 52 bytes; the name of the table of the records, beside which are the tables

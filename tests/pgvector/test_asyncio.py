@@ -64,6 +64,19 @@ def test_tasks_may_share_a_store(server, database, kind):
     assert asyncio.run(main()) == 160
 
 
+def test_stores_may_share_a_connection_in_tasks(server, database):
+    async def work(store):
+        await store.upsert(records(0, 20))
+        return len(await store.search(QUERY, limit=5))
+
+    async def main():
+        async with lent("connection", server.address(database)) as connection:
+            stores = [await AsyncPgVectorStore.open(connection, name, CONFIG) for name in "abcd"]
+            return await asyncio.gather(*map(work, stores))
+
+    assert asyncio.run(main()) == [5] * 4
+
+
 def test_both_stores_see_what_the_other_has_written(server, database, connection):
     PgVectorStore.open(connection, "photos", CONFIG).upsert(records(0, 3))
 

@@ -188,3 +188,15 @@ def test_threads_may_share_a_store(pool, connection, shared):
 
     assert together(4, work) == []
     assert store.count() == 400
+
+
+def test_stores_may_share_a_connection_in_threads(connection):
+    stores = [PgVectorStore.open(connection, name, CONFIG) for name in ("a", "b", "c", "d")]
+
+    def work(i):
+        for start in range(0, 100, 20):
+            stores[i].upsert(records(start, start + 20))
+            assert len(stores[i].search(QUERY, limit=5)) == 5
+
+    assert together(4, work) == []
+    assert [store.count() for store in stores] == [100] * 4
