@@ -1,5 +1,6 @@
 """What psycopg's errors become, and which calls are made again."""
 
+import re
 import threading
 
 import psycopg
@@ -125,8 +126,7 @@ def test_a_connection_that_cannot_be_made_is_told(server, options, kind, message
         server.connect(**options)
     error = translate(caught.value)
     assert type(error) is kind
-    with pytest.raises(kind, match=message):
-        raise error
+    assert re.search(message, str(error))
     assert server.password not in str(error)
 
 

@@ -202,16 +202,19 @@ def test_the_options_decide_what_is_kept_and_what_is_searched_first(connection, 
     assert types(connection) == expected
 
 
-def test_other_options_than_those_of_the_collection_are_refused_with_both_values(connection):
-    PgVectorStore.open(connection, "photos", CONFIG, coarse_dimensions=8, hnsw=Hnsw(m=8))
-    for options, message in [
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
         ({"storage": "halfvec"}, "`storage` is 'halfvec', but the collection 'photos' was made with 'vector'"),
         ({"coarse_dimensions": None}, "`coarse_dimensions` is None, .* with 8"),
         ({"quantization": "binary"}, "`quantization` is 'binary', .* with None"),
         ({"hnsw": Hnsw()}, r"`hnsw` is Hnsw\(m=16, .* with Hnsw\(m=8"),
-    ]:
-        with pytest.raises(EmbedInputError, match=message):
-            PgVectorStore.open(connection, "photos", CONFIG, **options)
+    ],
+)
+def test_other_options_than_those_of_the_collection_are_refused_with_both_values(connection, options, message):
+    PgVectorStore.open(connection, "photos", CONFIG, coarse_dimensions=8, hnsw=Hnsw(m=8))
+    with pytest.raises(EmbedInputError, match=message):
+        PgVectorStore.open(connection, "photos", CONFIG, **options)
 
 
 def test_an_index_is_added_to_a_collection_that_has_none_and_kept(connection):
@@ -224,8 +227,8 @@ def test_an_index_is_added_to_a_collection_that_has_none_and_kept(connection):
         "(modality = 'text'::text)",
     ]
     assert all("vector_cosine_ops) WITH (m='8', ef_construction='32')" in definition for definition in made)
-    for options in ({}, {"hnsw": Hnsw(m=8, ef_construction=32)}):
-        PgVectorStore.open(connection, "photos", CONFIG, **options)
+    for hnsw in (None, Hnsw(m=8, ef_construction=32)):
+        PgVectorStore.open(connection, "photos", CONFIG, hnsw=hnsw)
     assert column(connection, INDEXES) == made
 
 

@@ -256,4 +256,5 @@ def test_a_search_in_a_model_that_was_trained_for_prefixes_is_in_two_stages(conn
     rows = vectors(30, length=256)
     store.upsert([Record(record_id=str(i), modality="image", embedding=row) for i, row in enumerate(rows)])
     (hit,) = store.search(rows[7], limit=1)
-    assert (hit.record_id, hit.score) == ("7", pytest.approx(1, abs=1e-6))
+    assert hit.record_id == "7"
+    assert hit.score == pytest.approx(1, abs=1e-6)

@@ -174,7 +174,7 @@ def test_batches_with_the_same_records_in_any_order_do_not_stand_in_each_others_
     if config is TILED:
         for each in kept:  # a record and its tiles are of one writer
             writer = each.metadata["writer"]
-            assert each.tile_boxes.tolist() == [[writer] * 4] * (writer + 1)
+            assert np.asarray(each.tile_boxes).tolist() == [[writer] * 4] * (writer + 1)
 
 
 @pytest.mark.parametrize("shared", ["pool", "connection"])
