@@ -1,4 +1,4 @@
-"""Weaviate: a server of your own, Weaviate Cloud, or Embedded Weaviate."""
+"""Weaviate stores: your own server, Weaviate Cloud, or Embedded Weaviate."""
 
 from jclip_connectors.errors import MissingDependencyError
 

@@ -1,8 +1,7 @@
-"""weaviate-client's errors as ours.
+"""Translation of weaviate-client's errors.
 
-The client loses the status of a gRPC call on the way to its own errors, but each still has the call's error as its
-cause: that one decides. Of the calls it makes, the client itself tries again those that were answered UNAVAILABLE, for
-up to a minute, and no others.
+The client's own errors lack the status of a gRPC call, but their cause is the error of the call, which has it. The
+client itself retries only calls with the status UNAVAILABLE, for up to a minute.
 """
 
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ from jclip_connectors.errors import ConnectorError, StoreRequestError, StoreUnav
 from jclip_connectors.store_kit.retry import ClientGaveUpError
 
 _OVERLOADED = frozenset({429, 500, 502, 503, 504})
-_CREDENTIALS = "check the API key that the client was made with"
+_CREDENTIALS = "check the client's API key"
 _UNREACHABLE = (
     exceptions.WeaviateConnectionError,
     exceptions.WeaviateGRPCUnavailableError,
@@ -25,30 +24,30 @@ _UNREACHABLE = (
 
 
 class AllRefusedError(StoreRequestError):
-    """Each object of a batch was refused, for reasons of its own."""
+    """Every object of a batch was refused, each for its own reason."""
 
 
 def translate(error: Exception) -> ConnectorError | None:
-    """Our error for one of weaviate-client's, `None` for any other error."""
+    """Translate an error of weaviate-client; `None` for any other error."""
     if not isinstance(error, exceptions.WeaviateBaseError | httpx.TransportError | grpc.RpcError):
         return None
     for cause in _causes(error):
         if isinstance(cause, grpc.RpcError):
             return _of_call(cause)
     if isinstance(error, exceptions.WeaviateInsertManyAllFailedError):
-        return AllRefusedError(f"Weaviate refuses it: {error}")
+        return AllRefusedError(f"Weaviate refused it: {error}")
     if isinstance(error, exceptions.WeaviateClosedClientError):
         return StoreRequestError("the Weaviate client is not connected: call its `connect()` first")
     if isinstance(error, exceptions.WeaviateTimeoutError | httpx.TimeoutException):
-        return ClientGaveUpError("Weaviate has not answered in time; the client's `Timeout` says how long it waits")
+        return ClientGaveUpError("Weaviate did not answer in time: raise the client's `Timeout`, or retry later")
     if isinstance(error, _UNREACHABLE):
         return StoreUnavailableError(f"Weaviate cannot be reached: {error}")
     status = getattr(error, "status_code", None)
     if status in _OVERLOADED:
-        return StoreUnavailableError(f"Weaviate is overloaded or broken (HTTP {status}): {error}")
+        return StoreUnavailableError(f"Weaviate is overloaded or failing (HTTP {status}): {error}")
     if status in (401, 403):
         return StoreRequestError(f"Weaviate refuses the credentials (HTTP {status}): {_CREDENTIALS}")
-    return StoreRequestError(f"Weaviate refuses this: {error}")
+    return StoreRequestError(f"Weaviate refuses the request: {error}")
 
 
 def _of_call(error: grpc.RpcError) -> ConnectorError:
@@ -57,15 +56,15 @@ def _of_call(error: grpc.RpcError) -> ConnectorError:
         case grpc.StatusCode.UNAVAILABLE:
             return ClientGaveUpError(f"Weaviate cannot be reached: {details}")
         case grpc.StatusCode.DEADLINE_EXCEEDED:
-            return ClientGaveUpError("Weaviate has not answered in time; the client's `Timeout` says how long it waits")
+            return ClientGaveUpError("Weaviate did not answer in time: raise the client's `Timeout`, or retry later")
         case grpc.StatusCode.RESOURCE_EXHAUSTED if "larger than max" in (details or ""):
             return StoreRequestError(f"the message is too long for Weaviate: {details}")
         case grpc.StatusCode.RESOURCE_EXHAUSTED | grpc.StatusCode.INTERNAL | grpc.StatusCode.ABORTED:
-            return StoreUnavailableError(f"Weaviate is overloaded or broken ({code.name}): {details}")
+            return StoreUnavailableError(f"Weaviate is overloaded or failing ({code.name}): {details}")
         case grpc.StatusCode.UNAUTHENTICATED | grpc.StatusCode.PERMISSION_DENIED:
             return StoreRequestError(f"Weaviate refuses the credentials ({code.name}): {_CREDENTIALS}")
         case _:
-            return StoreRequestError(f"Weaviate refuses this ({code.name}): {details}")
+            return StoreRequestError(f"Weaviate refuses the request ({code.name}): {details}")
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

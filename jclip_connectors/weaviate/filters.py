@@ -1,15 +1,15 @@
-"""Portable filters in Weaviate's language.
+"""Translation of portable filters for Weaviate.
 
-It rests on what the server does with its inverted index (documentation of 1.33 and later, and its source):
+The translation relies on the server's inverted index (documentation of 1.33 and later, and its source):
 
-- `ContainsAny` on a text[] asks whether one of its elements is one of the tokens; with the tokenization FIELD a token
-  is the element as it is, but for white space at its ends, which no term of ours has.
-- `Not` gives every object that its operand does not, those without the property included. It may also give the number
-  of an object that is deleted, which a search drops and a count does not: so whatever is asked, a positive condition on
-  `modality` goes along, which each living object meets and no deleted one.
-- A condition on a property that the collection does not have is an error, or worse, is left out of an `And`: so a
-  comparison with a field that no record has numbers of becomes a condition that nothing meets.
-- Neither `IsNull` nor the length of a property is asked: they do not know properties that were added later.
+- `ContainsAny` on a text[] matches if one of its elements is one of the tokens. With the tokenization FIELD, a token is
+  the whole element without white space at its ends; our terms have none there.
+- `Not` matches every object that its operand does not match, also objects without the property. It can also match a
+  deleted object, which a search drops but a count includes. So every filter has a positive condition on `modality`,
+  which every existing object meets and no deleted object meets.
+- A condition on a property that the collection does not have is an error, or is silently left out of an `And`. So a
+  comparison with a field without numbers in any record becomes a condition that matches nothing.
+- `IsNull` and the length of a property are not used: they ignore properties that were added later.
 """
 
 from collections.abc import Collection
@@ -36,10 +36,10 @@ from jclip_connectors.weaviate.schema import number_names
 
 
 def parse(where: Filter | None) -> And | NativeFilter:
-    """Read a filter; one in Weaviate's own language stays as it is.
+    """Parse a portable filter; a `NativeFilter` for Weaviate is returned unchanged.
 
     Raises:
-        EmbedInputError: neither a filter of ours nor one of weaviate-client.
+        EmbedInputError: `where` is not a portable filter and not a filter of weaviate-client.
     """
     if not isinstance(where, NativeFilter):
         return parse_filter(where)
@@ -54,11 +54,11 @@ def parse(where: Filter | None) -> And | NativeFilter:
 def condition(
     parsed: And | NativeFilter, modality: Modality | None, *, properties: Collection[str]
 ) -> FilterReturn | None:
-    """What records match that meet a filter and are of a modality; `None` for all records.
+    """The condition for records that match a filter and a modality; `None` for all records.
 
     Args:
-        parsed: from `parse`.
-        modality: `None` for all.
+        parsed: the result of `parse`.
+        modality: `None` for both.
         properties: the names of all properties of the collection.
     """
     if modality is None and parsed == And(()):
@@ -72,7 +72,7 @@ def condition(
 
 
 def every_record() -> FilterReturn:
-    """A condition that every record meets."""
+    """A condition that every record matches."""
     return Condition.by_property("modality").contains_any(list(MODALITIES))
 
 
@@ -98,7 +98,7 @@ def _compare(node: Compare, properties: Collection[str]) -> FilterReturn:
     least, greatest = number_names(node.field)
     if least not in properties or greatest not in properties:
         return _nothing()
-    bound = node.bound + 0.0  # see to_object
+    bound = node.bound + 0.0  # see `to_object`
     match node.op:
         case "gt":
             return Condition.by_property(greatest).greater_than(bound)

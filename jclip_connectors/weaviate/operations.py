@@ -1,4 +1,4 @@
-"""The operations of a Weaviate store, each written once for the blocking and the asyncio client."""
+"""The operations of the port on a Weaviate collection, as flows for the blocking and the asyncio client."""
 
 import logging
 from collections.abc import Collection, Sequence
@@ -42,38 +42,38 @@ from jclip_connectors.weaviate.schema import (
 
 _LOG = logging.getLogger(__package__)
 ATTEMPTS = 3
-_BATCH, _BATCH_BYTES = 200, 16 * 2**20  # `insert_many` makes one message of what it is given
+_BATCH, _BATCH_BYTES = 200, 16 * 2**20  # `insert_many` sends all its objects in one message
 _MESSAGE_BYTES = 100_000_000  # the server's default is 104,858,000
 _DELETE_BATCH = 1000
 _PAGE = 64  # records with their vectors; a few MB with tiles
-_PART = 1000  # records where about as many as in a page are expected: far more than chance brings together
-_MOST_RESULTS = 10_000  # of one query: the server's default QUERY_MAXIMUM_RESULTS
+_PART = 1000  # limit for a part with about a page of expected records: chance cannot exceed it
+_MOST_RESULTS = 10_000  # per query: the server's default QUERY_MAXIMUM_RESULTS
 _FIRST = UUID(int=0)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hybrid:
-    """Search by words as well as by the vector.
+    """Hybrid search: by keywords and by the vector.
 
     Attributes:
-        text: the words, looked for with BM25 in the texts of the collection.
-        alpha: the vector's share in the score, 0..1; the words have the rest.
+        text: the keywords, searched with BM25 in the texts of the collection.
+        alpha: the weight of the vector in the score, 0..1; the rest is the weight of the keywords.
 
     Raises:
-        EmbedInputError: a text without words, or an `alpha` outside 0..1.
+        EmbedInputError: `text` is empty, or `alpha` is outside 0..1.
     """
 
     text: str
     alpha: float = 0.5
 
     def __post_init__(self) -> None:
-        """Check both."""
-        text: object = self.text  # whatever the caller has
+        """Check the fields."""
+        text: object = self.text  # checked here: the annotation is not enforced at run time
         alpha: object = self.alpha
         if not isinstance(text, str) or not text.strip():
-            raise EmbedInputError(f"`text` of Hybrid is {text!r}; give the words to look for")
+            raise EmbedInputError(f"`text` of Hybrid is {text!r}; give the keywords to search for")
         if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0 <= alpha <= 1:
-            raise EmbedInputError(f"`alpha` of Hybrid is {alpha!r}; use a number from 0 (words) to 1 (vector)")
+            raise EmbedInputError(f"`alpha` of Hybrid is {alpha!r}; use a number from 0 (keywords) to 1 (vector)")
 
 
 class WeaviateFlows:
@@ -84,7 +84,7 @@ class WeaviateFlows:
     def __init__(
         self, name: str, fingerprint: Fingerprint, *, dimensions: int, tiled: bool, properties: Collection[str]
     ) -> None:
-        """Take a collection that exists, with the names of its properties."""
+        """Use an existing collection, with the names of its properties."""
         self._name = name
         self._fingerprint = fingerprint
         self._dimensions = dimensions
@@ -94,22 +94,22 @@ class WeaviateFlows:
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """That of the configuration that the collection was made with."""
+        """The fingerprint of the configuration that the collection was made with."""
         return self._fingerprint
 
     def translate(self, error: Exception) -> ConnectorError | None:
-        """Our error for one of weaviate-client's."""
+        """Translate an error of weaviate-client."""
         return translate(error)
 
     def upsert(self, records: Sequence[Record]) -> Flow[None]:
-        """Write records, in batches; what is refused leaves the others written."""
+        """Write records in batches; if some are refused, the other records are written."""
         checked = check_records(records, dimensions=self._dimensions, tiled=self._tiled)
         objects = [to_object(record, tiled=self._tiled) for record in checked]
         for record, thing in zip(checked, objects, strict=True):
             if size_bytes(thing) > _MESSAGE_BYTES:
                 raise EmbedInputError(
                     f"the record {record.record_id!r} has {size_bytes(thing)} bytes; "
-                    f"Weaviate takes messages of {_MESSAGE_BYTES}: give it fewer tiles, or less text or metadata"
+                    f"Weaviate accepts messages of {_MESSAGE_BYTES}: use fewer tiles, or less text or metadata"
                 )
         yield from self._add_properties({field for record in checked for field in numbers(record.metadata)})
         failed: dict[str, ConnectorError] = {}
@@ -119,14 +119,14 @@ class WeaviateFlows:
             names = [record.record_id for record in checked[start:end]]
             try:
                 refused = yield from self._insert(objects[start:end])
-                failed |= {names[i]: StoreRequestError(f"Weaviate refuses it: {why}") for i, why in refused.items()}
+                failed |= {names[i]: StoreRequestError(f"Weaviate refused it: {why}") for i, why in refused.items()}
             except AllRefusedError as error:
                 failed |= dict.fromkeys(names, error)
             except ConnectorError as error:
                 if not start:
-                    raise  # so that the whole call is made again, or is given up
+                    raise  # so that the whole call is retried or fails
                 failed |= dict.fromkeys(names, error)
-                untried = type(error)(f"not tried, as the batch before it failed: {error}")
+                untried = type(error)(f"not tried, because the previous batch failed: {error}")
                 failed |= {record.record_id: untried for record in checked[end:]}
                 break
         if failed:
@@ -142,7 +142,7 @@ class WeaviateFlows:
         tiles: bool,
         hybrid: Hybrid | None = None,
     ) -> Flow[list[SearchHit]]:
-        """Find the nearest records; with `hybrid` also by words."""
+        """Find the nearest records; with `hybrid` also by keywords."""
         query = check_embedding(embedding, dimensions=self._dimensions)
         check_count(limit, name="limit")
         check_tiles(tiles, tiled=self._tiled)
@@ -171,7 +171,7 @@ class WeaviateFlows:
         return sorted(hits, key=lambda hit: (-hit.score, hit.record_id))
 
     def get(self, ids: Sequence[str]) -> Flow[list[Record]]:
-        """Fetch the records that exist, in the order of `ids`."""
+        """Fetch records by id, in the order of `ids`; unknown ids are left out."""
         wanted = check_ids(ids)
         found: dict[str, Record] = {}
         unique = [record_uuid(record_id) for record_id in dict.fromkeys(wanted)]
@@ -182,27 +182,27 @@ class WeaviateFlows:
         return [found[record_id] for record_id in wanted if record_id in found]
 
     def delete(self, ids: Sequence[str] | None, *, where: Filter | None) -> Flow[None]:
-        """Delete by ids or by filter."""
+        """Delete records by ids or by filter."""
         check_delete(ids, where)
         if ids is None:
             filters = yield from self._condition(where, None)
             while (yield from self._delete(every_record() if filters is None else filters)):
-                pass  # a call deletes 10,000 at most
+                pass  # one call deletes at most 10,000
             return
         doomed = [record_uuid(record_id) for record_id in dict.fromkeys(check_ids(ids))]
         for start in range(0, len(doomed), _DELETE_BATCH):
             yield from self._delete(Condition.by_id().contains_any(doomed[start : start + _DELETE_BATCH]))
 
     def count(self, *, where: Filter | None, modality: Modality | None) -> Flow[int]:
-        """Count the records that match."""
+        """Count the matching records."""
         filters = yield from self._condition(where, modality)
         return (yield from self._count(filters))
 
-    def page(self, start: Any, *, where: Filter | None, modality: Modality | None) -> Flow[Page]:  # noqa: ANN401 (a UUID, or a part and their number)
-        """The records after `start`, or the `start`-th part of those that match.
+    def page(self, start: Any, *, where: Filter | None, modality: Modality | None) -> Flow[Page]:  # noqa: ANN401 (a UUID, or a part and the number of parts)
+        """The records after `start`, or the `start`-th part of the matching records.
 
-        The server has no cursor into what a filter leaves: that is read in parts, each the records with positions in
-        one range. So a record is in the same part whatever else is written or deleted meanwhile.
+        The server has no cursor for filtered records, so they are read in parts: each part has the records whose
+        `position` is in one range. Concurrent writes and deletes do not move a record to another part.
         """
         filters = yield from self._condition(where, modality)
         if filters is None:
@@ -216,7 +216,7 @@ class WeaviateFlows:
         here = [position.greater_or_equal(part / parts), position.less_than((part + 1) / parts)]
         records = yield from self._fetch(filters=Condition.all_of([filters, *here]), limit=_PART)
         if len(records) == _PART:
-            raise StoreRequestError(f"{self._name!r} has grown too fast to be read: read it again")
+            raise StoreRequestError(f"{self._name!r} has grown too fast while it was read: read it again")
         return [record for _, record in records], (part + 1, parts) if part + 1 < parts else None
 
     def _condition(self, where: Filter | None, modality: Modality | None) -> Flow[FilterReturn | None]:
@@ -224,19 +224,19 @@ class WeaviateFlows:
         check_modality(modality)
         compared = set() if isinstance(parsed, NativeFilter) else compared_fields(parsed)
         if not self._has(compared):
-            yield from self._reload()  # another process may have written the first such record
+            yield from self._reload()  # another process may have added the properties
         return condition(parsed, modality, properties=self._properties)
 
     def _insert(self, objects: list[DataObject[Any, None]]) -> Flow[dict[int, str]]:
-        """Write objects; why some were refused, by their position."""
+        """Write objects; returns the reason for each refused object, by position."""
         answer = yield lambda client: self._in(client).data.insert_many(objects)
         return {position: error.message for position, error in answer.errors.items()}
 
     def _all_of(self, limit: int, filters: FilterReturn | None) -> Flow[int]:
-        """A limit that the server takes, where so many results cannot be had at once."""
+        """Replace a limit above the server's maximum by the number of matching records."""
         total = yield from self._count(filters)
         if total > _MOST_RESULTS:
-            raise EmbedInputError(f"`limit` is {limit!r}: Weaviate gives no more than {_MOST_RESULTS} results at once")
+            raise EmbedInputError(f"`limit` is {limit!r}: Weaviate returns at most {_MOST_RESULTS} results")
         return max(1, total)
 
     def _count(self, filters: FilterReturn | None) -> Flow[int]:
@@ -245,7 +245,7 @@ class WeaviateFlows:
         return total
 
     def _delete(self, filters: FilterReturn) -> Flow[bool]:
-        """Delete what matches, but for what is over the limit of a call; tell whether there was anything."""
+        """Delete matching records, up to the limit of one call; returns whether any was deleted."""
         answer = yield lambda client: self._in(client).data.delete_many(where=filters)
         if answer.failed:
             raise StoreRequestError(f"Weaviate could not delete {answer.failed} of {answer.matches} records: try again")
@@ -258,7 +258,7 @@ class WeaviateFlows:
         return [(found.uuid, _record(found)) for found in answer.objects]
 
     def _add_properties(self, fields: set[str]) -> Flow[None]:
-        """Make the properties for the numbers of these fields; a second time changes nothing."""
+        """Add the properties for the numbers of these fields; existing properties are kept."""
         if self._has(fields):
             return
         yield from self._reload()
@@ -269,7 +269,7 @@ class WeaviateFlows:
                 try:
                     yield from self._add_property(wanted)
                 except StoreRequestError:
-                    yield from self._reload()  # has another process made it just now?
+                    yield from self._reload()  # another process may have made it in the meantime
                     if wanted.name not in self._properties:
                         raise
                 self._properties.add(wanted.name)
@@ -285,16 +285,16 @@ class WeaviateFlows:
         definition = yield lambda client: self._in(client).config.get(simple=True)
         self._properties.update(known.name for known in definition.properties)
 
-    def _in(self, client: Any) -> Any:  # noqa: ANN401 (of the blocking or the asyncio client)
+    def _in(self, client: Any) -> Any:  # noqa: ANN401 (blocking or asyncio)
         return client.collections.use(self._name)
 
 
-def _record(found: Any) -> Record:  # noqa: ANN401 (of several classes of the SDK)
+def _record(found: Any) -> Record:  # noqa: ANN401 (one of several SDK classes)
     payload = to_payload_of(found.properties)
     return to_record(payload, embedding=found.vector["full"], tile_embeddings=found.vector.get("tiles"))
 
 
-def _hit(found: Any, query: FloatArray, *, tiles: bool, fused: bool) -> SearchHit:  # noqa: ANN401 (of several classes of the SDK)
+def _hit(found: Any, query: FloatArray, *, tiles: bool, fused: bool) -> SearchHit:  # noqa: ANN401 (one of several SDK classes)
     payload = to_payload_of(found.properties)
     if not tiles:
         return to_hit(payload, score=found.metadata.score if fused else 1.0 - found.metadata.distance, box=None)

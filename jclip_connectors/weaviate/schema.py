@@ -1,18 +1,18 @@
-"""What a Weaviate collection of ours looks like: its properties and named vectors, and the objects that records become.
+"""The schema of a Weaviate collection (properties and named vectors), and the conversion of records to objects.
 
 | property | type | for |
 |---|---|---|
-| `record_id`, `uri`, `content_hash`, `metadata`, `tile_boxes` | text, in no index | the record, exactly |
-| `content` | text, searchable | the keyword half of a hybrid search |
+| `record_id`, `uri`, `content_hash`, `metadata`, `tile_boxes` | text, not indexed | the exact record |
+| `content` | text, searchable | keywords of a hybrid search |
 | `modality` | text, filterable | one modality, or every record |
-| `terms` | text[], filterable, each a token as it is | what a field equals, and that it is there |
+| `terms` | text[], filterable, one token per element | equality and presence of fields |
 | `least_<hash>`, `greatest_<hash>` | number, in a range index | comparisons with the numbers of one field |
 | `position` | number, in a range index | reading a filtered collection in parts |
 
-A database with fixed types cannot compare lists of numbers as we do, but "a number of the field is more than b" says
-the same as "the greatest is". The two properties of a field are added when the first record comes that needs them.
+Weaviate cannot compare lists of numbers, but "a number of the field is more than b" is equivalent to "the greatest
+number is more than b". The two properties of a field are added with the first record that needs them.
 
-The fingerprint is the collection's description: it comes into being together with the collection.
+The fingerprint is stored in the description of the collection, so both are created together.
 """
 
 import dataclasses
@@ -32,24 +32,24 @@ from jclip_connectors.port import Record, record_uuid
 from jclip_connectors.store_kit.payload import to_payload
 
 Quantizer: TypeAlias = Literal["rq", "bq", "sq", "pq"]
-"""How Weaviate compresses the vectors that it searches: rotational, binary, scalar or product quantization."""
+"""How Weaviate compresses vectors for searching: rotational, binary, scalar or product quantization."""
 QUANTIZERS: tuple[Quantizer, ...] = get_args(Quantizer)
 
 _PLAIN = ("record_id", "uri", "content_hash", "metadata", "tile_boxes")
-STORED = (*_PLAIN, "content", "modality")  # what a record is read from
-_TERM_OF_ALL = "[]"  # no array in the index is then empty; no term of a field looks like this
-_POSITION_BITS = 48  # of the UUID, before its version: evenly spread, and exact in a float
+STORED = (*_PLAIN, "content", "modality")  # the properties that a record is read from
+_TERM_OF_ALL = "[]"  # in every record, so that no array is empty; terms of fields differ from it
+_POSITION_BITS = 48  # the UUID's first bits, before its version: evenly distributed, and exact in a float
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """What a collection was made with; its description says it.
+    """The settings of a collection, as stored in its description.
 
     Attributes:
-        fingerprint: of the configuration.
+        fingerprint: the fingerprint of the configuration.
         dimensions: length of the vectors.
-        quantizer: how they are compressed for searching.
-        muvera: whether tiles are searched by one encoded vector a record first.
+        quantizer: how the vectors are compressed for searching.
+        muvera: whether tiles are first searched by one encoded vector per record.
     """
 
     fingerprint: Fingerprint
@@ -64,7 +64,7 @@ def describe(layout: Layout) -> str:
 
 
 def read_description(description: str | None) -> Layout | None:
-    """The layout that `describe` has written, or `None` for the description of somebody else's collection."""
+    """The layout that `describe` wrote, or `None` for the description of another program's collection."""
     try:
         ours = Layout(**json.loads(description or "")["jclip"])
     except (ValueError, TypeError, KeyError):
@@ -80,7 +80,7 @@ def collection_arguments(layout: Layout, *, tiled: bool) -> dict[str, Any]:
             name="full",
             quantizer=getattr(
                 index.Quantizer, layout.quantizer or "none"
-            )(),  # without any the server takes one of its own
+            )(),  # without a quantizer the server uses its default one
             vector_index_config=index.hnsw(distance_metric=VectorDistances.COSINE),
         )
     ]
@@ -90,7 +90,7 @@ def collection_arguments(layout: Layout, *, tiled: bool) -> dict[str, Any]:
                 name="tiles",
                 quantizer=index.Quantizer.none(),
                 encoding=index.MultiVector.Encoding.muvera() if layout.muvera else None,
-                # The server sums dot products whatever is asked for; of unit vectors they are the cosines.
+                # The server always sums dot products; for unit vectors these are the cosines.
                 vector_index_config=index.hnsw(distance_metric=VectorDistances.DOT),
             )
         )
@@ -112,7 +112,7 @@ def number_properties(field: str) -> tuple[Property, Property]:
 
 
 def number_names(field: str) -> tuple[str, str]:
-    """Their names: ASCII for any field, and different ones for different fields, whatever their case."""
+    """The names of both properties: ASCII, and distinct for distinct fields, also if these differ only in case."""
     digest = hashlib.sha256(field.encode("utf-8", "surrogatepass")).hexdigest()[:32]
     return f"least_{digest}", f"greatest_{digest}"
 
@@ -127,19 +127,19 @@ def to_object(record: Record, *, tiled: bool) -> DataObject[Any, None]:
     properties["terms"] = [_TERM_OF_ALL, *payload["terms"]]
     for field, values in numbers(record.metadata).items():
         for name, value in zip(number_names(field), (min(values), max(values)), strict=True):
-            properties[name] = value + 0.0  # to the index -0.0 is less than 0.0; to us and to this sum it is not
+            properties[name] = value + 0.0  # makes 0.0 of -0.0: the index orders -0.0 before 0.0
     identity = record_uuid(record.record_id)
     properties["position"] = (identity.int >> (128 - _POSITION_BITS)) / 2.0**_POSITION_BITS  # 0..1
     vectors: dict[str, Any] = {"full": record.embedding}
     if tiled:
-        # A record without tiles is found by its embedding when tiles are searched.
+        # In a search over tiles, the embedding represents a record without tiles.
         tiles = record.tile_embeddings
         vectors["tiles"] = record.embedding[None] if tiles is None else tiles
     return DataObject(properties=properties, uuid=identity, vector=vectors)
 
 
 def to_payload_of(properties: Mapping[str, Any]) -> dict[str, Any]:
-    """The payload, as `to_record` and `to_hit` take it, of the properties that the server returns."""
+    """Convert properties from the server to the payload that `to_record` and `to_hit` read."""
     payload = {name: properties.get(name) for name in STORED}
     boxes = payload["tile_boxes"]
     payload["tile_boxes"] = None if boxes is None else json.loads(boxes)
@@ -147,7 +147,7 @@ def to_payload_of(properties: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def size_bytes(thing: DataObject[Any, None]) -> int:
-    """About how long an object is on the wire."""
+    """Approximate size of an object in a message."""
     vectors: Mapping[str, Any] = thing.vector  # type: ignore[assignment]  # ours are named, see to_object
     texts: list[str] = []
     for name, value in thing.properties.items():
@@ -156,7 +156,7 @@ def size_bytes(thing: DataObject[Any, None]) -> int:
 
 
 def batches(objects: Sequence[DataObject[Any, None]], *, count: int, max_bytes: int) -> list[tuple[int, int]]:
-    """Cut a sequence into ranges of at most `count` objects and, unless one alone is longer, `max_bytes`."""
+    """Split a sequence into ranges of at most `count` objects and `max_bytes`; a larger object gets its own range."""
     ranges: list[tuple[int, int]] = []
     start = total = 0
     for position, thing in enumerate(objects):

@@ -1,7 +1,7 @@
-"""Weaviate (weaviate-client v4; a server of 1.33 or later).
+"""Weaviate stores (weaviate-client v4, server >= 1.33).
 
-The client is the caller's: its credentials, its timeouts, and whether it is closed. It tries again by itself, for up to
-a minute, what a server answers with UNAVAILABLE. Search is approximate: it goes through the server's HNSW graphs.
+The caller makes and closes the client, and sets its credentials and timeouts. The client itself retries calls with the
+status UNAVAILABLE, for up to a minute. Search is approximate: it uses the server's HNSW indexes.
 """
 
 import re
@@ -20,7 +20,7 @@ from jclip_connectors.weaviate.schema import QUANTIZERS, Layout, Quantizer, coll
 
 __all__ = ["AsyncWeaviateStore", "Hybrid", "Quantizer", "WeaviateStore", "stored_fingerprint"]
 
-_OLDEST = (1, 33)  # has the filter `Not`
+_OLDEST = (1, 33)  # the first version with the filter `Not`
 _NAME = re.compile(r"[A-Z][_0-9A-Za-z]{0,254}")
 _MOST_DIMENSIONS = 65_535  # Source: the server's limit on the length of a vector
 
@@ -41,22 +41,22 @@ class WeaviateStore(BlockingStore):
         muvera: bool = False,
         dimensions: int | None = None,
     ) -> Self:
-        """Open a collection, or make it.
+        """Open or create a collection.
 
         Args:
-            client: a connected client; it stays yours to close.
-            collection_name: begins with a capital; letters, digits and underscores.
-            config: what the vectors are made with.
-            quantizer: how a new collection compresses the vectors that it searches: "rq" rotational, "bq" binary, "sq"
-                scalar, "pq" product; `None` does not. Of one that exists: `None`, or what it was made with.
-            muvera: whether a new collection searches tiles by one encoded vector a record first: smaller and faster,
+            client: a connected client; you close it.
+            collection_name: a capital letter, then letters, digits and underscores.
+            config: the configuration of the vectors.
+            quantizer: how a new collection compresses vectors for searching: "rq" rotational, "bq" binary, "sq" scalar,
+                "pq" product, `None` not. For an existing collection: `None`, or its own setting.
+            muvera: whether a new collection first searches tiles by one encoded vector per record: smaller and faster,
                 less exact.
-            dimensions: length of the vectors, where `config` does not know it.
+            dimensions: length of the vectors, if `config` does not set it.
 
         Raises:
             CollectionMismatchError: the collection was made with another configuration.
             StoreUnavailableError: the server cannot be reached.
-            StoreRequestError: the server refuses, is too old, or the collection is not one of ours.
+            StoreRequestError: the server refuses the request or is too old, or another program made the collection.
             EmbedInputError: a bad name or option, or the collection was made with other options.
         """
         flow = _open(collection_name, config, quantizer=quantizer, muvera=muvera, dimensions=dimensions)
@@ -72,28 +72,27 @@ class WeaviateStore(BlockingStore):
         tiles: bool = False,
         hybrid: Hybrid | None = None,
     ) -> list[SearchHit]:
-        """Find the nearest records by cosine, or by their nearest tile; ties in the order of ids.
+        """Find the nearest records by cosine, or by their nearest tile; ties are in the order of ids.
 
         Args:
             embedding: (E,) float32.
-            limit: at most this many; 10,000 is the most that Weaviate gives.
+            limit: the largest number of results; Weaviate returns at most 10,000.
             where: only records that match this filter.
-            modality: "text" or "image" to find only these.
-            tiles: whether a record is as near as its nearest tile.
-            hybrid: also search by words. The score is then that of the server's relative score fusion, 0..1, and no
-                cosine.
+            modality: "text" or "image" to find only texts or only images.
+            tiles: compare the nearest tile of each record.
+            hybrid: also search by keywords. The score is then the server's relative score fusion, 0..1, not the cosine.
 
         Raises:
-            EmbedInputError: an argument that cannot be used.
+            EmbedInputError: a bad argument.
             StoreUnavailableError: the server cannot be reached, or is overloaded.
-            StoreRequestError: the server refuses.
+            StoreRequestError: the server refuses the request.
         """
         options: dict[str, Any] = {"limit": limit, "where": where, "modality": modality, "tiles": tiles}
         return self._run(self._flows.search(embedding, **options, hybrid=hybrid))
 
 
 class AsyncWeaviateStore(AsyncStore):
-    """A collection in Weaviate, for a program with an event loop."""
+    """A collection in Weaviate, through an asyncio client."""
 
     _flows: WeaviateFlows
 
@@ -108,7 +107,7 @@ class AsyncWeaviateStore(AsyncStore):
         muvera: bool = False,
         dimensions: int | None = None,
     ) -> Self:
-        """Open a collection, or make it; see `WeaviateStore.open`."""
+        """Open or create a collection; see `WeaviateStore.open`."""
         flow = _open(collection_name, config, quantizer=quantizer, muvera=muvera, dimensions=dimensions)
         return cls(client, await run_async(flow, client, translate=translate, attempts=ATTEMPTS))
 
@@ -128,15 +127,15 @@ class AsyncWeaviateStore(AsyncStore):
 
 
 def stored_fingerprint(client: WeaviateClient, collection_name: str) -> Fingerprint | None:
-    """The fingerprint of a collection, or `None` where there is no such collection.
+    """The fingerprint of a collection; `None` if the collection does not exist.
 
     Args:
-        client: a connected client; it stays yours to close.
-        collection_name: of the collection.
+        client: a connected client; you close it.
+        collection_name: the name of the collection.
 
     Raises:
         StoreUnavailableError: the server cannot be reached.
-        StoreRequestError: the collection is not one of ours.
+        StoreRequestError: another program made the collection.
     """
     _check_name(collection_name)
     definition = run(_read(collection_name), client, translate=translate, attempts=ATTEMPTS)
@@ -151,7 +150,7 @@ def _open(
         raise EmbedInputError(f"`quantizer` is {quantizer!r}; use one of {QUANTIZERS}, or None")
     tiled = config.tiling is not None
     if muvera and not tiled:
-        raise EmbedInputError("`muvera` is True, but it is for tiles: the configuration has no `tiling`")
+        raise EmbedInputError("`muvera` is True, but it needs tiles: the configuration has no `tiling`")
     wanted = Layout(
         fingerprint=config.fingerprint(),
         dimensions=require_dimensions(resolve_dimensions(config, dimensions, most=_MOST_DIMENSIONS)),
@@ -165,7 +164,7 @@ def _open(
         try:
             yield lambda client: client.collections.create(name, **collection_arguments(wanted, tiled=tiled))
         except StoreRequestError:
-            definition = yield from _read(name)  # has another process made it just now?
+            definition = yield from _read(name)  # another process may have made it in the meantime
             if definition is None:
                 raise
         else:
@@ -184,7 +183,7 @@ def _open(
 
 
 def _read(name: str) -> Flow[Any]:
-    """The definition of a collection, or `None` where there is none."""
+    """The definition of a collection; `None` if the collection does not exist."""
     exists = yield lambda client: client.collections.exists(name)
     if not exists:
         return None
@@ -194,14 +193,14 @@ def _read(name: str) -> Flow[Any]:
 def _layout(definition: Any, name: str) -> Layout:  # noqa: ANN401 (the SDK's class for it has no public name)
     layout = read_description(None if definition is None else definition.description)
     if layout is None:
-        raise StoreRequestError(f"the collection {name!r} exists, and it is not one of ours: take another name")
+        raise StoreRequestError(f"another program made the collection {name!r}: use another name")
     return layout
 
 
 def _check_name(name: object) -> None:
     if not isinstance(name, str) or _NAME.fullmatch(name) is None:
         raise EmbedInputError(
-            f"`collection_name` is {name!r}; begin with a capital A-Z and go on with letters, digits and underscores"
+            f"`collection_name` is {name!r}; use a capital A-Z, then letters, digits and underscores"
         )
 
 

@@ -32,7 +32,7 @@ def test_a_key_that_is_refused_is_an_error_without_the_key(guarded, caplog, stat
     caplog.set_level(0)
     with guarded.connect(api_key=KEY) as client:
         guarded.fail("GET /v1/meta", status)
-        refusal = f"refuses the credentials .HTTP {status}.: check the API key"
+        refusal = f"refuses the credentials .HTTP {status}.: check the client's API key"
         with pytest.raises(StoreRequestError, match=refusal) as caught:
             WeaviateStore.open(client, "Photos", PLAIN)
     assert KEY not in str(caught.value) + repr(caught.value) + caplog.text

@@ -46,7 +46,7 @@ def test_more_results_than_a_query_gives_are_refused_and_not_cut(photos, server,
     assert len(photos.search(vector(1), limit=6)) == 5
     photos.upsert([text("6th")])
     assert len(photos.search(vector(1), limit=6, modality="image")) == 5
-    with pytest.raises(EmbedInputError, match="`limit` is 6: Weaviate gives no more than 5"):
+    with pytest.raises(EmbedInputError, match="`limit` is 6: Weaviate returns at most 5 results"):
         photos.search(vector(1), limit=6)
 
 

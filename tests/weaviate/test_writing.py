@@ -19,8 +19,8 @@ def test_half_of_a_batch_refused_is_told_by_position_and_the_rest_is_written(ser
     with pytest.raises(PartialFailureError) as caught:
         photos.upsert([image(name) for name in "abcd"])
     assert {position: str(error) for position, error in caught.value.failed.items()} == {
-        1: "the record 'b' is not written: Weaviate refuses it: no room for b",
-        3: "the record 'd' is not written: Weaviate refuses it: no room for d",
+        1: "the record 'b' is not written: Weaviate refused it: no room for b",
+        3: "the record 'd' is not written: Weaviate refused it: no room for d",
     }
     assert all(isinstance(error, StoreRequestError) for error in caught.value.failed.values())
     assert caught.value.kept == {0: None, 2: None}
@@ -47,7 +47,7 @@ def test_a_batch_that_is_refused_whole_is_told_and_the_next_one_is_written(serve
 
 def test_if_everything_is_refused_all_of_it_is_told(server, photos):
     server.refused["a"] = "no room"
-    with pytest.raises(PartialFailureError, match=r"1 of 1 records failed: 0: .*: Weaviate refuses it.*no room"):
+    with pytest.raises(PartialFailureError, match=r"1 of 1 records failed: 0: .*: Weaviate refused it.*no room"):
         photos.upsert([image("a")])
 
 
