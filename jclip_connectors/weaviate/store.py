@@ -199,9 +199,7 @@ def _layout(definition: Any, name: str) -> Layout:  # noqa: ANN401 (the SDK's cl
 
 def _check_name(name: object) -> None:
     if not isinstance(name, str) or _NAME.fullmatch(name) is None:
-        raise EmbedInputError(
-            f"`collection_name` is {name!r}; use a capital A-Z, then letters, digits and underscores"
-        )
+        raise EmbedInputError(f"`collection_name` is {name!r}; use a capital A-Z, then letters, digits and underscores")
 
 
 def _check_version(version: str) -> None:

@@ -33,7 +33,9 @@ def test_a_key_that_may_only_read_can_search(caplog):
             assert reader.count() == len(list(reader.scroll())) == len(reader.get(["0", "1", "2"])) == 3
             said = [repr(reader), str(vars(reader)), caplog.text]
             for call in (lambda: reader.upsert(records(0, 1)), lambda: reader.delete(["0"])):
-                with pytest.raises(StoreRequestError, match=r"credentials \(HTTP 403\): check the client's API key") as caught:
+                with pytest.raises(
+                    StoreRequestError, match=r"credentials \(HTTP 403\): check the client's API key"
+                ) as caught:
                     call()
                 said += [str(caught.value), repr(caught.value)]
         with connect("stolen-secret") as client, pytest.raises(StoreRequestError, match="HTTP 401") as caught:
