@@ -1,21 +1,22 @@
 """The port's operations on a collection in PostgreSQL, as statements that either of psycopg's connections can run."""
 
+import functools
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from psycopg import sql
 
 from jclip_connectors.config import Fingerprint
-from jclip_connectors.errors import ConnectorError, StoreRequestError, StoreUnavailableError
+from jclip_connectors.errors import ConnectorError
 from jclip_connectors.pgvector.clients import Row, Statement
 from jclip_connectors.pgvector.errors import translate
 from jclip_connectors.pgvector.filters import to_sql, with_modality
 from jclip_connectors.pgvector.requests import row_bytes, row_to_hit, row_to_record, to_read, to_rows, to_search
 from jclip_connectors.pgvector.schema import Layout, Names
 from jclip_connectors.port import Filter, FloatArray, Modality, Record, SearchHit, record_uuid
+from jclip_connectors.store_kit.batches import split, write_batches
 from jclip_connectors.store_kit.coarse import count_candidates
-from jclip_connectors.store_kit.failures import partial
 from jclip_connectors.store_kit.flows import Flow, Page
 from jclip_connectors.store_kit.validation import (
     check_count,
@@ -61,24 +62,10 @@ class PgVectorFlows:
     def upsert(self, records: Sequence[Record]) -> Flow[None]:
         """Write in batches by count and size, each in one transaction."""
         checked = check_records(records, dimensions=self._layout.dimensions, tiled=self._layout.tiled)
-        batches = list(self._batches(checked))
+        size_bytes = functools.partial(row_bytes, layout=self._layout)
+        batches = list(split(checked, size_bytes=size_bytes, most_items=_BATCH_RECORDS, most_bytes=_BATCH_BYTES))
         _LOG.debug("%r: %d records in %d batches", self._names.name, len(checked), len(batches))
-        failed: dict[str, ConnectorError] = {}
-        for position, batch in enumerate(batches):
-            statements = to_rows(batch, self._names, self._layout)
-            try:
-                yield from _transact(statements)
-            except StoreUnavailableError as error:
-                # The batches after this one would fare no better, and each would wait as long.
-                untried = [record for later in batches[position:] for record in later]
-                failed |= {record.record_id: error for record in untried}
-                break
-            except StoreRequestError as error:
-                failed |= {record.record_id: error for record in batch}
-        if failed and len(failed) == len(checked):
-            raise next(iter(failed.values()))
-        if failed:
-            raise partial(records, failed)
+        yield from write_batches(records, batches, self._write)
 
     def search(
         self, embedding: FloatArray, *, limit: int, where: Filter | None, modality: Modality | None, tiles: bool
@@ -165,18 +152,8 @@ class PgVectorFlows:
         (((count,),),) = yield from _transact([Statement(query=counted)])
         return bool(count > rows)
 
-    def _batches(self, records: Sequence[Record]) -> Iterator[list[Record]]:
-        batch: list[Record] = []
-        batch_bytes = 0
-        for record in records:
-            size = row_bytes(record, self._layout)
-            if batch and (len(batch) == _BATCH_RECORDS or batch_bytes + size > _BATCH_BYTES):
-                yield batch
-                batch, batch_bytes = [], 0
-            batch.append(record)
-            batch_bytes += size
-        if batch:
-            yield batch
+    def _write(self, batch: Sequence[Record]) -> Flow[None]:
+        yield from _transact(to_rows(batch, self._names, self._layout))
 
 
 _IS_ONE_OF = sql.SQL("key = ANY(%(keys)s::uuid[])")

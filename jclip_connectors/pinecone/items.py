@@ -20,6 +20,7 @@ from jclip_connectors.config import Fingerprint
 from jclip_connectors.errors import EmbedInputError
 from jclip_connectors.pinecone.filters import filter_fields
 from jclip_connectors.port import FloatArray, Record, record_uuid
+from jclip_connectors.store_kit.batches import split
 from jclip_connectors.store_kit.payload import to_payload, to_record
 
 MAX_METADATA_BYTES = 40 * 1024  # of one item
@@ -162,17 +163,11 @@ def box_of(item: Item, position: int | None) -> Box | None:
 
 def batches(items: Iterable[Item]) -> Iterator[list[Item]]:
     """Items in their order, in parts that one request takes."""
-    batch: list[Item] = []
-    size = 0
-    for item in items:
-        item_bytes = _size_bytes(item.vector) + _size_bytes(item.fields) + len(item.item_id) + 100  # of punctuation
-        if batch and (size + item_bytes > MAX_BATCH_BYTES or len(batch) == MAX_BATCH_ITEMS):
-            yield batch
-            batch, size = [], 0
-        batch.append(item)
-        size += item_bytes
-    if batch:
-        yield batch
+    return split(items, size_bytes=_item_bytes, most_items=MAX_BATCH_ITEMS, most_bytes=MAX_BATCH_BYTES)
+
+
+def _item_bytes(item: Item) -> int:
+    return _size_bytes(item.vector) + _size_bytes(item.fields) + len(item.item_id) + 100  # of punctuation
 
 
 def _checked(entry: Entry) -> Entry:

@@ -1,7 +1,7 @@
 """The operations of the port on a Qdrant collection, as flows for qdrant-client's two clients."""
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from operator import methodcaller
 from typing import Any
 
@@ -11,8 +11,6 @@ from jclip_connectors.config import Fingerprint
 from jclip_connectors.errors import (
     ConnectorError,
     EmbedInputError,
-    StoreRequestError,
-    StoreUnavailableError,
 )
 from jclip_connectors.port import Filter, FloatArray, Modality, Record, SearchHit, record_uuid
 from jclip_connectors.qdrant.errors import translate
@@ -25,8 +23,8 @@ from jclip_connectors.qdrant.requests import (
     to_point,
     to_query,
 )
+from jclip_connectors.store_kit.batches import split, write_batches
 from jclip_connectors.store_kit.coarse import CANDIDATES, count_candidates
-from jclip_connectors.store_kit.failures import partial
 from jclip_connectors.store_kit.flows import Flow, Page
 from jclip_connectors.store_kit.payload import nearest_box, to_hit, to_record
 from jclip_connectors.store_kit.validation import (
@@ -74,23 +72,9 @@ class QdrantFlows:
     def upsert(self, records: Sequence[Record]) -> Flow[None]:
         """Write in batches limited by count and size, and make the payload indexes that the records need."""
         checked = check_records(records, dimensions=self._layout.dimensions, tiled=self._layout.tiled)
-        batches = list(self._batches(checked))
+        batches = list(split(checked, size_bytes=self._size_bytes, most_items=_BATCH_RECORDS, most_bytes=_BATCH_BYTES))
         _LOG.debug("%r: %d records in %d batches", self._name, len(checked), len(batches))
-        failed: dict[str, ConnectorError] = {}
-        for position, batch in enumerate(batches):
-            try:
-                yield from self._write(batch)
-            except StoreUnavailableError as error:
-                # The following batches would fail too, each after the same wait.
-                untried = [record for later in batches[position:] for record in later]
-                failed |= {record.record_id: error for record in untried}
-                break
-            except StoreRequestError as error:
-                failed |= {record.record_id: error for record in batch}
-        if failed and len(failed) == len(checked):
-            raise next(iter(failed.values()))
-        if failed:
-            raise partial(records, failed)
+        yield from write_batches(records, batches, self._write)
 
     def search(
         self, embedding: FloatArray, *, limit: int, where: Filter | None, modality: Modality | None, tiles: bool
@@ -164,23 +148,14 @@ class QdrantFlows:
         """The number of records per request: fewer if records have tiles."""
         return _TILED_PAGE_RECORDS if self._layout.tiled else _BATCH_RECORDS
 
-    def _batches(self, records: Sequence[Record]) -> Iterator[list[Record]]:
-        batch: list[Record] = []
-        batch_bytes = 0
-        for record in records:
-            size = point_bytes(record, self._layout)
-            if size > _BATCH_BYTES:
-                raise EmbedInputError(
-                    f"the record {record.record_id!r} needs {size} bytes in a request, more than {_BATCH_BYTES}: "
-                    "shorten its text or metadata, or use fewer tiles"
-                )
-            if batch and (len(batch) == _BATCH_RECORDS or batch_bytes + size > _BATCH_BYTES):
-                yield batch
-                batch, batch_bytes = [], 0
-            batch.append(record)
-            batch_bytes += size
-        if batch:
-            yield batch
+    def _size_bytes(self, record: Record) -> int:
+        size = point_bytes(record, self._layout)
+        if size > _BATCH_BYTES:
+            raise EmbedInputError(
+                f"the record {record.record_id!r} needs {size} bytes in a request, more than {_BATCH_BYTES}: "
+                "shorten its text or metadata, or use fewer tiles"
+            )
+        return size
 
     def _write(self, batch: Sequence[Record]) -> Flow[None]:
         for field, kind in payload_indexes(batch).items():

@@ -16,6 +16,7 @@ from jclip_connectors.config import Fingerprint
 from jclip_connectors.errors import ConnectorError, EmbedInputError, StoreRequestError
 from jclip_connectors.filters import compared_fields, numbers
 from jclip_connectors.port import Filter, FloatArray, Modality, NativeFilter, Record, SearchHit, record_uuid
+from jclip_connectors.store_kit.batches import split
 from jclip_connectors.store_kit.failures import partial
 from jclip_connectors.store_kit.flows import Flow, Page
 from jclip_connectors.store_kit.payload import nearest_box, to_hit, to_record
@@ -32,7 +33,6 @@ from jclip_connectors.weaviate.errors import AllRefusedError, translate
 from jclip_connectors.weaviate.filters import condition, every_record, parse
 from jclip_connectors.weaviate.schema import (
     STORED,
-    batches,
     number_names,
     number_properties,
     size_bytes,
@@ -113,12 +113,14 @@ class WeaviateFlows:
                 )
         yield from self._add_properties({field for record in checked for field in numbers(record.metadata)})
         failed: dict[str, ConnectorError] = {}
-        parts = batches(objects, count=_BATCH, max_bytes=_BATCH_BYTES)
-        _LOG.debug("%r: %d records in %d batches", self._name, len(checked), len(parts))
-        for start, end in parts:
+        batches = list(split(objects, size_bytes=size_bytes, most_items=_BATCH, most_bytes=_BATCH_BYTES))
+        _LOG.debug("%r: %d records in %d batches", self._name, len(checked), len(batches))
+        end = 0
+        for batch in batches:
+            start, end = end, end + len(batch)
             names = [record.record_id for record in checked[start:end]]
             try:
-                refused = yield from self._insert(objects[start:end])
+                refused = yield from self._insert(batch)
                 failed |= {names[i]: StoreRequestError(f"Weaviate refused it: {why}") for i, why in refused.items()}
             except AllRefusedError as error:
                 failed |= dict.fromkeys(names, error)

@@ -18,7 +18,7 @@ The fingerprint is stored in the description of the collection, so both are crea
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -153,19 +153,6 @@ def size_bytes(thing: DataObject[Any, None]) -> int:
     for name, value in thing.properties.items():
         texts += [name, *(value if isinstance(value, list) else [value] if isinstance(value, str) else [])]
     return sum(4 * int(np.size(vector)) for vector in vectors.values()) + sum(len(text.encode()) + 8 for text in texts)
-
-
-def batches(objects: Sequence[DataObject[Any, None]], *, count: int, max_bytes: int) -> list[tuple[int, int]]:
-    """Split a sequence into ranges of at most `count` objects and `max_bytes`; a larger object gets its own range."""
-    ranges: list[tuple[int, int]] = []
-    start = total = 0
-    for position, thing in enumerate(objects):
-        size = size_bytes(thing)
-        if position > start and (position - start == count or total + size > max_bytes):
-            ranges.append((start, position))
-            start, total = position, 0
-        total += size
-    return [*ranges, (start, len(objects))] if objects else []
 
 
 def _text(

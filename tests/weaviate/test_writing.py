@@ -4,13 +4,11 @@ import dataclasses
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from jclip_connectors.errors import EmbedInputError, PartialFailureError, StoreRequestError, StoreUnavailableError
 from jclip_connectors.testing.store_contract import ids_of, image, text, vector
 from jclip_connectors.weaviate import operations as weaviate_flows
-from jclip_connectors.weaviate.schema import batches, size_bytes, to_object
+from jclip_connectors.weaviate.schema import size_bytes, to_object
 from tests.weaviate.harness import INTERNAL
 
 
@@ -82,16 +80,6 @@ def test_a_record_that_no_message_can_hold_is_refused_before_anything_is_asked(s
     with pytest.raises(EmbedInputError, match=r"the record 'big' has [0-9]+ bytes"):
         photos.upsert([image("small"), text("big", content="x" * 5000)])
     assert server.calls == []
-
-
-@given(st.lists(st.integers(0, 3000), max_size=30), st.integers(1, 5), st.integers(1000, 5000))
-def test_batches_follow_each_other_and_stay_within_their_limits(lengths, count, max_bytes):
-    objects = [to_object(text(str(i), content="x" * length), tiled=False) for i, length in enumerate(lengths)]
-    ranges = batches(objects, count=count, max_bytes=max_bytes)
-    assert [position for start, end in ranges for position in range(start, end)] == list(range(len(objects)))
-    for start, end in ranges:
-        assert end - start <= count
-        assert end - start == 1 or sum(map(size_bytes, objects[start:end])) <= max_bytes
 
 
 def test_the_size_of_an_object_is_about_what_goes_over_the_wire():

@@ -1,0 +1,60 @@
+"""Batches of a write: how a sequence is split into requests, and what becomes of the records where a batch fails."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeVar
+
+from jclip_connectors.errors import ConnectorError, StoreRequestError, StoreUnavailableError
+from jclip_connectors.port import Record
+from jclip_connectors.store_kit.failures import partial
+from jclip_connectors.store_kit.flows import Flow
+
+_Item = TypeVar("_Item")
+
+
+def split(
+    items: Iterable[_Item], *, size_bytes: Callable[[_Item], int], most_items: int, most_bytes: int
+) -> Iterator[list[_Item]]:
+    """Split items into batches, in their order; an item of more than `most_bytes` is a batch by itself."""
+    batch: list[_Item] = []
+    total = 0
+    for item in items:
+        size = size_bytes(item)
+        if batch and (len(batch) == most_items or total + size > most_bytes):
+            yield batch
+            batch, total = [], 0
+        batch.append(item)
+        total += size
+    if batch:
+        yield batch
+
+
+def write_batches(
+    records: Sequence[Record],
+    batches: Sequence[Sequence[Record]],
+    write: Callable[[Sequence[Record]], Flow[None]],
+) -> Flow[None]:
+    """Write batches that the database accepts or refuses as a whole, one after the other.
+
+    Args:
+        records: as the caller of `upsert` gave them, for the positions in the error.
+        batches: of the checked records.
+        write: the flow that writes a batch.
+
+    Raises:
+        PartialFailureError: some batches were written, and others were not.
+        ConnectorError: no batch was written; the first error.
+    """
+    failed: dict[str, ConnectorError] = {}
+    for position, batch in enumerate(batches):
+        try:
+            yield from write(batch)
+        except StoreUnavailableError as error:
+            # The following batches would fail too, each after the same wait.
+            failed |= {record.record_id: error for later in batches[position:] for record in later}
+            break
+        except StoreRequestError as error:
+            failed |= {record.record_id: error for record in batch}
+    if failed and len(failed) == sum(map(len, batches)):
+        raise next(iter(failed.values()))
+    if failed:
+        raise partial(records, failed)
