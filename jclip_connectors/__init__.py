@@ -1,6 +1,6 @@
-"""jina-clip embeddings in your vector database: one configuration, one collection, every store.
+"""jina-clip embeddings in your vector database: one configuration and one collection interface for every store.
 
-Importing this package loads no SDK and no torch; a store or an embedder loads its own when its package is imported.
+Importing this package loads neither torch nor an SDK; importing a store's or an embedder's package loads its SDK.
 """
 
 from core_encoder.tiling import Box, Tiling

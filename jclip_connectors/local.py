@@ -1,4 +1,4 @@
-"""An `Embedder` over the encoder in this process; the only file of this package that knows `core_encoder`'s model."""
+"""LocalEmbedder: an `Embedder` that runs the model in this process."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,7 +20,7 @@ __all__ = ["LocalEmbedder"]
 
 
 class LocalEmbedder:
-    """Texts and images to vectors with a jina-clip model in this process; threads may share it."""
+    """Embeds texts and images with a jina-clip model in this process; thread-safe."""
 
     def __init__(
         self,
@@ -30,23 +30,23 @@ class LocalEmbedder:
         local_files_only: bool = False,
         encoder: "JinaClipEncoder | None" = None,
     ) -> None:
-        """Load the model of `config`, or share one that is loaded.
+        """Load the model of `config`, or use a loaded encoder.
 
         Args:
-            config: which model makes the vectors, and how.
-            device: "cpu", "cuda", ...; `None` is CUDA where there is one.
+            config: which model makes the vectors, and with which options.
+            device: "cpu", "cuda", ...; `None` uses CUDA if it is available.
             local_files_only: use the local cache and never the network.
-            encoder: a loaded encoder of the same model, instead of loading one.
+            encoder: a loaded encoder of the same model, to use instead of loading the model.
 
         Raises:
             MissingDependencyError: torch or another package of the extra "local" is not installed.
-            ConfigError: `encoder` is of another model, or an option is not one that the model has.
+            ConfigError: `encoder` is of another model, or the model does not have an option.
             CheckpointError: the weights are absent or damaged.
         """
         if encoder is None:
             encoder = _load(config, device=device, local_files_only=local_files_only)
         elif device is not None or local_files_only:
-            raise ConfigError("`encoder` is loaded already: leave out `device` and `local_files_only`")
+            raise ConfigError("`encoder` is already loaded: leave out `device` and `local_files_only`")
         elif encoder.name != config.model:
             raise ConfigError(f"`encoder` is {encoder.name!r}, but `config.model` is {config.model!r}: use one of them")
         _check_options(config, encoder)
@@ -55,13 +55,13 @@ class LocalEmbedder:
         self._truncate_dim = None if config.dimensions == encoder.embedding_dim else config.dimensions
 
     def with_config(self, config: EmbeddingConfig) -> "LocalEmbedder":
-        """Make an embedder of the same loaded model with other options.
+        """Make an embedder with other options that shares the loaded model.
 
         Args:
-            config: the other options, of the same model.
+            config: a configuration of the same model with other options.
 
         Raises:
-            ConfigError: another model, revision or precision is asked for, or an option that the model does not have.
+            ConfigError: `config` has another model, revision or precision, or an option that the model does not have.
         """
         own = self._config
         revisions = [default_revision(each.model) if each.revision is None else each.revision for each in (config, own)]
@@ -73,13 +73,13 @@ class LocalEmbedder:
         ):
             if asked != loaded:
                 raise ConfigError(
-                    f"`{name}` is {asked!r}, but {loaded!r} is loaded: make another `LocalEmbedder` for it"
+                    f"`{name}` is {asked!r}, but {loaded!r} is loaded: make another `LocalEmbedder`"
                 )
         return LocalEmbedder(config, encoder=self._encoder)
 
     @property
     def config(self) -> EmbeddingConfig:
-        """What shapes the vectors."""
+        """The configuration of the vectors."""
         return self._config
 
     @property
@@ -92,14 +92,14 @@ class LocalEmbedder:
         return self._encode_text(texts, task=None)
 
     def embed_query(self, text: str) -> FloatArray:
-        """Embed a query, with the prefix that the model has for queries: (E,)."""
+        """Embed a query, with the model's query prefix: (E,)."""
         return np.asarray(self._encode_text([text], task=self._encoder.query_task)[0])
 
     def embed_images(self, images: Sequence[ImageSource]) -> FloatArray:
-        """Embed images whole: (B, E).
+        """Embed whole images: (B, E).
 
         Raises:
-            PartialFailureError: some cannot be read; `kept` has the (E,) rows of the others.
+            PartialFailureError: some images cannot be read; `kept` has the (E,) rows of the readable images.
         """
         failed: dict[int, ImageDecodeError] = {}
         with _input_errors():
@@ -111,7 +111,7 @@ class LocalEmbedder:
         """Embed each image as a whole and in tiles.
 
         Raises:
-            PartialFailureError: some cannot be read; `kept` has the `TileEmbeddings` of the others.
+            PartialFailureError: some images cannot be read; `kept` has the `TileEmbeddings` of the readable images.
             EmbedInputError: the configuration has no tiling.
         """
         tiling = self._config.tiling
@@ -144,7 +144,7 @@ class LocalEmbedder:
 
 def _load(config: EmbeddingConfig, *, device: str | None, local_files_only: bool) -> "JinaClipEncoder":
     try:
-        from core_encoder.encoder import JinaClipEncoder  # here: it imports torch
+        from core_encoder.encoder import JinaClipEncoder  # imported here: it imports torch
     except ModuleNotFoundError as error:
         raise MissingDependencyError(str(error.name), extra="local") from error
     return JinaClipEncoder.load(
@@ -157,10 +157,10 @@ def _load(config: EmbeddingConfig, *, device: str | None, local_files_only: bool
 
 
 def _check_options(config: EmbeddingConfig, encoder: "JinaClipEncoder") -> None:
-    """Refuse now what the model would refuse when the first item comes, and a store has been made for it."""
+    """Check the options against the model now, before a store is made with them."""
     if config.dimensions is not None and config.dimensions > encoder.embedding_dim:
         raise ConfigError(
-            f"`dimensions` is {config.dimensions}, but {config.model!r} has only {encoder.embedding_dim}: use 1..that"
+            f"`dimensions` is {config.dimensions}, but {config.model!r} has only {encoder.embedding_dim}"
         )
     if config.precision not in ("auto", encoder.precision):
         raise ConfigError(f"`precision` is {config.precision!r}, but the `encoder` was loaded in {encoder.precision!r}")
@@ -168,7 +168,7 @@ def _check_options(config: EmbeddingConfig, encoder: "JinaClipEncoder") -> None:
 
 
 def _raise_failed(failed: Mapping[int, ImageDecodeError], readable: Sequence[Any] | FloatArray) -> None:
-    """Raise the errors of the images that could not be read, if any, with the results of the others."""
+    """Raise a `PartialFailureError` if some images could not be read."""
     if failed:
         positions = [position for position in range(len(failed) + len(readable)) if position not in failed]
         raise PartialFailureError(

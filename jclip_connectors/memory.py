@@ -1,4 +1,4 @@
-"""A store in memory: exact, without an engine, gone with the process. Every other store must agree with it."""
+"""A store in memory with exact search: the reference that every other store must agree with."""
 
 import copy
 import dataclasses
@@ -25,10 +25,10 @@ _Result = TypeVar("_Result")
 
 
 class InMemoryStore:
-    """The reference `VectorStore`: a dict, and exact search with numpy."""
+    """The reference `VectorStore`: a dict with exact search in numpy; its records are lost when the process ends."""
 
     def __init__(self, config: EmbeddingConfig) -> None:
-        """Make an empty collection for vectors of `config`."""
+        """Make an empty collection for the vectors of `config`."""
         self._fingerprint = config.fingerprint()
         self._dimensions = config.embedding_dim
         self._tiled = config.tiling is not None
@@ -36,11 +36,11 @@ class InMemoryStore:
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """That of the configuration that the collection was made with."""
+        """The fingerprint of the configuration that the collection was made with."""
         return self._fingerprint
 
     def upsert(self, records: Sequence[Record]) -> None:
-        """Write records, each in place of the one with its id."""
+        """Write records; a record replaces the stored record with the same id."""
         checked = check_records(records, dimensions=self._dimensions, tiled=self._tiled)
         for record in checked:
             self._dimensions = record.embedding.shape[0]
@@ -55,7 +55,7 @@ class InMemoryStore:
         modality: Modality | None = None,
         tiles: bool = False,
     ) -> list[SearchHit]:
-        """Find the nearest records by cosine, or by their nearest tile; ties in the order of ids."""
+        """Find the nearest records by cosine, or by their nearest tile; ties are in the order of ids."""
         query = check_embedding(embedding, dimensions=self._dimensions)
         check_count(limit, name="limit")
         check_tiles(tiles, tiled=self._tiled)
@@ -63,33 +63,33 @@ class InMemoryStore:
         return sorted(hits, key=lambda hit: (-hit.score, hit.record_id))[:limit]
 
     def get(self, ids: Sequence[str]) -> list[Record]:
-        """Fetch the records that exist, in the order of `ids`."""
+        """Fetch records by id, in the order of `ids`; unknown ids are left out."""
         return [_copy(self._records[record_id]) for record_id in check_ids(ids) if record_id in self._records]
 
     def delete(self, ids: Sequence[str] | None = None, *, where: Filter | None = None) -> None:
-        """Delete by ids or by filter."""
+        """Delete records by ids or by filter; give exactly one."""
         check_delete(ids, where)
         doomed = [record.record_id for record in self._matching(where, None)] if ids is None else check_ids(ids)
         for record_id in doomed:
             self._records.pop(record_id, None)
 
     def count(self, *, where: Filter | None = None, modality: Modality | None = None) -> int:
-        """Count the records that match."""
+        """Count the matching records."""
         return len(self._matching(where, modality))
 
     def scroll(self, *, where: Filter | None = None, modality: Modality | None = None) -> Iterator[Record]:
-        """Go through the records that match."""
+        """Iterate over the matching records."""
         return map(_copy, self._matching(where, modality))
 
     def close(self) -> None:
-        """Do nothing: the records live as long as the store."""
+        """Do nothing: the records exist as long as the store."""
 
     def _matching(self, where: Filter | None, modality: Modality | None) -> list[Record]:
         check_modality(modality)
         node: And = parse_filter(where)
         return [
             record
-            for record in list(self._records.values())  # at once: another thread may be writing
+            for record in list(self._records.values())  # a copy: another thread may be writing
             if modality in (None, record.modality) and matches(node, record.metadata)
         ]
 

@@ -1,4 +1,4 @@
-"""Pinecone: an index of the documents API, or a vector index made earlier."""
+"""Pinecone stores: indexes of the Documents API, and older vector indexes."""
 
 from jclip_connectors.errors import MissingDependencyError
 

@@ -1,6 +1,6 @@
-"""The two ways to read and write an index: the Documents API, and the vectors API of older indexes.
+"""The two APIs to read and write an index: the Documents API, and the vectors API of older indexes.
 
-Both are the same few flows on an `Index` or `AsyncIndex` of the SDK, in terms of `Item`.
+Both have the same flows, which use an `Index` or `AsyncIndex` of the SDK and exchange `Item`s.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,18 +13,18 @@ from jclip_connectors.pinecone.filters import Expression
 from jclip_connectors.pinecone.items import Item
 from jclip_connectors.store_kit.flows import Flow
 
-FETCH_IDS = 100  # of one request: ids of tiles then fit the address of a GET, and whole items a few MB
+FETCH_IDS = 100  # per request: ids of tiles then fit in the URL of a GET, and whole items in a few MB
 DELETE_IDS = 1000
-_PAGE = 100  # whole items, of 60 KB at most where vectors have 1024 values
-_NAMES_PAGE = 1000  # items of which one short field is read
+_PAGE = 100  # whole items, of at most 60 KB each with vectors of 1024 values
+_NAMES_PAGE = 1000  # items, with one short field each
 
 
 @dataclass(frozen=True, kw_only=True)
 class Match:
-    """An item that a search has found.
+    """A match of a search.
 
     Attributes:
-        item: without its vector, and without fields where they were not asked for.
+        item: the item without its vector; its fields are empty if they were not requested.
         score: the cosine.
     """
 
@@ -33,30 +33,30 @@ class Match:
 
 
 class Dialect(Protocol):
-    """What the store needs of an index, in one namespace."""
+    """The operations on one namespace of an index that the store needs."""
 
     def write(self, items: Sequence[Item]) -> Flow[int]:
-        """Write items in one request, each in place of the one with its id; how many were taken."""
+        """Write items in one request, replacing items with the same id; returns the number of written items."""
 
     def search(
         self, vector: list[float], *, top_k: int, where: Expression, fields: Sequence[str] | None = None
     ) -> Flow[list[Match]]:
-        """Find the items nearest to `vector`, nearest first, with at least the `fields`; `None` is none."""
+        """Find the items nearest to `vector`, nearest first, with at least the `fields`; `None` requests no fields."""
 
     def fetch(self, ids: Sequence[str], *, fields: Sequence[str] | None = None) -> Flow[dict[str, Item]]:
-        """Read the items that exist, `FETCH_IDS` at most: whole, or at least the `fields`."""
+        """Read at most `FETCH_IDS` items by id: whole items, or at least the `fields`; unknown ids are left out."""
 
     def page(self, where: Expression, *, token: str | None) -> Flow[tuple[list[Item], str | None]]:
-        """Read some of the items that match, and the token of the next page."""
+        """Read one page of the matching items, and the token of the next page."""
 
     def page_size(self, where: Expression, *, token: str | None) -> Flow[tuple[int, str | None]]:
-        """Count some of the items that match, in pages as large as can be; and the token of the next page."""
+        """Count the matching items of one page of the largest size; also returns the token of the next page."""
 
     def delete(self, ids: Sequence[str]) -> Flow[None]:
-        """Delete by ids, `DELETE_IDS` at most."""
+        """Delete at most `DELETE_IDS` items by id."""
 
     def delete_where(self, where: Expression) -> Flow[None]:
-        """Delete what matches."""
+        """Delete the matching items."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,15 +64,15 @@ class Documents:
     """An index with a schema.
 
     Attributes:
-        namespace: not empty.
-        field: that of the vectors.
+        namespace: the namespace; not empty.
+        field: the name of the vector field.
     """
 
     namespace: str
     field: str
 
     def write(self, items: Sequence[Item]) -> Flow[int]:
-        """As in `Dialect`; so are the others."""
+        """See `Dialect.write`."""
         documents = [{"_id": item.item_id, self.field: item.vector, **item.fields} for item in items]
         answer = yield lambda index: index.documents.upsert(namespace=self.namespace, documents=documents)
         taken: int = answer.upserted_count
@@ -81,7 +81,7 @@ class Documents:
     def search(
         self, vector: list[float], *, top_k: int, where: Expression, fields: Sequence[str] | None = None
     ) -> Flow[list[Match]]:
-        """Find the nearest."""
+        """See `Dialect.search`."""
         answer = yield lambda index: index.documents.search(
             namespace=self.namespace,
             score_by=[DenseVectorQuery(field=self.field, values=vector)],
@@ -92,32 +92,32 @@ class Documents:
         return [Match(item=self._item(match), score=match.score) for match in answer.matches]
 
     def fetch(self, ids: Sequence[str], *, fields: Sequence[str] | None = None) -> Flow[dict[str, Item]]:
-        """Read by ids."""
+        """See `Dialect.fetch`."""
         answer = yield lambda index: index.documents.fetch(
             namespace=self.namespace, ids=list(ids), include_fields=fields
         )
         return {item.item_id: item for item in map(self._item, answer.documents.values())}
 
     def page(self, where: Expression, *, token: str | None) -> Flow[tuple[list[Item], str | None]]:
-        """Read what matches."""
+        """See `Dialect.page`."""
         answer = yield lambda index: index.documents.fetch(
             namespace=self.namespace, filter=where, limit=_PAGE, pagination_token=token
         )
         return [self._item(document) for document in answer.documents.values()], _next(answer)
 
     def page_size(self, where: Expression, *, token: str | None) -> Flow[tuple[int, str | None]]:
-        """Count what matches."""
+        """See `Dialect.page_size`."""
         answer = yield lambda index: index.documents.fetch(
             namespace=self.namespace, filter=where, limit=_NAMES_PAGE, pagination_token=token, include_fields=["kind"]
         )
         return len(answer.documents), _next(answer)
 
     def delete(self, ids: Sequence[str]) -> Flow[None]:
-        """Delete by ids."""
+        """See `Dialect.delete`."""
         yield lambda index: index.documents.delete(namespace=self.namespace, ids=list(ids))
 
     def delete_where(self, where: Expression) -> Flow[None]:
-        """Delete what matches."""
+        """See `Dialect.delete_where`."""
         yield lambda index: index.documents.delete(namespace=self.namespace, filter=where)
 
     def _item(self, document: Any) -> Item:  # noqa: ANN401 (a `pinecone.Document`, whose fields have no types)
@@ -129,16 +129,16 @@ class Documents:
 
 @dataclass(frozen=True, kw_only=True)
 class Vectors:
-    """An index without a schema, as they were made before 2026.
+    """An index without a schema, made before 2026.
 
     Attributes:
-        namespace: not empty.
+        namespace: the namespace; not empty.
     """
 
     namespace: str
 
     def write(self, items: Sequence[Item]) -> Flow[int]:
-        """As in `Dialect`; so are the others."""
+        """See `Dialect.write`."""
         vectors = [{"id": item.item_id, "values": item.vector, "metadata": dict(item.fields)} for item in items]
         answer = yield lambda index: index.upsert(vectors=vectors, namespace=self.namespace)
         taken: int = answer.upserted_count
@@ -147,7 +147,7 @@ class Vectors:
     def search(
         self, vector: list[float], *, top_k: int, where: Expression, fields: Sequence[str] | None = None
     ) -> Flow[list[Match]]:
-        """Find the nearest."""
+        """See `Dialect.search`."""
         answer = yield lambda index: index.query(
             vector=vector, top_k=top_k, namespace=self.namespace, filter=where, include_metadata=fields is not None
         )
@@ -156,29 +156,29 @@ class Vectors:
             for match in answer.matches
         ]
 
-    def fetch(self, ids: Sequence[str], *, fields: Sequence[str] | None = None) -> Flow[dict[str, Item]]:  # noqa: ARG002 (this API gives all of them)
-        """Read by ids."""
+    def fetch(self, ids: Sequence[str], *, fields: Sequence[str] | None = None) -> Flow[dict[str, Item]]:  # noqa: ARG002 (this API returns all fields)
+        """See `Dialect.fetch`."""
         answer = yield lambda index: index.fetch(ids=list(ids), namespace=self.namespace)
         return {item.item_id: item for item in _items(answer.vectors)}
 
     def page(self, where: Expression, *, token: str | None) -> Flow[tuple[list[Item], str | None]]:
-        """Read what matches."""
+        """See `Dialect.page`."""
         answer = yield lambda index: index.fetch_by_metadata(
             filter=where, namespace=self.namespace, limit=_PAGE, pagination_token=token
         )
         return list(_items(answer.vectors)), _next(answer)
 
     def page_size(self, where: Expression, *, token: str | None) -> Flow[tuple[int, str | None]]:
-        """Count what matches; this API gives whole items only."""
+        """See `Dialect.page_size`; this API returns only whole items."""
         items, token = yield from self.page(where, token=token)
         return len(items), token
 
     def delete(self, ids: Sequence[str]) -> Flow[None]:
-        """Delete by ids."""
+        """See `Dialect.delete`."""
         yield lambda index: index.delete(ids=list(ids), namespace=self.namespace)
 
     def delete_where(self, where: Expression) -> Flow[None]:
-        """Delete what matches."""
+        """See `Dialect.delete_where`."""
         yield lambda index: index.delete(filter=where, namespace=self.namespace)
 
 
@@ -188,6 +188,6 @@ def _items(vectors: Mapping[str, Any]) -> Iterable[Item]:
     )
 
 
-def _next(answer: Any) -> str | None:  # noqa: ANN401 (one of four classes of the SDK)
+def _next(answer: Any) -> str | None:  # noqa: ANN401 (one of four SDK classes)
     token: str | None = None if answer.pagination is None else answer.pagination.next
     return token

@@ -1,4 +1,4 @@
-"""What Pinecone's SDK raises, in the terms of the port. No message repeats a key."""
+"""Translation of the errors of Pinecone's SDK. No message contains a key."""
 
 from pinecone import (
     ApiError,
@@ -14,12 +14,12 @@ from pinecone import (
 
 from jclip_connectors.errors import ConnectorError, StoreRequestError, StoreUnavailableError
 
-_ABOUT_ITEMS = frozenset({400, 413, 422})  # the statuses that say something about what was sent
+_ABOUT_ITEMS = frozenset({400, 413, 422})  # these statuses may be about the items in the request
 _BUSY = frozenset({408, 425, 429})  # and every 5xx
 
 
 def translate(error: Exception) -> ConnectorError | None:
-    """Our error for one of the SDK's, which has tried again already where that may help; `None` for any other."""
+    """Translate an error of the SDK, which has already retried; `None` for any other error."""
     if isinstance(error, ApiError):
         return _of_answer(error)
     if isinstance(error, PineconeTimeoutError):
@@ -27,24 +27,24 @@ def translate(error: Exception) -> ConnectorError | None:
     if isinstance(error, PineconeConnectionError):
         return StoreUnavailableError(f"Pinecone cannot be reached: {error.message}")
     if isinstance(error, PineconeError):
-        return StoreRequestError(f"Pinecone's SDK refuses this: {error}")
+        return StoreRequestError(f"Pinecone's SDK refuses the request: {error}")
     if isinstance(error, RuntimeError) and "client has been closed" in str(error):
         return StoreRequestError("the store is closed: open it again")
     return None
 
 
 def is_missing(error: ConnectorError) -> bool:
-    """Tell whether something that was asked for is not there."""
+    """Whether the requested index, namespace or item does not exist."""
     return isinstance(error.__cause__, NotFoundError)
 
 
 def is_taken(error: ConnectorError) -> bool:
-    """Tell whether another process has just made what was to be made."""
+    """Whether another process has already created the index."""
     return isinstance(error.__cause__, ConflictError)
 
 
 def is_about_items(error: ConnectorError) -> bool:
-    """Tell whether the items that were sent are at fault: fewer of them, or others, may be taken."""
+    """Whether the error may be about the items in the request: fewer or other items may be accepted."""
     cause = error.__cause__
     if isinstance(cause, ApiError):
         return cause.status_code in _ABOUT_ITEMS
@@ -53,11 +53,11 @@ def is_about_items(error: ConnectorError) -> bool:
 
 def _of_answer(error: ApiError) -> ConnectorError:
     if isinstance(error, UnauthorizedError | ForbiddenError):
-        # What is told here may quote the request's headers.
+        # The SDK's message may quote the request's headers.
         return StoreRequestError(
-            f"Pinecone refuses the API key or what it may do (status {error.status_code}): check PINECONE_API_KEY"
+            f"Pinecone refuses the API key or its permissions (status {error.status_code}): check PINECONE_API_KEY"
         )
-    message = f"Pinecone answers {error.status_code}: {error.message}"
+    message = f"Pinecone answered {error.status_code}: {error.message}"
     if isinstance(error, ServiceError) or error.status_code in _BUSY:
         return StoreUnavailableError(message, retry_after_s=_retry_after_s(error))
     return StoreRequestError(message)

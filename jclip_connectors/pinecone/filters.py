@@ -1,8 +1,8 @@
-"""A portable filter in Pinecone's language, and the metadata fields that it asks.
+"""Translation of portable filters for Pinecone, and the metadata fields that they use.
 
-Pinecone compares single numbers and looks into lists of strings, has no `$not` for a group, and lets `$ne` and `$nin`
-match only where the field is there. So every record has the list `terms`, never empty, and for each field with numbers
-the smallest and the largest of them: a number among the values is above a bound just where the largest is.
+Pinecone compares single numbers and searches lists of strings. It has no `$not` for a group, and `$ne` and `$nin` match
+only if the field exists. So every record has the list `terms`, which is never empty, and for each field with numbers
+their minimum and maximum: a number is above a bound exactly if the maximum is.
 """
 
 import hashlib
@@ -34,9 +34,9 @@ from jclip_connectors.port import Filter, NativeFilter
 
 Expression: TypeAlias = dict[str, Any]
 
-_ALWAYS = "all"  # among the terms of every record; a term of the metadata begins with "[" or "sha256:"
-_MAX_VALUES = 10_000  # of one $in or $nin
-_PLAIN_NAME = re.compile(r"[A-Za-z0-9_-]{1,50}")  # others are hashed: a field's name has 64 bytes at most
+_ALWAYS = "all"  # in the terms of every record; terms of metadata begin with "[" or "sha256:"
+_MAX_VALUES = 10_000  # per $in or $nin
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9_-]{1,50}")  # other names are hashed: a field name has at most 64 bytes
 _OPPOSITE = MappingProxyType({"gt": "lte", "gte": "lt", "lt": "gte", "lte": "gt"})
 _BOUND_OF = MappingProxyType({"gt": "max", "gte": "max", "lt": "min", "lte": "min"})
 _EVERYTHING: Expression = {"terms": {"$in": [_ALWAYS]}}
@@ -44,7 +44,7 @@ _NOTHING: Expression = {"terms": {"$nin": [_ALWAYS]}}
 
 
 def filter_fields(metadata: Mapping[str, object]) -> dict[str, Any]:
-    """The fields that filters ask: `terms`, and `min_...` and `max_...` of each field with numbers."""
+    """The fields that filters use: `terms`, and `min_...` and `max_...` of each field with numbers."""
     found: dict[str, Any] = {}
     known = [_ALWAYS, *terms(metadata)]
     for field, values in numbers(metadata).items():
@@ -54,14 +54,14 @@ def filter_fields(metadata: Mapping[str, object]) -> dict[str, Any]:
 
 
 def to_expression(where: Filter | None, *others: Expression) -> Expression:
-    """`where` and all of `others` as one filter expression.
+    """Combine `where` and all of `others` in one filter expression.
 
     Args:
-        where: portable, or a `NativeFilter` of a dict or of `pinecone.Condition`.
-        others: expressions; one at least.
+        where: a portable filter, or a `NativeFilter` with a dict or a `pinecone.Condition`.
+        others: at least one expression.
 
     Raises:
-        EmbedInputError: `where` is no filter, or has more values than Pinecone takes.
+        EmbedInputError: `where` is not a filter, or has more values than Pinecone accepts.
     """
     if isinstance(where, NativeFilter):
         return _all([*others, _native(where.value)])
@@ -70,7 +70,7 @@ def to_expression(where: Filter | None, *others: Expression) -> Expression:
 
 
 def none_of(field: str, values: list[str]) -> Expression:
-    """The expression for a field that every record asked for has, with another value."""
+    """Match records whose `field` has none of the values; every searched record must have the field."""
     return {field: {"$nin": values}}
 
 
@@ -78,7 +78,7 @@ def _native(value: object) -> Expression:
     expression = value.to_dict() if isinstance(value, Condition) else value
     if not isinstance(expression, dict) or not expression:
         raise EmbedInputError(
-            f"`where` is a NativeFilter of {value!r}; Pinecone's is a dict that is not empty, or a `pinecone.Condition`"
+            f"`where` is a NativeFilter of {value!r}; use a non-empty dict or a `pinecone.Condition`"
         )
     return expression
 
@@ -108,7 +108,7 @@ def _negate(node: Node) -> Expression:
             return {"terms": {"$nin": [exists_term(node.field)]}}
         case Compare():
             without_numbers = {"terms": {"$nin": [_numbers_term(node.field)]}}
-            # No number is above the bound: there is none, or the largest is not.
+            # No number is above the bound: the field has no numbers, or its maximum is not above the bound.
             bound = _bound_name(_BOUND_OF[node.op], node.field)
             return {"$or": [without_numbers, {bound: {f"${_OPPOSITE[node.op]}": node.bound}}]}
         case _:
@@ -118,7 +118,7 @@ def _negate(node: Node) -> Expression:
 def _any_of(node: AnyOf, op: str, *, empty: Expression) -> Expression:
     if len(node.values) > _MAX_VALUES:
         raise EmbedInputError(
-            f"`where` has {len(node.values)} values for {node.field!r}, and Pinecone takes {_MAX_VALUES}: ask in parts"
+            f"`where` has {len(node.values)} values for {node.field!r}, and Pinecone accepts {_MAX_VALUES}: split it"
         )
     return {"terms": {op: [term(node.field, value) for value in node.values]}} if node.values else empty
 
@@ -140,5 +140,5 @@ def _bound_name(bound: str, field: str) -> str:
 def _name(field: str) -> str:
     if _PLAIN_NAME.fullmatch(field):
         return field
-    digest = hashlib.sha256(json.dumps(field).encode()).hexdigest()  # of the escaped text: a key may be no Unicode
+    digest = hashlib.sha256(json.dumps(field).encode()).hexdigest()  # of the escaped text: a key may be invalid Unicode
     return f"sha256:{digest[:40]}"

@@ -1,12 +1,12 @@
-"""Records as what Pinecone stores, and the way back.
+"""Conversion of records to Pinecone items and back.
 
-A record is one item, named by the UUID of its id. Its tiles are items of their own:
+A record is one item, whose id is the UUID of the record's id. Its tiles are separate items:
 
-    <uuid>                  everything of the record; `version` says which tiles are its own
-    <uuid>#<version>#<n>    the vector of tile n, and what filters ask
+    <uuid>                  the whole record; `version` identifies its tiles
+    <uuid>#<version>#<n>    the vector of tile n, and the fields for filters
 
-`version` is a hash of all that the tiles hold, so tiles of two versions never mix: a tile counts only where the record
-names its version. `lineage`, the part of the id before the last number, groups the tiles of one version.
+`version` is a hash of the tiles' content, so tiles of two versions never mix: only tiles with the version of the record
+are used. `lineage`, the part of a tile's id before the last number, groups the tiles of one version.
 """
 
 import hashlib
@@ -23,8 +23,8 @@ from jclip_connectors.port import FloatArray, Record, record_uuid
 from jclip_connectors.store_kit.batches import split
 from jclip_connectors.store_kit.payload import to_payload, to_record
 
-MAX_METADATA_BYTES = 40 * 1024  # of one item
-MAX_BATCH_BYTES = 2_000_000  # less than 2 MiB, which the same limit may mean
+MAX_METADATA_BYTES = 40 * 1024  # per item
+MAX_BATCH_BYTES = 2_000_000  # below the limit, whether it means 2 MB or 2 MiB
 MAX_BATCH_ITEMS = 1000
 
 FINGERPRINT_ID = "fingerprint"
@@ -46,8 +46,8 @@ OWN_FIELDS = frozenset(
         "fingerprint",
     }
 )
-_OPTIONAL = ("content", "uri", "content_hash", "tile_boxes")  # there is no null: what is not there is left out
-_ONLY_OF_RECORDS = ("content", "metadata", "tile_boxes", "version")  # what nothing asks a tile for
+_OPTIONAL = ("content", "uri", "content_hash", "tile_boxes")  # Pinecone has no null: absent fields are left out
+_ONLY_OF_RECORDS = ("content", "metadata", "tile_boxes", "version")  # fields that tiles do not need
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -56,7 +56,7 @@ class Item:
 
     Attributes:
         item_id: ASCII, at most 512 characters.
-        vector: E numbers; empty where they were not asked for.
+        vector: E numbers; empty if they were not requested.
         fields: strings, numbers, bools and lists of strings.
     """
 
@@ -67,11 +67,11 @@ class Item:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Entry:
-    """A record as Pinecone has it.
+    """The items of a record.
 
     Attributes:
-        record_id: of the record.
-        record: its item.
+        record_id: the record's id.
+        record: the record's item.
         tiles: the items of its tiles.
     """
 
@@ -84,7 +84,7 @@ def to_entry(record: Record) -> Entry:
     """The items of a checked record.
 
     Raises:
-        EmbedInputError: it has more metadata than Pinecone takes.
+        EmbedInputError: the record has more metadata than Pinecone accepts.
     """
     uuid = str(record_uuid(record.record_id))
     payload = to_payload(record)
@@ -109,19 +109,19 @@ def to_entry(record: Record) -> Entry:
 
 
 def fingerprint_item(fingerprint: Fingerprint, *, dimensions: int) -> Item:
-    """The item that keeps the fingerprint of a collection; its vector means nothing, and no search asks for it."""
+    """The item that stores the fingerprint of a collection; its vector is meaningless, and no search finds it."""
     fields = {"kind": "fingerprint", "fingerprint": json.dumps(dict(fingerprint))}
     return Item(item_id=FINGERPRINT_ID, vector=[1.0] + [0.0] * (dimensions - 1), fields=fields)
 
 
 def read_fingerprint(item: Item) -> Fingerprint:
-    """What `fingerprint_item` has written."""
+    """Read the fingerprint from the item of `fingerprint_item`."""
     fingerprint: Fingerprint = json.loads(item.fields["fingerprint"])
     return fingerprint
 
 
 def payload_of(item: Item) -> dict[str, Any]:
-    """The payload of a record's item, as `jclip_connectors.store_kit.payload` has it."""
+    """The payload of a record's item; see `jclip_connectors.store_kit.payload`."""
     payload: dict[str, Any] = {**dict.fromkeys(_OPTIONAL), **item.fields}
     if payload["tile_boxes"] is not None:
         payload["tile_boxes"] = json.loads(payload["tile_boxes"])
@@ -129,7 +129,7 @@ def payload_of(item: Item) -> dict[str, Any]:
 
 
 def record_of(item: Item, tiles: Mapping[str, Item]) -> Record | None:
-    """The record of an item; `None` where one of its tiles is not among `tiles`."""
+    """The record of an item; `None` if one of its tiles is not in `tiles`."""
     wanted = tile_ids(item)
     if any(tile_id not in tiles for tile_id in wanted):
         return None
@@ -145,13 +145,13 @@ def tile_ids(item: Item) -> list[str]:
 
 
 def lineage_of(item: Item) -> str:
-    """The lineage that a search by tiles may find a record's item through."""
+    """The lineage of the tiles of a record's item, or the item's own id without tiles."""
     version = item.fields.get("version")
     return item.item_id if version is None else f"{item.item_id}#{version}"
 
 
 def split_id(item_id: str) -> tuple[str, int | None]:
-    """The lineage in an item's id, and the number of the tile; `None` for a record."""
+    """Split an item's id into its lineage and the number of the tile; `None` for a record."""
     lineage, mark, position = item_id.rpartition("#")
     return (lineage, int(position)) if mark else (item_id, None)
 
@@ -162,20 +162,20 @@ def box_of(item: Item, position: int | None) -> Box | None:
 
 
 def batches(items: Iterable[Item]) -> Iterator[list[Item]]:
-    """Items in their order, in parts that one request takes."""
+    """Split items, in order, into batches that one request can hold."""
     return split(items, size_bytes=_item_bytes, most_items=MAX_BATCH_ITEMS, most_bytes=MAX_BATCH_BYTES)
 
 
 def _item_bytes(item: Item) -> int:
-    return _size_bytes(item.vector) + _size_bytes(item.fields) + len(item.item_id) + 100  # of punctuation
+    return _size_bytes(item.vector) + _size_bytes(item.fields) + len(item.item_id) + 100  # for punctuation
 
 
 def _checked(entry: Entry) -> Entry:
     found = _size_bytes(entry.record.fields)
     if found > MAX_METADATA_BYTES:
         raise EmbedInputError(
-            f"record {entry.record_id!r} has {found} bytes of content and metadata, with what filters need of it; "
-            f"Pinecone takes {MAX_METADATA_BYTES}: keep long text elsewhere, and its place in `uri` or the metadata"
+            f"record {entry.record_id!r} has {found} bytes of content and metadata, including fields for filters; "
+            f"Pinecone accepts {MAX_METADATA_BYTES}: store long text elsewhere, and its location in `uri` or metadata"
         )
     return entry
 

@@ -1,4 +1,4 @@
-"""How a collection in Pinecone is found or made: first its index, then the namespace with its fingerprint."""
+"""Opening or creating a collection in Pinecone: first the index, then the namespace and its fingerprint."""
 
 import functools
 import logging
@@ -21,19 +21,19 @@ from jclip_connectors.store_kit.validation import check_fingerprint, require_dim
 Pause: TypeAlias = Callable[[float], Any]  # `time.sleep` or `asyncio.sleep`
 
 _LOG = logging.getLogger(__package__)
-_FIELD = "embedding"  # of the vectors, in an index that is made here
-_LEGACY_FIELD = "_values"  # by this name a description tells of an index without a schema of its own
+_FIELD = "embedding"  # the vector field of a new index
+_LEGACY_FIELD = "_values"  # the only field in the description of an index without a schema
 _MOST_DIMENSIONS = 20_000
 _NAME = re.compile(r"[a-z0-9-]{1,45}")
 _NAMESPACE = re.compile(r"[\x21-\x7e]{1,512}")
-# Seconds between looks at what takes its time: about a minute.
+# Seconds between polls, about a minute in all.
 _PAUSES_S = (0.25, 0.5, 1.0, 2.0, *([4.0] * 14))
 _FEW_PAUSES_S = _PAUSES_S[:4]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """What to open, checked."""
+    """The checked arguments of `open`."""
 
     index_name: str
     namespace: str
@@ -44,13 +44,13 @@ class Plan:
 
     @property
     def collection(self) -> str:
-        """What to call it in errors."""
+        """The name of the collection in errors."""
         return f"namespace {self.namespace!r} of index {self.index_name!r}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class OpenIndex:
-    """What the description of an index says."""
+    """The description of an index."""
 
     host: str | None
     ready: bool
@@ -62,13 +62,13 @@ class OpenIndex:
 def make_plan(
     index_name: str, config: EmbeddingConfig, *, namespace: str, cloud: str, region: str, dimensions: int | None
 ) -> Plan:
-    """Check what `open` was given.
+    """Check the arguments of `open`.
 
     Raises:
         EmbedInputError: a bad name or option.
     """
     check_names(index_name, namespace)
-    options: dict[str, object] = {"cloud": cloud, "region": region}  # whatever the caller has
+    options: dict[str, object] = {"cloud": cloud, "region": region}  # annotations are not enforced
     for option, value in options.items():
         if not isinstance(value, str) or not value:
             raise EmbedInputError(f"`{option}` is {value!r}; use a name like 'aws' and 'us-east-1'")
@@ -86,32 +86,32 @@ def check_names(index_name: object, namespace: object) -> None:
     """Check the names of an index and of a namespace.
 
     Raises:
-        EmbedInputError: naming the one that Pinecone would not take.
+        EmbedInputError: Pinecone does not accept a name; the message says which.
     """
     if not isinstance(index_name, str) or _NAME.fullmatch(index_name) is None:
-        raise EmbedInputError(f"`index_name` is {index_name!r}; use lower case letters, digits and hyphens, 45 at most")
+        raise EmbedInputError(f"`index_name` is {index_name!r}; use lower case letters, digits and hyphens, at most 45")
     if not isinstance(namespace, str) or _NAMESPACE.fullmatch(namespace) is None:
         raise EmbedInputError(f"`namespace` is {namespace!r}; use ASCII without spaces, 1 to 512 characters")
 
 
 def open_index(plan: Plan, pause: Pause) -> Flow[OpenIndex]:
-    """The index, made if there is none, once it is ready."""
+    """Open or create an index, and wait until it is ready."""
     index = yield from describe_index(plan.index_name, plan.namespace)
     if index is None:
         length = require_dimensions(plan.dimensions)
         try:
             yield from _create(plan, length)
         except StoreRequestError as error:
-            if not is_taken(error):  # else another process has just made it
+            if not is_taken(error):  # otherwise another process has just made it
                 raise
     for seconds in _PAUSES_S:
         if index is not None and index.ready:
             return index
         yield functools.partial(_pause, pause, seconds)
         index = yield from describe_index(plan.index_name, plan.namespace)
-    state = "not there" if index is None else index.state
+    state = "not found" if index is None else index.state
     raise StoreUnavailableError(
-        f"index {plan.index_name!r} is not ready yet (it is {state}): open it again in a moment"
+        f"index {plan.index_name!r} is not ready yet (state: {state}): open it again in a few seconds"
     )
 
 
@@ -121,13 +121,13 @@ def _create(plan: Plan, dimensions: int) -> Flow[None]:
         name=plan.index_name,
         schema={"fields": {_FIELD: field}},
         deployment=plan.deployment,
-        timeout=-1,  # waiting is done here, the same way for both clients
+        timeout=-1,  # do not wait here: `open_index` polls, the same way for both clients
     )
     _LOG.debug("made the index %r for vectors of %d values", plan.index_name, dimensions)
 
 
 def describe_index(index_name: str, namespace: str) -> Flow[OpenIndex | None]:
-    """What there is to know of an index, or `None` where there is none."""
+    """Describe an index; `None` if it does not exist."""
     try:
         found = yield lambda client: client.indexes.describe(index_name)
     except StoreRequestError as error:
@@ -140,7 +140,7 @@ def describe_index(index_name: str, namespace: str) -> Flow[OpenIndex | None]:
     if field is None or field.metric != "cosine" or OWN_FIELDS.intersection(fields):
         raise StoreRequestError(
             f"index {index_name!r} has the fields {_told(fields)}; a collection needs one dense vector with the metric "
-            f"'cosine', and none of {', '.join(sorted(OWN_FIELDS))}: take another index"
+            f"'cosine', and none of {', '.join(sorted(OWN_FIELDS))}: use another index"
         )
     legacy = set(fields) == {_LEGACY_FIELD}
     dialect: Dialect = Vectors(namespace=namespace) if legacy else Documents(namespace=namespace, field=name)
@@ -159,45 +159,45 @@ def _told(fields: Mapping[str, Any]) -> str:
 
 
 def connect(index: OpenIndex) -> Flow[Any]:
-    """The SDK's handle of an index."""
+    """The SDK's client of an index."""
     return (yield lambda client: client.index(host=index.host))
 
 
 def open_collection(plan: Plan, index: OpenIndex, pause: Pause) -> Flow[PineconeFlows]:
-    """The operations of a namespace, with its fingerprint checked, or written where there is nothing yet."""
+    """Open a namespace: check its fingerprint, or write the fingerprint into an empty namespace."""
     stored = yield from find_fingerprint(index.dialect)
     if stored is None and (yield from _has_records(plan.namespace)):
-        # Of ours, made a moment ago; or of others.
+        # A new collection whose fingerprint is not visible yet, or records of another program.
         stored = yield from _await_fingerprint(index.dialect, pause, pauses_s=_FEW_PAUSES_S)
         if stored is None:
             raise StoreRequestError(
-                f"{plan.collection} has records, but no fingerprint: they are not ours; take another `namespace`"
+                f"{plan.collection} has records but no fingerprint: another program wrote them; use another `namespace`"
             )
     if stored is not None:
         check_fingerprint(stored, plan.fingerprint, collection=plan.collection)
     if plan.dimensions not in (None, index.dimensions):
         raise StoreRequestError(
             f"index {plan.index_name!r} is for vectors of {index.dimensions} values; the configuration makes "
-            f"{plan.dimensions}: take another index, or set `dimensions`"
+            f"{plan.dimensions}: use another index, or set `dimensions`"
         )
     if stored is None:
         yield from index.dialect.write([fingerprint_item(plan.fingerprint, dimensions=index.dimensions)])
-        # Another process may have written its own at the same time: what is read now, both will read.
+        # Another process may have written its own fingerprint at the same time: read back which one is stored.
         stored = yield from _await_fingerprint(index.dialect, pause, pauses_s=_PAUSES_S)
         if stored is None:
             raise StoreUnavailableError(
-                f"{plan.collection} is made, but what is written there cannot be read yet: open it again in a moment"
+                f"{plan.collection} is made, but its fingerprint is not visible yet: open it again in a few seconds"
             )
         check_fingerprint(stored, plan.fingerprint, collection=plan.collection)
     return PineconeFlows(index.dialect, stored, dimensions=index.dimensions, tiled=plan.tiled)
 
 
 def find_fingerprint(dialect: Dialect) -> Flow[Fingerprint | None]:
-    """The fingerprint of a namespace, or `None` where there is none that can be read."""
+    """The fingerprint of a namespace; `None` if there is none, or it is not visible yet."""
     try:
         items = yield from dialect.fetch([FINGERPRINT_ID])
     except StoreRequestError as error:
-        if is_missing(error):  # the namespace, which the first record makes
+        if is_missing(error):  # the namespace does not exist until its first record
             return None
         raise
     return read_fingerprint(items[FINGERPRINT_ID]) if FINGERPRINT_ID in items else None

@@ -1,4 +1,4 @@
-"""The operations of a collection in Pinecone, on an index of either kind; see `jclip_connectors.store_kit.flows`."""
+"""The operations of the port on a Pinecone namespace, as flows for both kinds of indexes."""
 
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -36,9 +36,9 @@ from jclip_connectors.store_kit.validation import (
 )
 
 _LOG = logging.getLogger(__package__)
-_MOST_RESULTS = 10_000  # of one search, and values of one $nin
-_WITH_FIELDS = 64  # results whose fields, of 40 KB at most, fit the 4 MB of one answer
-_TILES_EACH = 10  # matches to ask for, for each record that is wanted
+_MOST_RESULTS = 10_000  # per search; also the number of values per $nin
+_WITH_FIELDS = 64  # results whose fields, of at most 40 KB each, fit into a response of 4 MB
+_TILES_EACH = 10  # requested matches per record
 _FEWEST_MATCHES = 100
 _OF_HITS = ("record_id", "modality", "content", "uri", "content_hash", "metadata", "tile_boxes", "version")
 
@@ -46,10 +46,10 @@ _OF_HITS = ("record_id", "modality", "content", "uri", "content_hash", "metadata
 class PineconeFlows:
     """The operations of one namespace; see `StoreFlows`."""
 
-    attempts = 1  # the SDK itself tries again
+    attempts = 1  # the SDK itself retries
 
     def __init__(self, dialect: Dialect, fingerprint: Fingerprint, *, dimensions: int, tiled: bool) -> None:
-        """Take a namespace that has its fingerprint."""
+        """Use a namespace that has a fingerprint."""
         self._dialect = dialect
         self._fingerprint = fingerprint
         self._dimensions = dimensions
@@ -57,17 +57,17 @@ class PineconeFlows:
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """That of the configuration that the collection was made with."""
+        """The fingerprint of the configuration that the collection was made with."""
         return self._fingerprint
 
     def translate(self, error: Exception) -> ConnectorError | None:
-        """Our error for one of the SDK's."""
+        """Translate an error of the SDK."""
         return translate(error)
 
     def upsert(self, records: Sequence[Record]) -> Flow[None]:
-        """Write records: first their tiles, which count from the moment that the record itself is written.
+        """Write records: first their tiles, then the records, which make the tiles visible.
 
-        So what is stopped in between leaves the former record whole; tiles that are no record's are never found.
+        An interrupted write leaves the previous record complete; tiles without a record are never found.
         """
         checked = check_records(records, dimensions=self._dimensions, tiled=self._tiled)
         entries = {entry.record.item_id: entry for entry in map(to_entry, checked)}
@@ -97,13 +97,13 @@ class PineconeFlows:
         hits, more = yield from find(query.tolist(), wanted, where, modality)
         if more and limit > _MOST_RESULTS:
             raise StoreRequestError(
-                f"`limit` is {limit}, and {_MOST_RESULTS} records match, or more: Pinecone gives no more at once; "
+                f"`limit` is {limit}, but Pinecone returns at most {_MOST_RESULTS} results: "
                 "narrow the search with `where`"
             )
         return sorted(hits, key=lambda hit: (-hit.score, hit.record_id))[:wanted]
 
     def get(self, ids: Sequence[str]) -> Flow[list[Record]]:
-        """Fetch the records that exist, in the order of `ids`."""
+        """Fetch records by id, in the order of `ids`; unknown ids are left out."""
         wanted = check_ids(ids)
         items = yield from self._fetch([_uuid(record_id) for record_id in dict.fromkeys(wanted)])
         records = yield from self._records(list(items.values()))
@@ -111,7 +111,7 @@ class PineconeFlows:
         return [found[record_id] for record_id in wanted if record_id in found]
 
     def delete(self, ids: Sequence[str] | None, *, where: Filter | None) -> Flow[None]:
-        """Delete by ids or by filter; what is stopped in between leaves tiles that are no record's."""
+        """Delete records by ids or by filter; an interrupted delete may leave tiles without a record."""
         check_delete(ids, where)
         if ids is None:
             yield from self._dialect.delete_where(to_expression(where, {"kind": {"$in": ["record", "tile"]}}))
@@ -124,7 +124,7 @@ class PineconeFlows:
                 yield from self._dialect.delete_where(to_expression(None, tiles, {"parent": {"$in": some}}))
 
     def count(self, *, where: Filter | None, modality: Modality | None) -> Flow[int]:
-        """Count the records that match: Pinecone counts nothing by filter, so their names are read, page by page."""
+        """Count the matching records: Pinecone has no count by filter, so their ids are read page by page."""
         expression = _records_where(where, modality)
         total, token = yield from self._dialect.page_size(expression, token=None)
         while token is not None:
@@ -133,7 +133,7 @@ class PineconeFlows:
         return total
 
     def page(self, start: Any, *, where: Filter | None, modality: Modality | None) -> Flow[Page]:  # noqa: ANN401 (a token of Pinecone's)
-        """Some of the records that match."""
+        """Read one page of the matching records."""
         items, token = yield from self._dialect.page(_records_where(where, modality), token=start)
         records = yield from self._records(items)
         return records, token
@@ -141,7 +141,7 @@ class PineconeFlows:
     def _nearest(
         self, vector: list[float], wanted: int, where: Filter | None, modality: Modality | None
     ) -> Flow[tuple[list[SearchHit], bool]]:
-        """The hits, and whether there may be more."""
+        """The results, and whether there may be more."""
         with_fields = wanted <= _WITH_FIELDS
         matches = yield from self._dialect.search(
             vector, top_k=wanted, where=_records_where(where, modality), fields=_OF_HITS if with_fields else None
@@ -155,10 +155,10 @@ class PineconeFlows:
     def _nearest_tiles(
         self, vector: list[float], wanted: int, where: Filter | None, modality: Modality | None
     ) -> Flow[tuple[list[SearchHit], bool]]:
-        """The hits by their nearest tiles, and whether there may be more.
+        """The results by their nearest tiles, and whether there may be more.
 
-        The first match of a lineage is its nearest tile. What has been found is excluded, and the rest searched again,
-        until there are enough records.
+        The first match of a lineage is its nearest tile. Found lineages are excluded from the next search, until there
+        are enough records.
         """
         expression = to_expression(where, {"in_tiles": {"$eq": True}}, *_of_modality(modality))
         seen: dict[str, Match] = {}  # by lineage, best first
@@ -178,7 +178,7 @@ class PineconeFlows:
                 return hits, len(matches) == top_k or len(hits) > wanted
             if len(seen) > _MOST_RESULTS:
                 raise StoreRequestError(
-                    f"more than {_MOST_RESULTS} groups of tiles were searched for {wanted} records: ask for fewer, or "
+                    f"more than {_MOST_RESULTS} groups of tiles were searched for {wanted} records: reduce `limit`, or "
                     "narrow the search with `where`"
                 )
 
@@ -195,14 +195,14 @@ class PineconeFlows:
             record = record_of(item, tiles)
             if record is None:
                 raise StoreUnavailableError(
-                    f"the tiles of record {item.fields['record_id']!r} are not all there: it is being written, or was "
-                    "a moment ago; try again"
+                    f"some tiles of record {item.fields['record_id']!r} are missing: it is being written, or was "
+                    "written a moment ago; retry later"
                 )
             records.append(record)
         return records
 
     def _former_tiles(self, entries: Mapping[str, Entry]) -> Flow[dict[str, list[str]]]:
-        """The tiles that the new versions leave behind, by record."""
+        """The ids of stale tiles, which the new versions replace, by record."""
         items = yield from self._fetch(list(entries), fields=("version", "tile_boxes"))
         return {
             uuid: tile_ids(item)
@@ -213,13 +213,13 @@ class PineconeFlows:
     def _write(
         self, items: Iterable[Item], failed: dict[str, ConnectorError], *, stop: ConnectorError | None
     ) -> Flow[ConnectorError | None]:
-        """Write items, batch by batch; what fails goes to `failed`, by record.
+        """Write items in batches; errors are stored in `failed`, by record.
 
-        A request is taken or refused as a whole: one that is refused for what is in it is sent again in halves. After
-        any other error, and after `stop`, the rest is not tried.
+        Pinecone accepts or refuses a request as a whole: a batch that is refused for its content is split in two
+        halves. After any other error, and after `stop`, the remaining batches are not tried.
 
         Returns:
-            The error that has ended it.
+            The error that stopped the writing, or `None`.
         """
         todo = list(batches(items))
         _LOG.debug("%d items in %d batches", sum(map(len, todo)), len(todo))
@@ -233,12 +233,12 @@ class PineconeFlows:
                     if is_about_items(error) and len(batch) > 1:
                         middle = len(batch) // 2
                         todo[:0] = [batch[:middle], batch[middle:]]
-                        _LOG.warning("a batch of %d items is refused and is sent again in halves", len(batch))
+                        _LOG.warning("a batch of %d items was refused and is retried in two halves", len(batch))
                         continue
                     stop = None if is_about_items(error) else error
                     reason = error
             else:
-                reason = StoreUnavailableError(f"not tried after: {stop}")
+                reason = StoreUnavailableError(f"not tried after the error: {stop}")
             for item in batch:
                 failed.setdefault(item.fields["parent"], reason)
         return stop
@@ -246,7 +246,7 @@ class PineconeFlows:
     def _write_batch(self, batch: Sequence[Item]) -> Flow[None]:
         taken = yield from self._dialect.write(batch)
         if taken != len(batch):
-            raise StoreRequestError(f"Pinecone has taken {taken} of {len(batch)} items and does not say which")
+            raise StoreRequestError(f"Pinecone wrote {taken} of {len(batch)} items and does not say which")
 
     def _delete_former(self, former: Mapping[str, list[str]], failed: dict[str, ConnectorError]) -> Flow[None]:
         doomed = {tile_id: uuid for uuid, ids in former.items() for tile_id in ids}
@@ -255,8 +255,8 @@ class PineconeFlows:
                 yield from self._dialect.delete(some)
             except ConnectorError as error:
                 reason = StoreUnavailableError(
-                    "it is written, but tiles of its former version, which no search finds, could not be deleted: "
-                    f"{error}"
+                    "it is written, but the tiles of its previous version, which no search finds, could not be "
+                    f"deleted: {error}"
                 )
                 failed |= dict.fromkeys((doomed[tile_id] for tile_id in some), reason)
 

@@ -1,7 +1,7 @@
-"""Pinecone (pinecone >= 10): indexes with a schema, and the vector indexes from before.
+"""Pinecone stores (pinecone >= 10): indexes with a schema, and older vector indexes.
 
-A collection is a namespace of an index, so an index can hold several. The client is the caller's: its key, its timeouts
-and its retries. Facts about the service rest on its documentation (2026-07) and on the SDK.
+A collection is a namespace of an index, so an index can have several collections. The caller makes the client and sets
+its key, timeouts and retries. Facts about the service are from its documentation (2026-07) and from the SDK.
 """
 
 import asyncio
@@ -27,20 +27,20 @@ from jclip_connectors.store_kit.flows import AsyncStore, BlockingStore, run, run
 __all__ = ["DEFAULT_NAMESPACE", "AsyncPineconeStore", "PineconeStore", "stored_fingerprint"]
 
 DEFAULT_NAMESPACE = "jclip"
-"""The namespace of a collection where none is named."""
+"""The default namespace of a collection."""
 
 
 class PineconeStore(BlockingStore):
     """A collection in Pinecone.
 
-    Tiles are items beside their record; a search by tiles asks for more of them than records, groups them, and asks
-    again without the found ones until there are enough: for up to 10,000 groups. A search gives 10,000 records at most.
-    `count` reads the names of all that match, 1,000 to a request, and 100 with an older vector index.
+    Tiles are separate items. A search over tiles requests more tiles than records, groups them by record, and repeats
+    the search without the found groups until there are enough records, for up to 10,000 groups. A search returns at
+    most 10,000 records. `count` reads the ids of all matching records: 1,000 per request, 100 with an older index.
 
-    Pinecone is eventually consistent: what `upsert` and `delete` have returned from is in the next results after
-    seconds, with documents up to about a minute. Meanwhile a read gives the former state; where a record is there but
-    not all of its tiles, `get` and `scroll` raise `StoreUnavailableError`. A record that is written again before it is
-    visible can leave tiles of the version in between, which are never found and go when the record is deleted.
+    Pinecone is eventually consistent: written and deleted records show in results after seconds, with the Documents
+    API after up to about a minute. Until then, reads return the old state; if a record is visible but some of its
+    tiles are not, `get` and `scroll` raise `StoreUnavailableError`. A record that is written twice before it is visible
+    can leave stale tiles, which are never found and are deleted with the record.
 
     A `NativeFilter` holds a dict or a `pinecone.Condition` over the fields `record_id`, `modality`, `uri`,
     `content_hash`, `terms`, and `min_...` and `max_...` of metadata with numbers.
@@ -58,21 +58,22 @@ class PineconeStore(BlockingStore):
         region: str = "us-east-1",
         dimensions: int | None = None,
     ) -> Self:
-        """Open a collection, or make it; and its index, if there is none.
+        """Open or create a collection and its index.
 
         Args:
-            client: of the SDK; it stays yours to close, and the store's own connections close with the store.
+            client: a client of the SDK; you close it. The store has its own connections; its `close` closes them.
             index_name: lower case letters, digits and hyphens.
-            config: what the vectors are made with.
-            namespace: of the index.
-            cloud: where a new index is made: "aws", "gcp" or "azure".
-            region: of that cloud.
-            dimensions: length of the vectors, where `config` does not know it.
+            config: the configuration of the vectors.
+            namespace: the namespace of the index.
+            cloud: the cloud of a new index: "aws", "gcp" or "azure".
+            region: the region of the cloud.
+            dimensions: length of the vectors, if `config` does not set it.
 
         Raises:
             CollectionMismatchError: the collection was made with another configuration.
             StoreUnavailableError: Pinecone cannot be reached, or a new index takes longer than a minute.
-            StoreRequestError: Pinecone refuses, the index is for other vectors, or the namespace has records of others.
+            StoreRequestError: Pinecone refuses the request, the index is for other vectors, or another program wrote
+                records to the namespace.
             EmbedInputError: a bad name or option.
         """
         plan = make_plan(index_name, config, namespace=namespace, cloud=cloud, region=region, dimensions=dimensions)
@@ -91,18 +92,18 @@ class PineconeStore(BlockingStore):
 
 
 class _Closed:
-    """In place of the SDK's blocking `Index`, which would connect again after it was closed."""
+    """Replaces the SDK's blocking `Index` after `close`, because a closed `Index` would connect again."""
 
     def close(self) -> None:
         """Do nothing."""
 
     def __getattr__(self, name: str) -> NoReturn:
-        """Refuse what the store asks for."""
+        """Refuse every call."""
         raise RuntimeError(f"cannot call {name}: the client has been closed")
 
 
 class AsyncPineconeStore(AsyncStore):
-    """A collection in Pinecone, for a program with an event loop; see `PineconeStore`."""
+    """A collection in Pinecone, through an asyncio client; see `PineconeStore`."""
 
     @classmethod
     async def open(
@@ -116,7 +117,7 @@ class AsyncPineconeStore(AsyncStore):
         region: str = "us-east-1",
         dimensions: int | None = None,
     ) -> Self:
-        """Open a collection, or make it; see `PineconeStore.open`."""
+        """Open or create a collection; see `PineconeStore.open`."""
         plan = make_plan(index_name, config, namespace=namespace, cloud=cloud, region=region, dimensions=dimensions)
         index = await run_async(open_index(plan, asyncio.sleep), client, translate=translate, attempts=1)
         async with AsyncExitStack() as undo:
@@ -134,16 +135,16 @@ class AsyncPineconeStore(AsyncStore):
 
 
 def stored_fingerprint(client: Pinecone, index_name: str, *, namespace: str = DEFAULT_NAMESPACE) -> Fingerprint | None:
-    """The fingerprint of a collection, or `None` where there is none.
+    """The fingerprint of a collection; `None` if the collection does not exist.
 
     Args:
-        client: of the SDK; it stays yours to close.
-        index_name: of the index.
-        namespace: of the index.
+        client: a client of the SDK; you close it.
+        index_name: the name of the index.
+        namespace: the namespace of the index.
 
     Raises:
         StoreUnavailableError: Pinecone cannot be reached.
-        StoreRequestError: Pinecone refuses, or the index is for other vectors.
+        StoreRequestError: Pinecone refuses the request, or the index is for other vectors.
     """
     check_names(index_name, namespace)
     index = run(describe_index(index_name, namespace), client, translate=translate, attempts=1)

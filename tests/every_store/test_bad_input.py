@@ -410,7 +410,7 @@ CASES: dict[str, Case] = {
     "metadata with a number as key": refused(upsert(metadata={1: 2}), rf"`metadata` of {RECORD} has the key 1"),
     "metadata that is a list": refused(upsert(metadata=["a"]), rf"`metadata` of {RECORD} is list"),
     "41 KB of metadata": refused(
-        upsert(metadata=LARGE), r"record 'bad' has 4\d{4} bytes .* Pinecone takes 40960", stores=("pinecone",)
+        upsert(metadata=LARGE), r"record 'bad' has 4\d{4} bytes .* Pinecone accepts 40960", stores=("pinecone",)
     ),
     "41 KB of metadata elsewhere": accepted(
         upsert(metadata=LARGE), "new", "bad", stores=("memory", "edge", "qdrant", "weaviate", "pgvector")

@@ -73,6 +73,6 @@ def test_a_native_filter_reaches_tiles(tiled):
 
 
 def test_more_values_than_pinecone_takes_are_refused(store):
-    with pytest.raises(EmbedInputError, match="10001 values for 'n', and Pinecone takes 10000"):
+    with pytest.raises(EmbedInputError, match="10001 values for 'n', and Pinecone accepts 10000"):
         store.count(where={"n": {"in": list(range(10_001))}})
     assert store.count(where={"n": {"in": list(range(10_000))}}) == 0

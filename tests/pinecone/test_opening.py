@@ -82,7 +82,7 @@ def test_an_index_of_another_metric_is_refused(client, metric):
 def test_an_index_with_a_field_that_is_in_our_way_is_refused(client):
     fields = {"v": LEGACY["fields"]["_values"], "terms": {"type": "string", "full_text_search": {}}}
     client.indexes.create(name="photos", schema={"fields": fields}, deployment=MANAGED, timeout=-1)
-    with pytest.raises(StoreRequestError, match="take another index"):
+    with pytest.raises(StoreRequestError, match="use another index"):
         PineconeStore.open(client, "photos", PLAIN)
 
 
@@ -149,7 +149,7 @@ def test_an_index_that_does_not_get_ready_is_told(server, client):
 @pytest.mark.usefixtures("without_pauses")
 def test_a_fingerprint_that_cannot_be_seen_yet_is_told_and_found_later(server, client):
     server.delay_s = 60
-    with pytest.raises(StoreUnavailableError, match="cannot be read yet"):
+    with pytest.raises(StoreUnavailableError, match="its fingerprint is not visible yet"):
         PineconeStore.open(client, "photos", PLAIN)
     server.skipped_s = 60
     PineconeStore.open(client, "photos", PLAIN).close()

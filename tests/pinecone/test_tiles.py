@@ -87,7 +87,7 @@ def test_a_search_by_tiles_agrees_with_memory_over_many_records(tiled):
 def test_former_tiles_that_cannot_be_deleted_are_told_and_not_found(server, tiled):
     tiled.upsert([image("a", **tiles((1,), (1, 1)))])
     server.fail(delete_route(tiled), status=400, message="not now")
-    with pytest.raises(PartialFailureError, match=r"it is written, but tiles of its former version.*not now"):
+    with pytest.raises(PartialFailureError, match=r"it is written, but the tiles of its previous version.*not now"):
         tiled.upsert([image("a", **tiles((0, 1)))])
     assert len(items_of(server, "tile")) == 3
     assert tiled.search(vector(1), tiles=True)[0].score == pytest.approx(0, abs=1e-6)

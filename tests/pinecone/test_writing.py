@@ -52,7 +52,7 @@ def test_a_batch_with_bad_records_is_kept_but_for_these(server, store):
         store.upsert(batch)
     assert sorted(partial.value.failed) == [3, 17, 20]
     assert all(isinstance(error, StoreRequestError) for error in partial.value.failed.values())
-    assert str(partial.value.failed[17]).startswith("the record 'r17' is not written: Pinecone answers 400")
+    assert str(partial.value.failed[17]).startswith("the record 'r17' is not written: Pinecone answered 400")
     assert sorted(partial.value.kept) == [position for position in range(20) if position not in (3, 17)]
     assert sorted(ids_of(store.scroll())) == sorted({record.record_id for record in batch} - {"r3", "r17"})
 
@@ -64,8 +64,8 @@ def test_after_an_outage_the_rest_is_not_tried_and_all_of_it_is_told(server, sto
         store.upsert([image(str(i)) for i in range(2500)])
     assert sorted(partial.value.failed) == list(range(1000, 2500))
     assert sorted(partial.value.kept) == list(range(1000))
-    assert "the record '1000' is not written: Pinecone answers 503" in str(partial.value.failed[1000])
-    assert "the record '2400' is not written: not tried after: Pinecone answers 503" in str(partial.value.failed[2400])
+    assert "the record '1000' is not written: Pinecone answered 503" in str(partial.value.failed[1000])
+    assert "the record '2400' is not written: not tried after the error: Pinecone answered 503" in str(partial.value.failed[2400])
     assert isinstance(partial.value.failed[2400], StoreUnavailableError)
     assert store.count() == 1000
 
