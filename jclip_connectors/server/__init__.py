@@ -1,4 +1,4 @@
-"""The model over HTTP, in the schema of the hosted API and of those that other clients speak."""
+"""The model over HTTP, in the schemas of the hosted API and of other services whose clients exist."""
 
 from jclip_connectors.errors import MissingDependencyError
 

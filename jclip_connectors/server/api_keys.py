@@ -1,4 +1,4 @@
-"""API keys: read from the environment or a file, compared without saying how far a guess was right."""
+"""API keys: read from the environment or a file, compared so that timing does not help to guess a key."""
 
 import hashlib
 import hmac
@@ -12,10 +12,10 @@ KEYS_VARIABLE = "JCLIP_SERVER_API_KEYS"
 
 
 def read_api_keys(environ: Mapping[str, str], *, file: str | Path | None = None) -> tuple[str, ...]:
-    """Read keys: separated by commas in JCLIP_SERVER_API_KEYS, and one a line in `file`.
+    """Read keys: separated by commas in JCLIP_SERVER_API_KEYS, and one per line in `file`.
 
     Raises:
-        ConfigError: the variable or the file is there but holds no key, or the file cannot be read.
+        ConfigError: the variable or the file exists but holds no key, or the file cannot be read.
     """
     found: list[str] = []
     if KEYS_VARIABLE in environ:
@@ -30,7 +30,7 @@ def read_api_keys(environ: Mapping[str, str], *, file: str | Path | None = None)
 
 
 class ApiKeys:
-    """The keys that open the server, as hashes; none means that it is open."""
+    """The accepted keys, as hashes; without any key the server is open to everyone."""
 
     def __init__(self, keys: Iterable[str]) -> None:
         """Keep the hash of each key.
@@ -47,7 +47,7 @@ class ApiKeys:
         """Check the value of the header `Authorization`.
 
         Raises:
-            RequestError: 401, with a code for each of: absent, not a bearer token, not one of the keys.
+            RequestError: 401, with a different code for a missing header, a wrong format and an unknown key.
         """
         if not self._hashes:
             return
@@ -57,7 +57,7 @@ class ApiKeys:
         if scheme.lower() != b"bearer" or not key.strip():
             raise _unauthorized("AUTH_INVALID_FORMAT", "write the header as 'Authorization: Bearer <key>'")
         given = _hash(key.strip())
-        # Every key is compared, so that the time says nothing of which one was near.
+        # Compare with every key, so that the response time does not depend on which key matches.
         if not any([hmac.compare_digest(given, known) for known in self._hashes]):  # noqa: C419 (the list is the point)
             raise _unauthorized("AUTH_INVALID_API_KEY", "the API key is not one of this server's")
 

@@ -1,4 +1,4 @@
-"""The web application: which route does what, and how errors are written."""
+"""The web application: its routes, and how errors are written."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -29,7 +29,7 @@ _DIALECTS = {
     "/v1/embeddings": jina.DIALECT,
     "/v2/embed": cohere.DIALECT,
     "/embed": tei.DIALECT,
-    "/": tei.DIALECT,  # where its clients post that are given no path
+    "/": tei.DIALECT,  # clients without a configured path post here
     "/vectorize": weaviate.dialect(),
     "/invocations": sagemaker.DIALECT,
     "/score": azure.DIALECT,
@@ -47,17 +47,17 @@ def create_app(
     predict_route: str = "/predict",
     health_route: str = "/health",
 ) -> Starlette:
-    """Make the application for a loaded model; `app.state.service` is what answers while it runs.
+    """Make the application for a loaded model; while it runs, `app.state.service` answers the requests.
 
     Args:
         model: the model.
-        config: defaults for what a request does not say.
-        api_keys: any of which a client must send; none leaves the server open.
-        limits: on what a client may ask for; `ServerLimits()` if `None`.
-        image_urls: whether images may be named by URL.
-        allowed_hosts: from which hosts; none allows every public one.
-        predict_route: where Vertex AI's dialect is spoken.
-        health_route: another path of `/health`, as a host wants it.
+        config: defaults for options that a request leaves out.
+        api_keys: a client must send one of these; empty leaves the server open.
+        limits: on requests; `ServerLimits()` if `None`.
+        image_urls: whether a request may give an image as a URL.
+        allowed_hosts: hosts that images may be fetched from; empty allows every public host.
+        predict_route: the path of Vertex AI's dialect.
+        health_route: a second path for `/health`, for hosting platforms that need their own.
 
     Raises:
         ConfigError: a key or a host is malformed.
@@ -127,13 +127,13 @@ async def _answer_request_error(request: Request, error: Exception) -> Response:
         raise error
     known = seen(request)
     known.code = error.code
-    write = getattr(request.state, "write_error", jina.write_error)  # the dialect's, where a route was found
+    write = getattr(request.state, "write_error", jina.write_error)  # set once a route is found
     content: bytes = write(error, known.request_id)
     return Response(content, status_code=error.status, headers=error.headers, media_type="application/json")
 
 
 async def _answer_http_error(request: Request, error: Exception) -> Response:
-    """Answer what the router refuses: an unknown route or method."""
+    """Answer a request with an unknown route or method."""
     status = error.status_code if isinstance(error, HTTPException) else 404
     detail = {404: "there is no such route", 405: "the route does not take this method"}.get(status, "refused")
     code = "RESOURCE_NOT_FOUND" if status == 404 else "REQUEST_INVALID"
@@ -141,5 +141,5 @@ async def _answer_http_error(request: Request, error: Exception) -> Response:
 
 
 async def _answer_failure(request: Request, _error: Exception) -> Response:
-    failure = RequestError("something failed in the server; its log says more", status=500, code="INTERNAL_ERROR")
+    failure = RequestError("the server failed; see its log", status=500, code="INTERNAL_ERROR")
     return await _answer_request_error(request, failure)

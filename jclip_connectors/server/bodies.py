@@ -1,4 +1,4 @@
-"""Reading bodies of requests, with limits that hold while they arrive."""
+"""Reading request bodies, with limits that are checked while the bytes arrive."""
 
 import asyncio
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ _RETRY_S = 5
 
 
 class Bodies:
-    """The bodies that are in memory, all together within one limit."""
+    """All request bodies in memory, which share one limit."""
 
     def __init__(self, limits: ServerLimits) -> None:
         """Hold nothing yet."""
@@ -22,7 +22,7 @@ class Bodies:
 
     @contextmanager
     def open(self) -> Iterator["Body"]:
-        """Give a body to read; what it holds counts until the block ends."""
+        """Give an empty body to read into; its bytes count towards the limit until the block ends."""
         body = Body(self)
         try:
             yield body
@@ -33,7 +33,7 @@ class Bodies:
         """Read the whole body of a request.
 
         Raises:
-            RequestError: 413 too large, 408 too slow, 400 cut off, 503 while other bodies fill the memory.
+            RequestError: 413 too large, 408 too slow, 400 cut off, 503 if the limit for all bodies is reached.
         """
         allowed = self._limits.max_body_bytes
         length = request.headers.get("content-length", "")
@@ -75,7 +75,7 @@ class Body:
         self.num_bytes = 0
 
     async def read(self, request: Request) -> bytes:
-        """Read it all; errors as for `Bodies.fill`."""
+        """Read the whole body; errors as for `Bodies.fill`."""
         await self._bodies.fill(self, request)
         content = b"".join(self.chunks)
         self.chunks.clear()

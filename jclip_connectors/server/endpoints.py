@@ -1,4 +1,4 @@
-"""What each route does."""
+"""The handlers of the routes."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -23,12 +23,12 @@ Endpoint: TypeAlias = Callable[[Request], Awaitable[Response]]
 
 
 class Endpoints:
-    """The handlers of the routes, around the service that is there while the application runs."""
+    """The handlers of the routes; they call the service, which exists while the application runs."""
 
     service: EmbeddingService
 
     def __init__(self, keys: ApiKeys, bodies: Bodies, metrics: Metrics) -> None:
-        """Share what all routes need; `service` is set when the application starts."""
+        """Keep the objects that all routes share; `service` is set when the application starts."""
         self._keys = keys
         self._bodies = bodies
         self._metrics = metrics
@@ -42,7 +42,7 @@ class Endpoints:
         return endpoint
 
     async def embed_for_weaviate(self, request: Request) -> Response:
-        """Embed with the dimensions that the path says."""
+        """Embed with the dimensions in the path."""
         return await self._embed(request, weaviate.dialect(request.path_params["dimensions"]))
 
     async def meta(self, request: Request) -> Response:
@@ -73,7 +73,7 @@ class Endpoints:
         return JSONResponse(model_info(self.service.model, request.path_params["model_id"]))
 
     async def metrics(self, request: Request) -> Response:
-        """Tell Prometheus."""
+        """Return the metrics for Prometheus."""
         self._check_key(request)
         text = self._metrics.text(waiting_tokens=self.service.engine.waiting_tokens)
         return Response(text, media_type=CONTENT_TYPE_LATEST)
@@ -83,11 +83,11 @@ class Endpoints:
         return JSONResponse({"status": "ok"})
 
     async def ready(self, _request: Request) -> Response:
-        """Say whether a request would be taken."""
+        """Say whether the server would accept a request now."""
         try:
             self.service.engine.check_room()
         except RequestError as full:
-            full.status = 503  # what probes look for
+            full.status = 503  # probes expect this status
             raise
         return JSONResponse({"status": "ready"})
 
@@ -104,13 +104,13 @@ class Endpoints:
         return Response(written, media_type="application/json")
 
     def _check_key(self, request: Request) -> None:
-        # As bytes: a header may hold any, and comparing text would fail on some.
+        # As bytes: a header may hold any bytes, and some cannot be compared as text.
         headers = (value for name, value in request.headers.raw if name == b"authorization")
         self._keys.check(next(headers, None))
 
 
 async def _unless_disconnected(request: Request, work: Awaitable[T]) -> T:
-    """Finish `work`, or cancel it when the client goes, so that its places in the queue are free again."""
+    """Finish `work`, or cancel it when the client disconnects, so that its items leave the queue."""
     working, finished, gone = asyncio.current_task(), False, False
 
     def cancel(_: object) -> None:
@@ -119,13 +119,13 @@ async def _unless_disconnected(request: Request, work: Awaitable[T]) -> T:
             gone = True
             working.cancel()
 
-    # A task for what rarely happens; the work itself needs none.
+    # Only the rare disconnect needs a task; the work runs in the current one.
     watching = asyncio.create_task(_disconnected(request.receive))
     watching.add_done_callback(cancel)
     try:
         return await work
     except asyncio.CancelledError:
-        if working is None or not gone or working.uncancel():  # somebody else cancels it too
+        if working is None or not gone or working.uncancel():  # the task was also cancelled from outside
             raise
         raise RequestError("the client has gone", status=499, code="CLIENT_CLOSED_REQUEST") from None
     finally:

@@ -1,7 +1,7 @@
-"""Micro-batching across requests: one worker gives the model what has queued, and never waits while it could work.
+"""Micro-batching across requests: one worker gives the queued items to the model, and waits only if there are none.
 
-The worker is a thread that takes its next batch itself. If the event loop gave it one, the model would stand still
-after each batch until the loop had written what it was writing.
+The worker is a thread that takes its next batch itself. If the event loop handed out the batches, the model would be
+idle after each one until the loop had finished its current work.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from jclip_connectors.server.preparation import Encoder, Prepared, PreparedImage
 from jclip_connectors.server.requests import RequestError
 
 Outcome: TypeAlias = NDArray[np.float32] | RequestError
-"""The raw (E,) features of an item, not normalised, or why it has none."""
+"""The raw (E,) features of an item, not normalised, or its error."""
 
 Kind: TypeAlias = type[PreparedText] | type[PreparedImage]
 
@@ -39,9 +39,9 @@ class _Call:
     """Items that were given to the engine together.
 
     Attributes:
-        outcomes: of the items, `None` while they wait.
-        left: how many items have no outcome.
-        done: set when none is left.
+        outcomes: one per item, `None` while the item waits.
+        left: number of items without an outcome.
+        done: set when every item has its outcome.
     """
 
     outcomes: list[Outcome | None]
@@ -51,7 +51,7 @@ class _Call:
 
 @dataclass(frozen=True, eq=False)
 class _Place:
-    """An item in a queue: its call, and its number in it."""
+    """An item in a queue: its call, and its number in that call."""
 
     call: _Call
     number: int
@@ -60,12 +60,12 @@ class _Place:
 
 @dataclass(eq=False)
 class _Lane:
-    """What waits for one tower.
+    """The queue of one tower.
 
     Attributes:
-        turns: requests that have items here, each once; they give one item by turns, so that a small request does not
-            wait for the whole of a large one.
-        waiting_tokens: cost of what waits, and of what was admitted and is still being prepared.
+        turns: requests that have items here, each once; a batch takes one item from each request in turn, so that a
+            small request does not wait for the whole of a large one.
+        waiting_tokens: cost of the queued items, and of admitted items that are still being prepared.
         tokens_per_s: measured on batches that were at least half full; `None` before the first.
     """
 
@@ -109,12 +109,12 @@ class Engine:
         """Queue for `encoder`; `start` begins the work.
 
         Args:
-            encoder: of which one call runs at a time.
-            batch_tokens: cost of what the model is given at once; one item may cost more.
-            max_waiting_requests: that may wait or be computed; while there are so many, others are refused.
-            max_waiting_tokens: likewise, for the cost of what waits.
-            max_wait_s: likewise, for the time that it will take.
-            observe: told of every batch: "text" or "image", how many items, how many seconds.
+            encoder: computes the vectors, one call at a time.
+            batch_tokens: highest cost of a batch; a single item may cost more.
+            max_waiting_requests: that wait or are being computed; at this limit, new requests are refused.
+            max_waiting_tokens: likewise, for the cost of the waiting items.
+            max_wait_s: likewise, for the time that the waiting items will take.
+            observe: called after every batch with "text" or "image", the number of items, and the seconds.
         """
         self._encoder = encoder
         self._batch_tokens = batch_tokens
@@ -123,7 +123,7 @@ class Engine:
         self._max_wait_s = max_wait_s
         self._observe = observe
         self._lanes: dict[Kind, _Lane] = {PreparedText: _Lane(), PreparedImage: _Lane()}
-        self._changed = threading.Condition()  # held by whoever looks at the lanes or changes them
+        self._changed = threading.Condition()  # hold it to read or change the lanes
         self._num_requests = 0  # admitted, and not answered yet
         self._closing = False
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="jclip-model")
@@ -135,12 +135,12 @@ class Engine:
         return sum(lane.waiting_tokens for lane in self._lanes.values())
 
     def start(self) -> None:
-        """Begin the work, in the event loop that runs."""
+        """Start the worker; needs a running event loop."""
         loop = asyncio.get_running_loop()
         self._worker = loop.run_in_executor(self._thread, self._work, loop)
 
     async def close(self) -> None:
-        """Finish what was accepted; the server in front takes no more requests by now."""
+        """Finish the accepted requests; the server must have stopped accepting requests before."""
         with self._changed:
             self._closing = True
             self._changed.notify()
@@ -152,7 +152,7 @@ class Engine:
         """Say whether another request would be admitted.
 
         Args:
-            unanswered: requests that the server has, as far as they are known to be more than were admitted.
+            unanswered: requests that the server has received and not answered, admitted or not.
         """
         return (
             max(unanswered, self._num_requests) < self._max_waiting_requests
@@ -161,7 +161,7 @@ class Engine:
         )
 
     def refusal(self) -> RequestError:
-        """What another request is told where there is no room: 429, with when to come back."""
+        """The error for a request when there is no room: 429, with `Retry-After`."""
         return RequestError(
             f"too much work waits ({self._num_requests} requests, {self.waiting_tokens} tokens): try again later",
             status=429,
@@ -173,17 +173,17 @@ class Engine:
         """Refuse a request that would have to wait too long.
 
         Raises:
-            RequestError: 429, with when to come back.
+            RequestError: 429, with `Retry-After`.
         """
         if not self.has_room():
             raise self.refusal()
 
     @contextmanager
     def admit(self, costs: Mapping[Kind, int]) -> Iterator[Ticket]:
-        """Take a request in; at the end of the block, whatever it still holds is free again.
+        """Admit a request; at the end of the block, its waiting items and their cost leave the queue.
 
         Args:
-            costs: in tokens, of all its items by their kind.
+            costs: in tokens, the sum over the request's items of each kind.
 
         Raises:
             RequestError: as for `check_room`.
@@ -204,7 +204,7 @@ class Engine:
                     ticket.places[kind].clear()
 
     def queue(self, ticket: Ticket, places: Sequence[_Place]) -> None:
-        """Let a ticket take turns with these items, each in the lane of its kind."""
+        """Queue items of a ticket, each in the lane of its kind."""
         with self._changed:
             for place in places:
                 ticket.places[type(place.item)].append(place)
@@ -212,12 +212,12 @@ class Engine:
             self._changed.notify()
 
     def _work(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Compute whatever waits, in the model's thread, until the engine closes."""
+        """Compute the queued items, in the model's thread, until the engine closes."""
         kind: Kind = PreparedImage
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._closing or any(map(self._has, self._lanes)))
-                # Texts and images by turns, so that neither waits for two batches of the other.
+                # Alternate texts and images, so that neither waits for two batches of the other.
                 waiting = [each for each in self._lanes if self._has(each)]
                 if not waiting:
                     return
@@ -230,12 +230,12 @@ class Engine:
 
     def _has(self, kind: Kind) -> bool:
         turns = self._lanes[kind].turns
-        while turns and not next(iter(turns)).places[kind]:  # all taken, or the client has gone
+        while turns and not next(iter(turns)).places[kind]:  # all taken, or the client has disconnected
             turns.popitem(last=False)
         return bool(turns)
 
     def _take(self, kind: Kind) -> tuple[list[_Place], int]:
-        """Take the next batch, one item of each request by turns, and its cost."""
+        """Take the next batch, one item of each request in turn; returns the batch and its cost."""
         lane, batch, tokens = self._lanes[kind], list[_Place](), 0
         while self._has(kind):
             ticket = next(iter(lane.turns))
@@ -251,26 +251,26 @@ class Engine:
 
     def _measure(self, kind: Kind, count: int, tokens: int, seconds: float) -> None:
         self._observe("image" if kind is PreparedImage else "text", count, seconds)
-        if 2 * tokens >= self._batch_tokens:  # a small batch says little of what a full one takes
+        if 2 * tokens >= self._batch_tokens:  # a small batch does not show the speed of a full one
             lane, speed = self._lanes[kind], tokens / max(seconds, 1e-6)
             old = lane.tokens_per_s
             lane.tokens_per_s = speed if old is None else old + _FORGETTING * (speed - old)
 
     def _wait_s(self) -> float:
-        """How long what waits will take, as far as is known."""
+        """Estimated seconds to compute all waiting items; a lane without a measured speed counts as 0."""
         return sum(lane.waiting_tokens / lane.tokens_per_s for lane in self._lanes.values() if lane.tokens_per_s)
 
     def _isolate(self, items: Sequence[Prepared]) -> list[Outcome]:
-        """Compute items together, in the model's thread; where one of them is at fault, each alone."""
+        """Compute items together, in the model's thread; if the model refuses them, each item alone."""
         try:
             return list(self._call(items))
-        except Exception as error:  # noqa: BLE001 (whatever the model raises fails its batch, and not the worker)
+        except Exception as error:  # noqa: BLE001 (any error of the model fails its batch, not the worker)
             if isinstance(error, JinaClipError) and len(items) > 1:
                 return [outcome for item in items for outcome in self._isolate([item])]
-            # The message of the error may hold content; the places in the code do not.
+            # The error's message may contain the client's content; the stack frames do not.
             frames = "".join(traceback.format_tb(error.__traceback__))
             _LOG.error("a batch of %d items failed: %s\n%s", len(items), type(error).__name__, frames)
-            failure = RequestError("the model failed; the server's log says more", status=500, code="INTERNAL_ERROR")
+            failure = RequestError("the model failed; see the server's log", status=500, code="INTERNAL_ERROR")
             return [failure] * len(items)
 
     def _call(self, items: Sequence[Prepared]) -> NDArray[np.float32]:
@@ -287,5 +287,5 @@ def _deliver(batch: Sequence[_Place], outcomes: Sequence[Outcome]) -> None:
         call = place.call
         call.outcomes[place.number] = outcome
         call.left -= 1
-        if call.left == 0 and not call.done.done():  # done already where the client has gone
+        if call.left == 0 and not call.done.done():  # it is done already if the client has disconnected
             call.done.set_result(None)

@@ -1,8 +1,8 @@
-"""Images by URL, from public hosts only: whoever names a URL must not reach what only this machine can reach.
+"""Images by URL, from public hosts only: a client must not reach private networks through this server.
 
-A host is looked up once, its addresses are checked, and one of them is connected to as it is: a name cannot mean one
-machine to the check and another to the connection. No HTTP client is used, only what is below one: there are no
-cookies, proxies, environment variables or logged URLs to keep out, and no redirects but those followed here.
+A host is looked up once, its addresses are checked, and the connection goes to one of these addresses: so the name
+cannot resolve to another machine after the check. httpcore is used without a client above it, so that no cookies,
+proxies, environment variables or logged URLs come in, and redirects are followed only here.
 """
 
 import asyncio
@@ -24,17 +24,18 @@ from jclip_connectors.server.image_fetch_network import BROKEN_OFF, Answer, ask
 
 _MAX_AT_ONCE = 16  # fetches of one fetcher, each with up to `max_bytes` in memory
 _MAX_URL_CHARS = 8192
-_MAX_ADDRESSES = 3  # of one host that are connected to in turn; more would let a URL scan a network
-_FEW_PIECES, _LEAST_MEAN_BYTES = 256, 256  # a body in crumbs costs the event loop far more than its bytes are worth
+_MAX_ADDRESSES = 3  # tried in turn for one host; with more, a URL could scan a network
+_FEW_PIECES, _LEAST_MEAN_BYTES = 256, 256  # a body in tiny pieces costs the event loop much time for few bytes
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _REDIRECTS = (301, 302, 303, 307, 308)
-_NOT_IN_A_URL = re.compile(r"[\x00-\x20\x7f\\]")  # readers of URLs disagree on what these mean
+_NOT_IN_A_URL = re.compile(r"[\x00-\x20\x7f\\]")  # URL parsers disagree about these characters
 _NOT_IN_A_HOST = re.compile(r"[\x00-\x20\x7f\\/?#@]")
-# A full name in ASCII. No top-level domain begins with a digit: 127.1, 0x7f.1 and 2130706433 are addresses to some.
+# A full name in ASCII. No top-level domain begins with a digit: some resolvers read 127.1, 0x7f.1 and 2130706433 as
+# addresses.
 _NAME = re.compile(r"(?=.{1,253}\Z)(?:[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?\.)+[a-z](?:[a-z0-9-]{0,61}[a-z0-9])?")
 _GLOBAL_UNICAST = IPv6Network("2000::/3")  # RFC 4291: mapped, compatible, local and multicast addresses are outside it
 _NAT64 = IPv6Network("64:ff9b::/96")  # RFC 6052: an IPv4 address in its last 32 bits
-# What versions of `ipaddress` call global, or have once, and no picture comes from.
+# Networks that some versions of `ipaddress` call global, but that host no images.
 _NEVER = tuple(
     ip_network(each)
     for each in (
@@ -53,12 +54,12 @@ _WRITE_IT = f"write 'https://www.example.com/picture.png', or {_SEND_IT}"
 
 @dataclass(frozen=True, kw_only=True)
 class FetchLimits:
-    """What one image may cost.
+    """Limits for fetching one image.
 
     Attributes:
         max_bytes: of the image's file.
-        timeout_s: for all of it: looking up, connecting, redirects and the last byte.
-        max_redirects: that are followed.
+        timeout_s: for the whole fetch: look-up, connection, redirects and body.
+        max_redirects: the most redirects to follow.
 
     Raises:
         ConfigError: a limit is not a positive integer.
@@ -69,7 +70,7 @@ class FetchLimits:
     max_redirects: int = 3
 
     def __post_init__(self) -> None:
-        """Refuse what could switch a limit off by accident."""
+        """Refuse a value that would switch a limit off by accident."""
         for field in fields(self):
             value = getattr(self, field.name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
@@ -77,35 +78,35 @@ class FetchLimits:
 
 
 class ImageFetchError(EmbedInputError):
-    """An image cannot be fetched from its URL; the message has the URL's host at most, nothing else of it."""
+    """An image cannot be fetched from its URL; the message names at most the URL's host, and no other part."""
 
 
 class ImageFetcher:
-    """Fetches images by URL, 16 at once; more wait for a place, and their time begins when they have it."""
+    """Fetches images by URL, 16 at once; others wait, and their timeout begins when their fetch begins."""
 
     def __init__(self, *, limits: FetchLimits | None = None, allowed_hosts: Sequence[str] = ()) -> None:
         """Read the options; nothing is looked up yet.
 
         Args:
-            limits: what one image may cost.
+            limits: for fetching one image.
             allowed_hosts: "example.com" for this host, "*.example.com" for every name under it, either with ":8443" for
                 that port instead of 80 and 443; empty allows every host. No entry allows an address that is not public.
 
         Raises:
-            ConfigError: an entry of `allowed_hosts` is none of these.
+            ConfigError: an entry of `allowed_hosts` has none of these forms.
         """
         if isinstance(allowed_hosts, str):
             raise ConfigError(f"`allowed_hosts` is the string {allowed_hosts!r}; write [{allowed_hosts!r}]")
         self._limits = FetchLimits() if limits is None else limits
         self._allowed = tuple(_read_allowed(entry) for entry in allowed_hosts) or (_Allowed("", under=True, port=None),)
         self._places = asyncio.Semaphore(_MAX_AT_ONCE)
-        # Threads of its own: a name that is slow to look up holds one, and must not hold one that others need.
+        # Separate threads: a slow look-up must not block a thread that other work needs.
         self._lookups = ThreadPoolExecutor(_MAX_AT_ONCE, thread_name_prefix="jclip-lookup")
         self._tls = httpx.create_ssl_context(trust_env=False)
         self._closed = False
 
     async def fetch(self, url: str) -> bytes:
-        """Fetch the file at a URL, whatever it holds.
+        """Fetch the file at a URL; its content is not checked.
 
         Args:
             url: http or https, of a public address.
@@ -114,8 +115,8 @@ class ImageFetcher:
             At most `max_bytes` bytes.
 
         Raises:
-            ImageFetchError: the URL is not acceptable, leads to a host or an address that is not, or its host does not
-                answer with such a file in time; or the fetcher is closed.
+            ImageFetchError: the URL, its host or its address is not allowed, the host does not send such a file in
+                time, or the fetcher is closed.
         """
         first = _read_url(url)
         async with self._places:
@@ -128,13 +129,13 @@ class ImageFetcher:
                 raise _error(first, f"takes longer than {self._limits.timeout_s} s") from None
 
     async def aclose(self) -> None:
-        """Fetch nothing more, and wait for what has begun; a second call does nothing."""
+        """Start no more fetches, and wait for those that run; a second call does nothing."""
         if self._closed:
             return
         self._closed = True
         for _ in range(_MAX_AT_ONCE):
             await self._places.acquire()
-        for _ in range(_MAX_AT_ONCE):  # whoever still waits for a place is refused
+        for _ in range(_MAX_AT_ONCE):  # calls that still wait get an error
             self._places.release()
         self._lookups.shutdown(wait=False)
 
@@ -149,7 +150,7 @@ class ImageFetcher:
 
     @asynccontextmanager
     async def _open(self, url: httpx.URL) -> AsyncIterator[Answer]:
-        """Check where a URL leads, and ask there."""
+        """Check a URL's host and addresses, and send the request."""
         self._check_allowed(url)
         addresses = await self._addresses(url)
         try:
@@ -166,15 +167,15 @@ class ImageFetcher:
         except (OSError, UnicodeError):
             found = []
         if not found or not all(_is_public(ip_address(each)) for each in found):
-            # One message for both: which names exist inside is not for whoever sends URLs.
-            raise _error(url, "has no public address, or also one that is not public")
+            # One message for both cases: clients must not learn which internal names exist.
+            raise _error(url, "has no public address, or has an address that is not public")
         return found[:_MAX_ADDRESSES]
 
     async def _read(self, answer: Answer, url: httpx.URL) -> bytes:
         if answer.status != 200:
             raise _error(url, f"answers with the status {answer.status}")
         if answer.headers.get("Content-Encoding", "identity").strip().lower() not in ("", "identity"):
-            raise _error(url, "compresses its answer, unasked")
+            raise _error(url, "compresses its answer without being asked to")
         too_large = _error(url, f"sends more than the {self._limits.max_bytes} bytes allowed", "use a smaller file")
         if int(answer.headers.get("Content-Length", 0)) > self._limits.max_bytes:
             raise too_large
@@ -207,7 +208,7 @@ class _Allowed(NamedTuple):
 
 
 def _is_public(address: IPv4Address | IPv6Address) -> bool:
-    """Whether an address is of the public internet, also where it hides an IPv4 address."""
+    """Whether an address is on the public internet; an IPv4 address inside a NAT64 address is checked too."""
     if isinstance(address, IPv6Address):
         if address.scope_id is not None:
             return False
@@ -219,7 +220,7 @@ def _is_public(address: IPv4Address | IPv6Address) -> bool:
 
 
 async def _resolve(host: str, executor: ThreadPoolExecutor) -> list[str]:
-    """Every address of a host, the likeliest first, with its scope id where it has one."""
+    """All addresses of a host, in the resolver's order, each with its scope id if it has one."""
 
     def look_up() -> list[str]:
         found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
@@ -229,7 +230,7 @@ async def _resolve(host: str, executor: ThreadPoolExecutor) -> list[str]:
 
 
 def _read_url(text: str, base: httpx.URL | None = None) -> httpx.URL:
-    """A URL that means the same to every reader; relative to `base`, where that redirects to it."""
+    """Parse a URL that all parsers read in the same way; relative to `base` if `base` redirects to it."""
     what = "the image's URL" if base is None else f"what the image's host {_host(base)!r} redirects to"
     if len(text) > _MAX_URL_CHARS:
         raise ImageFetchError(f"{what} has {len(text)} characters, {_MAX_URL_CHARS} are allowed: {_SEND_IT}")
@@ -237,19 +238,19 @@ def _read_url(text: str, base: httpx.URL | None = None) -> httpx.URL:
         raise ImageFetchError(f"{what} has a space, a backslash or a control character: percent-encode it")
     try:
         url = httpx.URL(text) if base is None else base.join(text)
-    except (httpx.InvalidURL, ValueError):  # its message may have a password in it
+    except (httpx.InvalidURL, ValueError):  # not chained: its message may contain a password
         raise ImageFetchError(f"{what} cannot be read: {_WRITE_IT}") from None
     if url.scheme not in _DEFAULT_PORTS:
         raise ImageFetchError(f"{what} is neither http nor https: {_WRITE_IT}")
     if url.userinfo:
-        raise ImageFetchError(f"{what} has a user or a password, and none is ever sent: leave it out")
+        raise ImageFetchError(f"{what} has a user or a password, which this server never sends: leave it out")
     if not _host(url):
         raise ImageFetchError(f"{what} has no host that is a full name or a plain address: {_WRITE_IT}")
     return url
 
 
 def _host(url: httpx.URL) -> str:
-    """The host: a full name, or an address in its canonical form; "" where it is neither."""
+    """The host: a full name, or an address in its canonical form; "" if it is neither."""
     text = url.raw_host.decode("ascii")
     try:
         return "" if "%" in text else str(ip_address(text))
@@ -267,7 +268,7 @@ def _redirected(url: httpx.URL, answer: Answer) -> httpx.URL:
 
 
 def _read_allowed(entry: str) -> _Allowed:
-    """Read an entry of `allowed_hosts` by the rules that URLs are read by."""
+    """Read an entry of `allowed_hosts` by the same rules as URLs."""
     under = entry.startswith("*.")
     rest = entry[2:] if under else entry
     try:

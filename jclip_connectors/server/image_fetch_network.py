@@ -1,8 +1,8 @@
-"""One question to one image host: at an address that was checked, with a limit on what comes beside the image.
+"""One request to one image host, at a checked address, with a limit on the bytes that do not belong to the image.
 
-A host can answer with interim answers, headers, framing and trailers without end. None of them counts as image, and
-all of them cost the event loop more than their bytes are worth. So a host may send 32 KiB, and from then on only as
-much as it has sent of the image.
+A host can send interim answers, headers, framing and trailers without end. They do not count towards the image's
+size, and each costs the event loop much time for few bytes. So a host may send 32 KiB of them, and after that only as
+many bytes as it has sent of the image.
 """
 
 import asyncio
@@ -15,20 +15,20 @@ from typing import Any
 import httpcore
 import httpx
 
-_MAX_BESIDE_BYTES = 32 * 1024  # hosts of pictures send a head of 1 KiB, and few clients take more than 16
-_FRAMING_SHARE = 16  # of a body's bytes, one in so many more for what its chunks are framed by
-_LEAST_READ_BYTES = 1024  # and the most until the image begins: few interim answers are parsed at a time
+_MAX_BESIDE_BYTES = 32 * 1024  # image hosts send headers of about 1 KiB, and few clients accept more than 16
+_FRAMING_SHARE = 16  # 1/16 of the body's bytes is allowed in addition, for the framing of its chunks
+_LEAST_READ_BYTES = 1024  # also the most before the image begins, so that few interim answers are parsed at a time
 _HEADERS: dict[str | bytes, str | bytes] = {
     "User-Agent": "jclip-connectors",
     "Accept": "*/*",
-    "Accept-Encoding": "identity",  # a few bytes must not become many
+    "Accept-Encoding": "identity",  # a small answer must not decompress to a large one
     "Connection": "close",
 }
 BROKEN_OFF = (
     httpcore.NetworkError,
     httpcore.ProtocolError,
     httpcore.TimeoutException,
-    OSError,  # a TLS record that is broken after the handshake comes as the `ssl` module's own error
+    OSError,  # for a broken TLS record after the handshake, `ssl` raises its own error
 )
 
 
@@ -38,8 +38,8 @@ class Answer:
 
     Attributes:
         status: of HTTP, from 200 up or 101.
-        headers: by name in any case.
-        pieces: of the body, as they come.
+        headers: by name, in upper or lower case.
+        pieces: of the body, as they arrive.
     """
 
     status: int
@@ -49,18 +49,18 @@ class Answer:
 
 @asynccontextmanager
 async def ask(url: httpx.URL, name: str, addresses: Sequence[str], tls: ssl.SSLContext) -> AsyncIterator[Answer]:
-    """GET a URL at the first of these addresses that takes a connection, and close every connection at the end.
+    """GET a URL at the first of these addresses that accepts a connection, and close every connection at the end.
 
     Args:
-        url: http or https, with the host that is named in the Host header.
-        name: of the host, that its certificate must have.
+        url: http or https; its host goes into the Host header.
+        name: of the host; its certificate must have this name.
         addresses: of the host, at least one; nothing is looked up.
-        tls: whom certificates are believed from.
+        tls: with the trusted certificate authorities.
 
     Raises:
-        httpcore.ConnectError: no address takes a connection, or the last one has no certificate for the name.
+        httpcore.ConnectError: no address accepts a connection, or the last one has no certificate for the name.
         httpcore.NetworkError, httpcore.ProtocolError, httpcore.TimeoutException, OSError: see `BROKEN_OFF`; the answer
-            ends early, is not HTTP, or brings too much beside its body.
+            ends early, is not HTTP, or has too many bytes outside its body.
     """
     async with AsyncExitStack() as opened:
         network = _Network(opened)
@@ -76,20 +76,20 @@ async def _first_answer(
 ) -> httpcore.Response:
     *others, last = (_pinned(url, name, address) for address in addresses)
     for request in others:
-        # A machine without a route to IPv6 is told of such addresses all the same.
+        # A look-up can return IPv6 addresses even if this machine has no route to them.
         with suppress(httpcore.ConnectError):
             return await _connection(request, tls, network).handle_async_request(request)
     return await _connection(last, tls, network).handle_async_request(last)
 
 
 def _connection(request: httpcore.Request, tls: ssl.SSLContext, network: "_Network") -> httpcore.AsyncHTTPConnection:
-    # Of its own for each answer. A pool knows connections by their address, and would give the connection that was
-    # verified for one name to another name at that address.
+    # A new connection for each answer. A pool finds connections by address, and would reuse one whose certificate was
+    # verified for another name at that address.
     return httpcore.AsyncHTTPConnection(request.url.origin, ssl_context=tls, network_backend=network)
 
 
 def _pinned(url: httpx.URL, name: str, address: str) -> httpcore.Request:
-    """Ask for a URL at an address, but by its name: in the Host header, and for the certificate."""
+    """A request to an address, with the host's name in the Host header and for the certificate check."""
     return httpcore.Request(
         "GET",
         httpcore.URL(scheme=url.raw_scheme, host=address, port=url.port, target=url.raw_path),
@@ -99,7 +99,7 @@ def _pinned(url: httpx.URL, name: str, address: str) -> httpcore.Request:
 
 
 class _Network(httpcore.AsyncNetworkBackend):
-    """Connects as httpcore does by itself, and counts what all its connections bring."""
+    """Connects as httpcore does by default, and counts the bytes that all its connections receive."""
 
     def __init__(self, opened: AsyncExitStack) -> None:
         self._inner = httpcore.AnyIOBackend()
@@ -116,15 +116,15 @@ class _Network(httpcore.AsyncNetworkBackend):
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
         stream = await self._inner.connect_tcp(host, port, timeout, local_address, socket_options)
-        # httpcore forgets a connection that is given up during its handshake, and it would stay open.
+        # httpcore does not close a connection that is cancelled during its TLS handshake.
         self._opened.push_async_callback(stream.aclose)
         return _Stream(stream, self)
 
     async def read(self, stream: httpcore.AsyncNetworkStream, max_bytes: int, timeout: float | None) -> bytes:
         if self._left_bytes <= 0:
             raise httpcore.RemoteProtocolError(f"more than {_MAX_BESIDE_BYTES} bytes that are not of the body")
-        await asyncio.sleep(0)  # a TLS stream with bytes at hand lets nobody else have a turn
-        # Not in crumbs, however little is left: what is too much shows at the next read.
+        await asyncio.sleep(0)  # a TLS stream with buffered bytes returns without giving other tasks a turn
+        # Never in tiny reads, even if few bytes are left: the next read detects the excess.
         num_bytes = max(_LEAST_READ_BYTES, min(self._left_bytes, self._most_at_once))
         data = await stream.read(min(max_bytes, num_bytes), timeout)
         self._left_bytes -= len(data)

@@ -1,4 +1,4 @@
-"""What one request may cost."""
+"""Limits on requests and on the work that waits."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
@@ -8,22 +8,22 @@ from core_encoder.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class ServerLimits:
-    """What a client may ask for, and how much may wait.
+    """Limits on one request, and on the work that waits.
 
     Attributes:
         max_body_bytes: of one request.
         max_buffered_bytes: of all the requests that are being read or prepared.
         max_items: of one request.
-        max_text_chars: of one text; tokenizing more would take long, whatever is kept of it.
+        max_text_chars: of one text; tokenizing more takes long, even if the text is then truncated.
         max_request_chars: of all texts of one request.
         max_image_bytes: of one encoded image.
-        max_image_urls: of one request; each is a request to somebody else's server.
-        max_pixels: of one image; each thread that decodes holds one at a time, 4 bytes a pixel.
+        max_image_urls: of one request; each one causes a request to another server.
+        max_pixels: of one image; each decoding thread holds one image at a time, at 4 bytes per pixel.
         max_decode_s: of processor time for decoding one image.
-        max_fetch_s: for fetching one image, where that is allowed.
-        max_waiting_requests: that wait for the model or are computed; more are refused until there are fewer.
+        max_fetch_s: for fetching one image, if image URLs are allowed.
+        max_waiting_requests: that wait for the model or are being computed; at this limit, new requests are refused.
         max_waiting_tokens: of work that waits for the model, likewise.
-        max_wait_s: that the work in front of a request may take, as far as the model's speed is known.
+        max_wait_s: estimated from the model's measured speed, for the work in front of a new request, likewise.
         body_timeout_s: for a whole body to arrive.
 
     Raises:
@@ -46,7 +46,7 @@ class ServerLimits:
     body_timeout_s: int = 60
 
     def __post_init__(self) -> None:
-        """Refuse what could switch a limit off by accident."""
+        """Refuse a value that would switch a limit off by accident."""
         for field in fields(self):
             value = getattr(self, field.name)
             if not isinstance(value, int) or isinstance(value, bool) or value < 1:
@@ -54,16 +54,16 @@ class ServerLimits:
 
 
 def read_limits(settings: Iterable[str]) -> ServerLimits:
-    """Read limits from texts such as "max_items=64"; what none of them names keeps its default.
+    """Read limits from texts such as "max_items=64"; the others keep their defaults.
 
     Raises:
-        ConfigError: a text names no limit, or names one twice, or its value is not a positive integer.
+        ConfigError: a name is not a limit, a limit is set twice, or a value is not a positive integer.
     """
     known, limits = [field.name for field in fields(ServerLimits)], dict[str, int]()
     for setting in settings:
         name, _, value = setting.partition("=")
         if name not in known:
-            raise ConfigError(f"{setting!r} sets no limit: give NAME=VALUE with a name of {', '.join(known)}")
+            raise ConfigError(f"{setting!r} sets no limit: give NAME=VALUE, where NAME is one of {', '.join(known)}")
         if name in limits:
             raise ConfigError(f"`{name}` is set twice: set it once")
         if not (value.isascii() and value.isdecimal() and len(value) < 19):

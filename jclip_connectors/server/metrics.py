@@ -1,4 +1,4 @@
-"""What `GET /metrics` tells Prometheus: counts and times, never content."""
+"""The metrics of `GET /metrics`, for Prometheus: counts and times, never content."""
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -10,7 +10,7 @@ class Metrics:
     """The metrics of one server, in a registry of their own."""
 
     def __init__(self) -> None:
-        """Make them, all zero."""
+        """Make the metrics, all zero."""
         self._registry = CollectorRegistry()
         self._requests = Counter("jclip_requests", "Answered requests.", ["route", "status"], registry=self._registry)
         self._seconds = Histogram(
@@ -29,11 +29,11 @@ class Metrics:
             buckets=_SECONDS, registry=self._registry,
         )  # fmt: skip
         self._text_tokens, self._image_tokens = self._tokens.labels("text"), self._tokens.labels("image")
-        self._by_route: dict[tuple[str, int], tuple[Counter, Histogram]] = {}  # to find them costs as much as to count
+        self._by_route: dict[tuple[str, int], tuple[Counter, Histogram]] = {}  # a look-up costs as much as a count
         self._waiting = Gauge("jclip_waiting_tokens", "Cost of what waits for the model.", registry=self._registry)
 
     def request(self, route: str, status: int, seconds: float) -> None:
-        """Count an answered request; `route` is a pattern, not a path, so that there are few."""
+        """Count an answered request; `route` is a pattern, not a path, so that there are few labels."""
         found = self._by_route.get((route, status))
         if found is None:
             found = self._by_route[route, status] = (
@@ -45,11 +45,11 @@ class Metrics:
         histogram.observe(seconds)
 
     def refused(self, route: str, status: int, count: int) -> None:
-        """Count requests that were refused without being read, which took no time."""
+        """Count requests that were refused without being read; they have no time to record."""
         self._requests.labels(route, str(status)).inc(count)
 
     def tokens(self, *, text: int, image: int) -> None:
-        """Count what was embedded."""
+        """Count the embedded tokens."""
         self._text_tokens.inc(text)
         self._image_tokens.inc(image)
 
@@ -59,6 +59,6 @@ class Metrics:
         self._batch_seconds.labels(kind).observe(seconds)
 
     def text(self, *, waiting_tokens: int) -> bytes:
-        """Write them all in Prometheus' text format."""
+        """Write all metrics in Prometheus' text format."""
         self._waiting.set(waiting_tokens)
         return generate_latest(self._registry)

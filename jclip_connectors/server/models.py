@@ -1,4 +1,4 @@
-"""`GET /v1/models`, in the hosted API's words and with the fields of OpenAI's."""
+"""`GET /v1/models`, with the fields of the hosted API and of OpenAI's API."""
 
 from typing import Any
 
@@ -16,11 +16,11 @@ def model_info(model: LoadedModel, model_id: str) -> dict[str, Any]:
     """Describe a model by any of its names.
 
     Raises:
-        RequestError: 404, it is not served here.
+        RequestError: 404, the model is not served here.
     """
     if not is_served(model_id, model.names):
         raise RequestError(
-            f"there is no such model here: it is {model.names[0]!r} that is served",
+            f"this model is not served here: use {model.names[0]!r}",
             status=404,
             code="RESOURCE_NOT_FOUND",
         )

@@ -1,4 +1,4 @@
-"""One line in the log and one count for every request: when, what route, how it ended; never what it held."""
+"""One log line and one count per request: its time, route and result; never its content."""
 
 import logging
 import time
@@ -21,10 +21,10 @@ class Seen:
 
     Attributes:
         request_id: sent with the answer, and written to the log.
-        route: the pattern of the path; the path itself is the client's own words.
-        items: how many were answered.
-        tokens: that were reported.
-        code: of the error, where it ended with one.
+        route: the pattern of the path, not the path itself, which is the client's content.
+        items: number of answered items.
+        tokens: number of reported tokens.
+        code: of the error, if the request failed.
     """
 
     request_id: str

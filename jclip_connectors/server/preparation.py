@@ -1,4 +1,4 @@
-"""What threads do before an item waits for the model: texts become token ids, images become small squares."""
+"""Preparation of items in threads, before they wait for the model: texts to token ids, images to small squares."""
 
 import dataclasses
 import re
@@ -17,12 +17,12 @@ from core_encoder.tokenization import TokenizedText
 from jclip_connectors.server.requests import EmbeddingRequest, RequestError, TextItem
 
 _PATCH_PX = 14  # of both published models
-_GROUP_CHARS = 2**18  # tokenized at a time: a tokenizer needs some hundred bytes for each
+_GROUP_CHARS = 2**18  # tokenized at a time: a tokenizer needs a few hundred bytes per character
 _POSITION = re.compile(r"^item \d+")
 
 
 class Encoder(Protocol):
-    """What the server needs of `JinaClipEncoder`; threads may share it."""
+    """The part of `JinaClipEncoder` that the server uses; threads may share it."""
 
     @property
     def embedding_dim(self) -> int: ...  # noqa: D102 (as in `JinaClipEncoder`, like the rest)
@@ -50,7 +50,7 @@ class PreparedText:
     """A text that waits for the model.
 
     Attributes:
-        tokens: what the model reads.
+        tokens: the model's input.
         cost: of computing it, in tokens of the model.
         usage: what is reported, in tokens.
     """
@@ -62,10 +62,10 @@ class PreparedText:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class PreparedImage:
-    """An image that waits for the model; what it was decoded from is gone.
+    """An image that waits for the model; its encoded bytes are not kept.
 
     Attributes:
-        square: (S, S, 3) uint8 0..255, what the model sees.
+        square: (S, S, 3) uint8 0..255, the model's input before normalisation.
         cost: of computing it, in tokens of the model.
         usage: what is reported, in tokens.
     """
@@ -91,9 +91,9 @@ class Preparation:
         resize_mode: ResizeMode | None = None,
         exif_orientation: bool = False,
     ) -> None:
-        """Prepare for `encoder` with the preprocessing of its checkpoint, changed as the options say."""
+        """Prepare for `encoder` with the preprocessing of its checkpoint, changed by the options."""
         self._encoder = encoder
-        # Without mean and deviation the values are 0..1, from which the 8 bits come back exactly.
+        # Without mean and deviation the values are 0..1, and convert back to 8 bits exactly.
         self._plain = dataclasses.replace(preprocessing, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
         self._limits = limits
         self._max_tokens = max_tokens
@@ -104,7 +104,7 @@ class Preparation:
     def prepare_texts(
         self, request: EmbeddingRequest, texts: Mapping[int, str]
     ) -> dict[int, PreparedText | RequestError]:
-        """Tokenize texts, by place in the request."""
+        """Tokenize texts, keyed by their index in the request."""
         task = self._encoder.query_task if request.query else None
         try:
             tokenized = self._encoder.tokenize(list(texts.values()), task=task, max_tokens=self._max_tokens)
@@ -119,7 +119,7 @@ class Preparation:
         }
 
     def prepare_image(self, data: bytes, number: int) -> PreparedImage | RequestError:
-        """Decode an image and bring it to the model's size; errors call it by its number."""
+        """Decode an image and resize it to the model's size; errors name it by its number."""
         try:
             image = load_image(data, index=number, limits=self._limits, exif_orientation=self._exif_orientation)
         except InputError as error:
@@ -144,7 +144,7 @@ class Preparation:
 
 
 def text_groups(request: EmbeddingRequest) -> Iterator[dict[int, str]]:
-    """Part the texts of a request, by place, so that a thread has few characters at a time."""
+    """Split the texts of a request, keyed by index, into groups of few characters for one call of a thread."""
     group: dict[int, str] = {}
     chars = 0
     for index, item in enumerate(request.items):
@@ -160,11 +160,11 @@ def text_groups(request: EmbeddingRequest) -> Iterator[dict[int, str]]:
 
 
 def image_usage(width: int, height: int, *, size: int) -> int:
-    """Price an image in tokens; a model without a published price pays the lowest that is published for each tile."""
+    """Price an image in tokens; for a model without a published price, the lowest published price per tile."""
     return TOKENS_PER_TILE.get(size, min(TOKENS_PER_TILE.values())) * count_tiles(width, height, size=size)
 
 
 def encoder_refusal(error: InputError, number: int) -> RequestError:
-    """Say what the encoder says of an item, with the item's number in the request."""
+    """Turn the encoder's error about an item into ours, with the item's number in the request."""
     detail = _POSITION.sub(f"item {number}", str(error))
     return RequestError(detail, status=400, field=f"input.{number}")

@@ -1,8 +1,8 @@
-"""uvicorn's HTTP protocol with what it lacks: limits on a head, refusals that cost little, and an ear for HTTP/2.
+"""uvicorn's HTTP protocol, plus limits on a request's head, cheap refusals, and declining of HTTP/2 upgrades.
 
-A refusal that goes through the application costs a third of what an answer does: at twice the load that a server can
-bear, a third of its answers would be lost to refusals. So the application puts its `Shedding` into the state of its
-lifespan.
+A refusal by the application costs a third of an answer: at twice the server's capacity, refusals would use the time of
+a third of its answers. So the protocol refuses by itself, with the `Shedding` that the application puts into its
+lifespan state.
 """
 
 import asyncio
@@ -16,34 +16,34 @@ from jclip_connectors.server.shedding import Refusal, Shedding, write_refusal
 _MAX_HEAD_BYTES = 2**16  # of a request line and its headers
 _HEAD_TIMEOUT_S = 10
 _WISHES = (b"upgrade", b"http2-settings")  # headers that ask for another protocol; `connection` names them
-_MAX_REFUSED_BYTES = 2**15  # of a body that is read to its end, so that its connection can be kept
+_MAX_REFUSED_BYTES = 2**15  # of a refused request's body; it is read to its end, so that the connection can be kept
 _HEAD_PROBLEM = "the head of the request is too long, or did not arrive in time"
-IDLE_TIMEOUT_S = 75  # longer than proxies keep connections in store, so that it is they who close them
+IDLE_TIMEOUT_S = 75  # longer than proxies keep idle connections, so that the proxy closes them first
 
 
 class LimitedProtocol(HttpToolsProtocol):
-    """A connection that is closed where a head is too long, is none, or does not begin or end in time."""
+    """A connection that is closed if a head is too long or malformed, or does not begin or end in time."""
 
     _head_bytes = 0
     _in_head = True
     _timer: asyncio.TimerHandle | None = None
     _refusal: Refusal | None = None  # of the request that is being read
-    _unanswered = 0  # requests that are here as a whole; several, where they are pipelined
+    _unanswered = 0  # complete requests without an answer; several if they are pipelined
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Wait for a first head; uvicorn itself waits for the others."""
+        """Start the timeout for the first head; uvicorn itself has one for the later heads."""
         super().connection_made(transport)
-        # Closed without a word: whoever has asked nothing would take it for an answer to what it asks next.
+        # Close without an answer: a client that has sent nothing would read it as the answer to its next request.
         self._timer = self.loop.call_later(IDLE_TIMEOUT_S, transport.close)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait no more."""
+        """Stop the timer, and subtract this connection's requests from the count."""
         self._end_head()
         self._count(-self._unanswered)
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Read on, and count what has come of a head that has not ended."""
+        """Parse the data, and limit the size and time of a head that is not complete."""
         self._unset_keepalive_if_required()
         pieces: list[bytes | memoryview] = [data]
         while pieces and not self.transport.is_closing():
@@ -58,16 +58,16 @@ class LimitedProtocol(HttpToolsProtocol):
             self._head_bytes += len(data)
             if self._head_bytes > _MAX_HEAD_BYTES:
                 self._give_up(_HEAD_PROBLEM)
-            elif self._timer is None:  # most heads come in one piece, and need none
+            elif self._timer is None:  # most heads arrive in one piece and need no timer
                 self._timer = self.loop.call_later(_HEAD_TIMEOUT_S, self._give_up, _HEAD_PROBLEM)
 
     def on_message_begin(self) -> None:
-        """Begin a head, on a connection that is kept too."""
+        """Begin a head, also on a connection that was kept open."""
         super().on_message_begin()
         self._begin_head()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Count a header: many may come in one piece of data."""
+        """Count a header's bytes: many headers may come in one piece of data."""
         self._head_bytes += len(name) + len(value)
         if self._head_bytes > _MAX_HEAD_BYTES:
             raise ValueError  # `httptools` turns it into its own error
@@ -76,14 +76,14 @@ class LimitedProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """End a head, and give the request to the application unless it is refused."""
         if self.parser.should_upgrade():
-            return  # what follows is `_decline_upgrade`
+            return  # `_decline_upgrade` follows
         self._refusal = self._find_refusal()
         if self._refusal is None:
             self._end_head()
             super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """Pass a piece of the body on; what is refused counts as a part of its head, with the same limits."""
+        """Pass a piece of the body on; the body of a refused request counts as part of its head, with its limits."""
         if self._refusal is None:
             super().on_body(body)
 
@@ -127,19 +127,19 @@ class LimitedProtocol(HttpToolsProtocol):
         return refusal if refusal is not None and self._is_small() else None
 
     def _is_small(self) -> bool:
-        """Whether the body is soon read, and its length known."""
+        """Whether the body's length is known and small."""
         lengths = [value for name, value in self.headers if name == b"content-length"]
         return len(lengths) == 1 and int(lengths[0]) <= _MAX_REFUSED_BYTES and not self.expect_100_continue
 
     def _decline_upgrade(self) -> bytes:
-        """Write a head again without its wish for another protocol, which a server may pass over (RFC 9110, 7.8).
+        """Write a head again without its upgrade headers, which a server may ignore (RFC 9110, 7.8).
 
-        Clients that would rather speak HTTP/2 ask so with every first request: Java's do, and `curl --http2`. Neither
-        httptools nor uvicorn would read the body.
+        Clients that prefer HTTP/2 send them with every first request, such as Java's and `curl --http2`. With them,
+        neither httptools nor uvicorn would read the body.
         """
         method, closed = self.parser.get_method(), False
         if method == b"CONNECT":
-            self._give_up("the server is no proxy")
+            self._give_up("the server is not a proxy")
             return b""
         head = [b"%b %b HTTP/%b" % (method, self.url, self.parser.get_http_version().encode())]
         for name, value in self.headers:

@@ -1,4 +1,4 @@
-"""What every dialect's request becomes, what it is answered with, and the one error that every dialect can say."""
+"""The request, answer and error types that all dialects share."""
 
 import random
 from collections.abc import Callable, Sequence
@@ -27,7 +27,7 @@ class ImageItem:
 
 @dataclass(frozen=True)
 class UrlItem:
-    """An image to embed that is still to be fetched."""
+    """An image to embed, still to be fetched from its URL."""
 
     url: str
 
@@ -39,8 +39,8 @@ class RequestError(Exception):
         detail: for people: what was found, what is allowed, what to do; never content, a path or a key.
         status: of HTTP.
         code: for programs.
-        field: of the request, where one is at fault.
-        retry_after_s: after which the same request may succeed, or `None`.
+        field: of the request, if one field is wrong.
+        retry_after_s: seconds after which the same request may succeed, or `None`.
     """
 
     def __init__(
@@ -52,7 +52,7 @@ class RequestError(Exception):
         field: str | None = None,
         retry_after_s: int | None = None,
     ) -> None:
-        """Keep everything beside the message."""
+        """Keep all arguments as attributes."""
         super().__init__(detail)
         self.detail = detail
         self.status = status
@@ -62,7 +62,7 @@ class RequestError(Exception):
 
     @property
     def headers(self) -> dict[str, str]:
-        """What HTTP says beside the body."""
+        """The HTTP headers of the error."""
         found = {}
         if self.retry_after_s is not None:
             found["Retry-After"] = str(self.retry_after_s)
@@ -72,15 +72,15 @@ class RequestError(Exception):
 
 
 Item: TypeAlias = TextItem | ImageItem | UrlItem | RequestError
-"""A refused item keeps its place, so that the others can be answered under their own numbers."""
+"""A refused item keeps its place, so that the other items keep their numbers in the answer."""
 
 Vector: TypeAlias = NDArray[np.float32] | RequestError
-"""The (dimensions,) vector of an item, or why it has none."""
+"""The (dimensions,) vector of an item, or its error."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class EmbeddingRequest:
-    """One request, whatever the dialect.
+    """One request, the same for all dialects.
 
     Attributes:
         items: in the client's order.
@@ -89,7 +89,7 @@ class EmbeddingRequest:
         query: whether texts are search queries rather than documents.
         truncate: whether a text over the model's limit is cut rather than refused.
         partial: whether a bad item fails alone rather than the whole request.
-        numbers: what errors call the items by; `None` is their places.
+        numbers: of the items, as errors name them; `None` means their indices.
     """
 
     items: tuple[Item, ...]
@@ -101,17 +101,17 @@ class EmbeddingRequest:
     numbers: tuple[int, ...] | None = None
 
     def number(self, index: int) -> int:
-        """What an error calls the item at a place."""
+        """The number by which an error names the item at `index`."""
         return index if self.numbers is None else self.numbers[index]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What a request is answered with, whatever the dialect.
+    """The answer to a request, the same for all dialects.
 
     Attributes:
-        vectors: of the items, in their order; errors only where the request was `partial`.
-        text_tokens: that the model read.
+        vectors: of the items, in their order; errors only if the request was `partial`.
+        text_tokens: number of text tokens that the model read.
         image_tokens: the price of all images that have vectors.
     """
 
@@ -122,7 +122,7 @@ class Answer:
 
 @dataclass(frozen=True)
 class Call:
-    """A request that has been read, and how its answer is written in the same dialect."""
+    """A request that has been read, and the function that writes its answer in the same dialect."""
 
     request: EmbeddingRequest
     write: Callable[[Answer], bytes]
@@ -130,14 +130,14 @@ class Call:
 
 @dataclass(frozen=True, kw_only=True)
 class Served:
-    """What a dialect must know of the server to read a request.
+    """The facts about the server that a dialect needs to read a request.
 
     Attributes:
-        names: what clients may call the model; answers without a name of the client's give the first.
+        names: that clients may use for the model; an answer has the first one if the request has no name.
         embedding_dim: length E of a full vector.
-        dimensions: length where a request names none.
-        limits: what a request may ask for.
-        image_urls: whether images may be named by URL.
+        dimensions: length of a vector if the request does not give one.
+        limits: on requests.
+        image_urls: whether a request may give an image as a URL.
     """
 
     names: tuple[str, ...]
@@ -148,17 +148,17 @@ class Served:
 
 
 def new_request_id() -> str:
-    """Name a request, for its answer and its line in the log."""
+    """Make an id for a request, for its answer and its log line."""
     return f"{random.getrandbits(64):016x}"
 
 
 @dataclass(frozen=True)
 class Dialect:
-    """How a kind of client writes requests, and reads answers and errors.
+    """How to read the requests and write the errors of one API.
 
     Attributes:
-        read: the body of a request; raises `RequestError` where it cannot be answered as a whole.
-        write_error: a refusal and the id of the request.
+        read: reads the body of a request; raises `RequestError` if the request as a whole cannot be answered.
+        write_error: writes an error with the id of the request.
     """
 
     read: Callable[[bytes, Served], Call]
@@ -166,5 +166,5 @@ class Dialect:
 
 
 def item_error(index: int, what: str, *, code: str = "INPUT_INVALID") -> RequestError:
-    """Say what is wrong with an item, by its place."""
+    """Make the error of the item at `index`."""
     return RequestError(f"item {index} {what}", status=400, code=code, field=f"input.{index}")

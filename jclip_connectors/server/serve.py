@@ -24,12 +24,12 @@ from jclip_connectors.server.limits import ServerLimits
 from jclip_connectors.server.protocol import IDLE_TIMEOUT_S, LimitedProtocol
 from jclip_connectors.server.service import LoadedModel
 
-# On a CPU, more tokens at once take as long each and keep the next request waiting, and fewer take longer.
+# On a CPU, a larger batch is no faster per token and makes the next request wait; a smaller one is slower per token.
 BATCH_TOKENS = {"cpu": 2048, "cuda": 65536}
-_FILES = 65_536  # that may be open, and so the connections
-_FILES_OF_MACOS = 10_240  # at most, where it says that there is no limit
+_FILES = 65_536  # that may be open, which limits the connections
+_FILES_OF_MACOS = 10_240  # the most, although macOS may report no limit
 _BACKLOG = 2048  # connections that wait to be accepted
-_OBJECTS_BETWEEN_COLLECTIONS = 200_000  # more than a full queue makes and forgets
+_OBJECTS_BETWEEN_COLLECTIONS = 200_000  # more than a full queue allocates
 _LOGGING: dict[str, Any] = {
     "version": 1,
     "disable_existing_loggers": False,
@@ -57,25 +57,25 @@ def serve(
     predict_route: str = "/predict",
     health_route: str = "/health",
 ) -> None:
-    """Load a model and serve it until the process is told to stop; what was accepted is finished first.
+    """Load a model and serve it until the process is told to stop; accepted requests are finished first.
 
     Args:
-        config: which model, and the defaults for what a request does not say.
+        config: the model, and the defaults for options that a request leaves out.
         host: address to listen on.
-        port: of it.
-        api_keys: any of which a client must send; none leaves the server open.
-        limits: on what a client may ask for; `ServerLimits()` if `None`.
-        device: "cpu", "cuda", ...; `None` is CUDA where there is one.
-        names: what clients may call the model besides its own name, and how it is listed.
+        port: to listen on.
+        api_keys: a client must send one of these; empty leaves the server open.
+        limits: on requests; `ServerLimits()` if `None`.
+        device: "cpu", "cuda", ...; `None` is CUDA if there is a GPU.
+        names: further names of the model for clients; the first is the listed one.
         local_files_only: use the local cache of models and never the network.
-        image_urls: whether images may be named by URL; the server then fetches them, from public addresses alone.
-        allowed_hosts: from which hosts; none allows every public one.
-        predict_route: where Vertex AI's dialect is spoken.
-        health_route: a probe beside `/health`, as a host wants it.
+        image_urls: whether a request may give an image as a URL; the server fetches only from public addresses.
+        allowed_hosts: hosts that images may be fetched from; empty allows every public host.
+        predict_route: the path of Vertex AI's dialect.
+        health_route: a second path for `/health`, for hosting platforms that need their own.
 
     Raises:
         MissingDependencyError: torch or another package of the extra "local" is not installed.
-        ConfigError: an option is not one that the model has.
+        ConfigError: the model does not have an option of `config`.
         CheckpointError: the weights are absent or damaged.
     """
     logging.config.dictConfig(_LOGGING)
@@ -94,14 +94,14 @@ def serve(
 
 
 def run(app: Starlette, *, host: str, port: int) -> None:
-    """Answer requests until the process is told to stop; what was accepted is finished first."""
+    """Answer requests until the process is told to stop; accepted requests are finished first."""
     _spare_the_collector()
     _raise_file_limit()
     uvicorn.run(
         app,
         host=host,
         port=port,
-        # uvloop takes one new connection in each of its turns, and under load these are long.
+        # uvloop accepts one new connection per iteration of its loop, and under load an iteration takes long.
         loop="asyncio",
         http=LimitedProtocol,
         access_log=False,
@@ -114,9 +114,9 @@ def run(app: Starlette, *, host: str, port: int) -> None:
 
 
 def _spare_the_collector() -> None:
-    """Look for garbage seldom, and not in what is loaded by now: either would stop everything for a tenth of a second.
+    """Collect garbage rarely, and skip the objects that are already loaded: a full run stops the server for 0.1 s.
 
-    A request leaves no cycles behind, a connection leaves ten objects.
+    A request leaves no reference cycles behind, a connection leaves ten objects.
     """
     gc.collect()
     gc.freeze()
@@ -124,7 +124,7 @@ def _spare_the_collector() -> None:
 
 
 def _raise_file_limit() -> None:
-    """Allow many connections, as far as the system does: many shells begin with 1024, macOS with 256."""
+    """Allow many connections, as far as the system permits: many shells start with 1024, macOS with 256."""
     if resource is not None:
         soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
         unlimited = resource.RLIM_INFINITY
@@ -138,7 +138,7 @@ def load_served_model(
 ) -> LoadedModel:
     """Load the model of `config`; arguments as for `serve`."""
     try:
-        from core_encoder.encoder import JinaClipEncoder  # here, as it imports torch
+        from core_encoder.encoder import JinaClipEncoder  # here, because it imports torch
     except ModuleNotFoundError as error:
         raise MissingDependencyError(str(error.name), extra="local") from error
     encoder = JinaClipEncoder.load(
@@ -148,7 +148,7 @@ def load_served_model(
         precision=config.precision,
         local_files_only=local_files_only,
     )
-    encoder.encode_text([], max_tokens=config.max_tokens)  # refuses a bad option now
+    encoder.encode_text([], max_tokens=config.max_tokens)  # a bad option fails now, not at the first request
     name = Path(config.model).name
     hub_id = config.model if is_hub_id(config.model) and not Path(config.model).is_dir() else ""
     return LoadedModel(

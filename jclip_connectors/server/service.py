@@ -33,14 +33,14 @@ from jclip_connectors.server.requests import (
 )
 
 _IMAGE_THREADS = min(8, os.cpu_count() or 1)
-_BATCHES_AHEAD = 2  # of images that one request may have decoded
-_REQUESTS_AHEAD = 4  # that may have so many at the same time
+_BATCHES_AHEAD = 2  # batches of decoded images that one request may hold
+_REQUESTS_AHEAD = 4  # requests that may hold so many at the same time
 _FETCHES = 16  # at the same time, each of at most `max_image_bytes`
-_INLINE_BYTES = 1024  # of a request: a thread would take longer to begin than these take to be read and tokenized
+_INLINE_BYTES = 1024  # a request up to this size is read and tokenized faster than a thread would start
 _INLINE_VALUES = 4096  # of an answer, likewise
 
 Groups: TypeAlias = Iterator[dict[int, str]]
-"""Texts by place, as many at a time as a thread should tokenize."""
+"""Groups of texts by their index in the request; a thread tokenizes one group at a time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,9 +50,9 @@ class LoadedModel:
     Attributes:
         encoder: computes the vectors.
         preprocessing: of the same checkpoint.
-        names: what clients may call it; it is listed by the first.
-        batch_tokens: cost of what its device is given at once.
-        hub_id: of the checkpoint; "" where it came from a folder.
+        names: that clients may use for it; the first is the listed one.
+        batch_tokens: highest cost of a batch on its device.
+        hub_id: of the checkpoint; "" if it came from a folder.
     """
 
     encoder: Encoder
@@ -63,7 +63,7 @@ class LoadedModel:
 
 
 class Fetcher(Protocol):
-    """What the server needs of `ImageFetcher`."""
+    """The part of `ImageFetcher` that the server uses."""
 
     async def fetch(self, url: str) -> bytes: ...  # noqa: D102 (as in `ImageFetcher`, like the rest)
     async def aclose(self) -> None: ...  # noqa: D102
@@ -71,7 +71,7 @@ class Fetcher(Protocol):
 
 @dataclass(frozen=True)
 class _Result:
-    """The raw features of an item, or why it has none, and what is reported for it."""
+    """The raw features of an item or its error, and the tokens that are reported for it."""
 
     outcome: Outcome
     text_tokens: int = 0
@@ -79,7 +79,7 @@ class _Result:
 
 
 class EmbeddingService:
-    """Answers embedding requests with one model; lives in one event loop."""
+    """Answers embedding requests with one model; use it in one event loop only."""
 
     def __init__(
         self,
@@ -90,14 +90,14 @@ class EmbeddingService:
         fetcher: Fetcher | None = None,
         observe_batch: Callable[[str, int, float], None] = lambda *_: None,
     ) -> None:
-        """Put the parts together; `engine.start` begins the work.
+        """Make the engine, the preparation and the threads; `engine.start` begins the work.
 
         Args:
             model: computes the vectors.
-            config: defaults for what a request does not say.
-            limits: on what a client may ask for.
+            config: defaults for options that a request leaves out.
+            limits: on requests.
             fetcher: of image URLs; `None` refuses them.
-            observe_batch: told of every batch: "text" or "image", how many items, how many seconds.
+            observe_batch: called after every batch with "text" or "image", the number of items, and the seconds.
         """
         self.model = model
         self.served = Served(
@@ -132,12 +132,12 @@ class EmbeddingService:
         # Decoded images wait here for the model, so that requests with thousands of them do not fill the memory.
         self._images_ahead = max(_IMAGE_THREADS, _BATCHES_AHEAD * (model.batch_tokens // self._preparation.image_cost))
         self._decoded = asyncio.Semaphore(_REQUESTS_AHEAD * self._images_ahead)
-        # Apart, so that no text waits for the decoding of images.
+        # Separate pools, so that no text waits for the decoding of images.
         self._text_threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="jclip-text")
         self._image_threads = ThreadPoolExecutor(max_workers=_IMAGE_THREADS, thread_name_prefix="jclip-image")
 
     async def close(self) -> None:
-        """Finish what was accepted."""
+        """Finish the accepted requests, and stop the threads and the fetcher."""
         await self.engine.close()
         self._text_threads.shutdown()
         self._image_threads.shutdown()
@@ -145,17 +145,17 @@ class EmbeddingService:
             await self._fetcher.aclose()
 
     async def answer(self, body: bytes, dialect: Dialect) -> tuple[bytes, Answer]:
-        """Answer a request in its dialect; beside what was written is what it says.
+        """Answer a request in its dialect; returns the written body and the `Answer` in it.
 
         Raises:
-            RequestError: of the request, or of a bad item where it is not `partial`.
+            RequestError: of the request, or of a bad item if the request is not `partial`.
         """
         loop = asyncio.get_running_loop()
         if len(body) <= _INLINE_BYTES:
             call, ready, groups = self._read(body, dialect)
         else:
             call, ready, groups = await loop.run_in_executor(self._text_threads, self._read, body, dialect)
-        for group in groups:  # one by one, so that other requests' texts come in between
+        for group in groups:  # one by one, so that texts of other requests get their turn
             ready |= await loop.run_in_executor(
                 self._text_threads, self._preparation.prepare_texts, call.request, group
             )
@@ -167,7 +167,7 @@ class EmbeddingService:
         return await loop.run_in_executor(self._text_threads, self._write, call, vectors)
 
     def _read(self, body: bytes, dialect: Dialect) -> tuple[Call, dict[int, PreparedText | RequestError], Groups]:
-        """Read a request and make ready its first texts: of most requests, all that it has."""
+        """Read a request and prepare its first group of texts; most requests have only one group."""
         call = dialect.read(body, self.served)
         refused = {i: item for i, item in enumerate(call.request.items) if isinstance(item, RequestError)}
         if not call.request.partial:
@@ -179,7 +179,7 @@ class EmbeddingService:
     async def _compute(
         self, request: EmbeddingRequest, ready: Mapping[int, PreparedText | RequestError]
     ) -> list[_Result]:
-        """Compute all items that are no errors; images are decoded meanwhile."""
+        """Compute all items that are not errors; images are decoded at the same time."""
         texts = {index: item for index, item in ready.items() if isinstance(item, PreparedText)}
         images = {i: item for i, item in enumerate(request.items) if isinstance(item, ImageItem | UrlItem)}
         results = {index: _Result(item) for index, item in ready.items() if isinstance(item, RequestError)}
@@ -211,7 +211,7 @@ class EmbeddingService:
     async def _compute_image(
         self, ticket: Ticket, turn: asyncio.Semaphore, request: EmbeddingRequest, index: int, item: ImageItem | UrlItem
     ) -> _Result:
-        """Fetch, decode and compute one image; raises its error where the request is not `partial`."""
+        """Fetch, decode and compute one image; raises its error if the request is not `partial`."""
         loop, number = asyncio.get_running_loop(), request.number(index)
         async with turn, self._fetches if isinstance(item, UrlItem) else contextlib.nullcontext():
             data = await self._fetch(item.url, number) if isinstance(item, UrlItem) else item.data
@@ -231,7 +231,7 @@ class EmbeddingService:
 
     async def _fetch(self, url: str, number: int) -> bytes | RequestError:
         if self._fetcher is None:
-            return item_error(number, "is the URL of an image, and this server fetches none")
+            return item_error(number, "is the URL of an image, and this server does not fetch images")
         try:
             return await self._fetcher.fetch(url)
         except EmbedInputError as error:
@@ -247,7 +247,7 @@ class EmbeddingService:
         return call.write(answer), answer
 
     def _finish(self, request: EmbeddingRequest, results: list[Outcome]) -> list[Vector]:
-        """Raw features -> what the client asked for: truncation first, then unit length, as the encoder does."""
+        """Raw features -> vectors for the client: truncation first, then unit length, as in the encoder."""
         good = [index for index, result in enumerate(results) if not isinstance(result, RequestError)]
         rows = [result for result in results if not isinstance(result, RequestError)]
         if not rows:
@@ -263,7 +263,7 @@ class EmbeddingService:
 
 
 def _raise_first(results: Mapping[int, object]) -> None:
-    """Raise the error of the item that comes first, if there is one."""
+    """Raise the error with the lowest item index, if there is an error."""
     for _, result in sorted(results.items()):
         if isinstance(result, RequestError):
             raise result

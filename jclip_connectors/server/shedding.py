@@ -1,7 +1,7 @@
-"""Refusing requests before the application sees them: in the client's dialect, and for next to nothing.
+"""Refusing requests before the application sees them: in the client's dialect, and at very low cost.
 
-What is refused within a moment because the queue is full gets the same answer, with the same id, and is one line in the
-log.
+All requests to one path that are refused within 0.1 s because the queue is full get the same answer with the same id,
+and share one log line.
 """
 
 import asyncio
@@ -23,13 +23,13 @@ _MOMENT_S = 0.1
 
 @dataclass
 class Refusal:
-    """An answer that is ready to be sent, to as many as ask in this moment.
+    """A complete answer that several requests share.
 
     Attributes:
         status: of HTTP.
-        request_id: that the answer and the log name.
-        content: all of it, from the status line on.
-        count: how many requests got it.
+        request_id: in the answer and in the log.
+        content: the whole answer, from the status line on.
+        count: number of requests that got it.
     """
 
     status: int
@@ -41,7 +41,7 @@ class Refusal:
 def write_refusal(
     error: RequestError, write: Callable[[RequestError, str], bytes] = jina.write_error, *, close: bool = False
 ) -> Refusal:
-    """Make the answer of an error; `write` is a dialect's, and `close` says that the connection ends with it."""
+    """Make the answer of an error; `write` is a dialect's, and `close` says that the connection is closed after it."""
     request_id = new_request_id()
     body = write(error, request_id)
     headers = {
@@ -58,23 +58,23 @@ def write_refusal(
 
 
 class Shedding:
-    """Refuses for one engine, in its event loop.
+    """Refuses requests for one engine, in its event loop.
 
     Attributes:
-        unanswered: requests that have arrived as a whole; `protocol` counts them. The engine counts those that it has
-            admitted, which is too late: what arrives at the same time would be read and tokenized before it is refused.
+        unanswered: complete requests without an answer; `protocol` counts them. The engine counts only admitted
+            requests, which is too late: those that arrive together would be read and tokenized before their refusal.
     """
 
     def __init__(self, engine: Engine, dialects: Mapping[str, Dialect], metrics: Metrics) -> None:
-        """Refuse what is posted to the paths in `dialects`."""
+        """Refuse POST requests to the paths in `dialects`."""
         self.unanswered = 0
         self._engine = engine
         self._dialects = {path.encode(): dialect for path, dialect in dialects.items()}
         self._metrics = metrics
-        self._refusals: dict[bytes, Refusal] = {}  # of this moment, by path
+        self._refusals: dict[bytes, Refusal] = {}  # of the current 0.1 s, by path
 
     def refuse(self, path: bytes) -> Refusal | None:
-        """Give the refusal of a request, or `None` where there is room, or where the path is none of these."""
+        """Give the refusal of a request, or `None` if there is room or the path is not in `dialects`."""
         if self._engine.has_room(self.unanswered) or path not in self._dialects:
             return None
         refusal = self._refusals.get(path)

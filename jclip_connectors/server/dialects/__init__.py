@@ -1,1 +1,1 @@
-"""What the server understands: one module for each API, over one type of request."""
+"""The APIs that the server understands: one module for each, all with the same type of request."""

@@ -1,7 +1,7 @@
 """The dialect of a model on Azure Machine Learning: `POST /score`.
 
 The body is a table of images and texts, as for the CLIP models of Azure's catalogue, or a request of the hosted API
-with or without `model`, as a deployment has one.
+in which `model` may be absent, because a deployment has only one model.
 
 Source: Azure Machine Learning's online endpoints, and the samples of its catalogue's `embeddings` task.
 """
@@ -64,7 +64,7 @@ def _read_table(raw: Mapping[str, object], served: Served) -> Call:
 
 
 def _row(row: object, columns: list[str], index: int, served: Served) -> dict[str, Item]:
-    """Read a row: its items by the names of their vectors; an empty cell has none."""
+    """Read a row: its items, keyed by the names of their vectors; an empty cell gives no item."""
     values = row if isinstance(row, list) else [row]
     if len(values) != len(columns):
         return {"": item_error(index, f"has {len(values)} values for {len(columns)} columns")}

@@ -95,12 +95,12 @@ def _items(raw: Mapping[str, Any], served: Served) -> tuple[Item, ...]:
 
 
 def _input(value: object, index: int, served: Served) -> Item:
-    """Read one of `inputs`: a list of parts, of which this model can embed one alone."""
+    """Read one of `inputs`: a list of parts, which must have exactly one part for this model."""
     content = value.get("content") if isinstance(value, dict) else None
     if not isinstance(content, list) or not all(isinstance(part, dict) for part in content):
         return item_error(index, "has no `content`: send {'content': [{'type': 'text', 'text': ...}]}")
     if len(content) != 1:
-        return item_error(index, f"has {len(content)} parts: this model embeds a text or an image, send one alone")
+        return item_error(index, f"has {len(content)} parts: this model embeds one text or one image: send one part")
     part = content[0]
     if part.get("type") == "text":
         return text_item(part.get("text"), index, served)

@@ -1,4 +1,4 @@
-"""What a vector is sent as, and the JSON around it."""
+"""The encodings of vectors in answers, and the JSON around them."""
 
 import base64
 from collections.abc import Callable, Mapping
@@ -25,12 +25,12 @@ def encode_vector(vector: NDArray[np.float32], encoding: str) -> object:
     """Encode a vector (dimensions,) for JSON.
 
     Args:
-        vector: float32; of unit length for "int8", on whose scale 127 stands for 1.0.
-        encoding: "float", "base64" of little-endian float32, "int8", or one bit a value as "binary" or "ubinary".
+        vector: float32; of unit length for "int8", where 127 stands for 1.0.
+        encoding: "float", "base64" of little-endian float32, "int8", or one bit per value as "binary" or "ubinary".
     """
     return _ENCODERS[encoding](vector)
 
 
 def write_json(body: object) -> bytes:
-    """Write an answer as JSON; `json` would take ten times as long for vectors, and everything would wait for it."""
+    """Write an answer as JSON; `json` takes ten times as long for vectors, and blocks the other threads meanwhile."""
     return orjson.dumps(body)

@@ -1,4 +1,4 @@
-"""Reading what clients send, whatever the dialect: JSON, fields, texts, images; errors say what to send."""
+"""Reading requests in all dialects: JSON, fields, texts, images; each error says what to send instead."""
 
 import base64
 import binascii
@@ -12,8 +12,8 @@ from jclip_connectors.server.requests import ImageItem, Item, RequestError, Serv
 
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
 _WEB_URL = re.compile(r"https?://", re.IGNORECASE)
-_OWNERS = ("jina-ai/", "jinaai/")  # that clients put before a name
-_MAX_PARTS = 2**20  # parsing holds the interpreter's lock, and so stops everything else meanwhile
+_OWNERS = ("jina-ai/", "jinaai/")  # clients may put one before a model's name
+_MAX_PARTS = 2**20  # parsing holds the GIL, so all other threads wait meanwhile
 _SEPARATORS = (b",", b"[", b"{")
 _NAMES = {str: "a string", int: "an integer", float: "a number", bool: "a boolean", list: "a list", dict: "an object"}
 
@@ -27,7 +27,7 @@ def read_object(body: bytes, *, expected: str) -> dict[str, Any]:
     if sum(map(body.count, _SEPARATORS)) > _MAX_PARTS:
         raise RequestError(f"the body has more than {_MAX_PARTS} parts: send several requests", status=400)
     try:
-        raw = _DECODER.decode(body.decode("utf-8-sig"))  # some clients begin with a mark
+        raw = _DECODER.decode(body.decode("utf-8-sig"))  # some clients send a byte order mark first
     except RecursionError:
         raise RequestError("the body is nested too deeply", status=400) from None
     except ValueError as error:
@@ -39,7 +39,7 @@ def read_object(body: bytes, *, expected: str) -> dict[str, Any]:
 
 
 def read_mapping(raw: Mapping[str, object], name: str) -> Mapping[str, object]:
-    """Read a field that is an object; absent is empty."""
+    """Read a field that is an object; an absent field gives an empty one."""
     value = raw.get(name)
     if value is None:
         return {}
@@ -49,7 +49,7 @@ def read_mapping(raw: Mapping[str, object], name: str) -> Mapping[str, object]:
 
 
 def read_list(raw: Mapping[str, object], name: str, served: Served, *, required: bool = True) -> list[Any]:
-    """Read a field that is a list of items, of which a request may have so many; absent is empty unless `required`."""
+    """Read a list of items, and check their number; an absent field gives an empty list unless `required`."""
     value = raw.get(name)
     if value is None and not required:
         return []
@@ -69,7 +69,7 @@ def check_count(count: int, name: str, served: Served) -> None:
 
 
 def check_items(items: Iterable[Item], name: str, served: Served) -> tuple[Item, ...]:
-    """Refuse items that are too much together."""
+    """Refuse items that together have too many characters or URLs."""
     checked, limits = tuple(items), served.limits
     chars = sum(_num_chars(item.text) for item in checked if isinstance(item, TextItem))
     if chars > limits.max_request_chars:
@@ -89,7 +89,7 @@ def check_items(items: Iterable[Item], name: str, served: Served) -> tuple[Item,
 
 
 def check_model(model: object, served: Served) -> None:
-    """Refuse a model that is not the one that is served."""
+    """Refuse a model other than the served one."""
     name = served.names[0]
     if not isinstance(model, str):
         raise RequestError(f"`model` is {kind(model)}: send {name!r}", field="model")
@@ -103,19 +103,19 @@ def check_model(model: object, served: Served) -> None:
 
 
 def is_served(model: str, names: Sequence[str]) -> bool:
-    """Whether a client's name for a model is one of `names`, with or without its owner."""
+    """Whether a client's name for a model, with or without its owner, is one of `names`."""
     return not {model, *(model.removeprefix(owner) for owner in _OWNERS)}.isdisjoint(names)
 
 
 def read_dimensions(raw: Mapping[str, object], name: str, served: Served) -> int | None:
-    """Read the length of the vectors: an integer, or its digits as the published examples send them."""
+    """Read the length of the vectors: an integer, or a string of digits, as in the published examples."""
     value = raw.get(name)
     if value is None:
         return None
     if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value):
         value = int(value)
     if isinstance(value, float) and value.is_integer():
-        value = int(value)  # JSON knows one kind of number
+        value = int(value)  # JSON does not tell 256.0 from 256
     if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= served.embedding_dim:
         found = str(value) if isinstance(value, int) and abs(value) < 10**9 else kind(value)
         raise RequestError(f"`{name}` is {found}: send an integer from 1 to {served.embedding_dim}", field=name)
@@ -123,14 +123,14 @@ def read_dimensions(raw: Mapping[str, object], name: str, served: Served) -> int
 
 
 def check_bits(encodings: Iterable[str], dimensions: int | None, name: str, served: Served) -> None:
-    """Refuse a length whose bits do not fill bytes, where bits are asked for."""
+    """Refuse a length that is not a multiple of 8 if a binary encoding is requested."""
     length = served.dimensions if dimensions is None else dimensions
     if not {"binary", "ubinary"}.isdisjoint(encodings) and length % 8:
         raise RequestError(f"`{name}` is {length}: binary embeddings take a multiple of 8", field=name)
 
 
 def read_flag(raw: Mapping[str, object], name: str) -> bool | None:
-    """Read true, false or nothing."""
+    """Read true or false; `None` if the field is absent."""
     value = raw.get(name)
     if value is not None and not isinstance(value, bool):
         raise RequestError(f"`{name}` is {kind(value)}: send true or false", field=name)
@@ -138,7 +138,7 @@ def read_flag(raw: Mapping[str, object], name: str) -> bool | None:
 
 
 def read_choice(raw: Mapping[str, object], name: str, choices: Mapping[str | None, bool]) -> bool:
-    """Read one of a few strings; `choices` says what each means, `None` where the field may be absent."""
+    """Read one of a few strings; `choices` has the meaning of each, with `None` as a key if the field may be absent."""
     value = raw.get(name)
     if value is not None and not isinstance(value, str):
         found = kind(value)
@@ -151,12 +151,12 @@ def read_choice(raw: Mapping[str, object], name: str, choices: Mapping[str | Non
 
 
 def string_item(value: str, index: int, served: Served) -> Item:
-    """Read a bare string: a text, or an image as a data URI, which some clients send so."""
+    """Read a bare string: a text, or an image as a data URI, because some clients send images so."""
     return (image_item if value[:11].lower() == "data:image/" else text_item)(value, index, served)
 
 
 def text_item(value: object, index: int, served: Served) -> Item:
-    """Read a text; what is wrong is returned in its place."""
+    """Read a text, or return its error."""
     if not isinstance(value, str):
         return item_error(index, f"is {kind(value)}: send a string")
     allowed, chars = served.limits.max_text_chars, _num_chars(value)
@@ -170,14 +170,14 @@ def text_item(value: object, index: int, served: Served) -> Item:
 
 
 def image_item(value: object, index: int, served: Served) -> Item:
-    """Read base64, a data URI or a URL; what is wrong is returned in its place. The name of a file is none of them."""
+    """Read base64, a data URI or a URL, or return the image's error; a file name is an error."""
     if not isinstance(value, str):
         return item_error(index, f"is {kind(value)}: send the image's file as base64 or as a data URI")
     if _URL.match(value[:64]):
         if served.image_urls and _WEB_URL.match(value[:8]):
             return UrlItem(value)
-        allowed = "images by http and https alone" if served.image_urls else "none"
-        what = f"is the URL of an image, and this server fetches {allowed}: send the image as base64"
+        rule = "fetches only http and https URLs" if served.image_urls else "does not fetch images"
+        what = f"is the URL of an image, and this server {rule}: send the image as base64"
         return item_error(index, what, code="INPUT_URL")
     payload = value
     if value[:5].lower() == "data:":
@@ -188,7 +188,7 @@ def image_item(value: object, index: int, served: Served) -> Item:
 
 
 def _num_chars(text: str) -> int:
-    """Characters as a tokenizer meets them: it writes ligatures out, of which some are eighteen characters."""
+    """The number of characters after the tokenizer's normalisation, which expands one ligature to up to eighteen."""
     return len(text) if text.isascii() else len(unicodedata.normalize("NFKC", text))
 
 
@@ -207,17 +207,17 @@ def _image_bytes(payload: str, index: int, served: Served) -> Item:
 
 
 def kind(value: object) -> str:
-    """Name a JSON type for people; never the value, which may be anything."""
+    """Name a JSON type for people; never the value, which may be private."""
     return "missing or null" if value is None else _NAMES[type(value)]
 
 
 def shorten(text: str) -> str:
-    """Quote what a client sent, as far as it is short."""
+    """Quote a client's text, cut to 80 characters."""
     return repr(text if len(text) <= 80 else f"{text[:80]}...")
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(name)  # NaN and Infinity are Python's, not JSON's
+    raise ValueError(name)  # Python reads NaN and Infinity, but JSON does not have them
 
 
 _DECODER = json.JSONDecoder(parse_constant=_refuse_constant)

@@ -1,4 +1,4 @@
-"""The hosted API's dialect of `POST /v1/embeddings`, with what its clients and OpenAI's send besides.
+"""The hosted API's dialect of `POST /v1/embeddings`, with the further fields that its clients and OpenAI's send.
 
 Source: the OpenAPI file of the hosted API, version 2026.04.02, and the sources of its clients.
 """
@@ -40,14 +40,14 @@ from jclip_connectors.server.requests import (
 )
 
 _ENCODINGS = ("float", "base64", "binary", "ubinary")
-_ENCODING_FIELDS = ("embedding_type", "encoding_type", "encoding_format")  # the schema's, older clients', OpenAI's
-_IMAGE_FIELDS = ("image", "bytes", "url")  # the schema's, and two that older clients send
+_ENCODING_FIELDS = ("embedding_type", "encoding_type", "encoding_format")  # from the schema, older clients, and OpenAI
+_IMAGE_FIELDS = ("image", "bytes", "url")  # from the schema, and two from older clients
 _ALLOWED_ITEM = "a string, {'text': ...} or {'image': base64 or data URI}"
-_TASKS = {None: False, "retrieval.query": True, "retrieval.passage": False}  # a passage is what needs no task
+_TASKS = {None: False, "retrieval.query": True, "retrieval.passage": False}  # a passage gets no instruction
 
 
 def read_request(body: bytes, served: Served) -> Call:
-    """Read a request; a bad item only keeps its error in its place.
+    """Read a request; the error of a bad item takes the item's place.
 
     Raises:
         RequestError: the request as a whole cannot be answered.
@@ -58,7 +58,7 @@ def read_request(body: bytes, served: Served) -> Call:
 
 
 def read_fields(raw: Mapping[str, Any], served: Served) -> Call:
-    """Read all fields, of which the caller has checked `model`; errors as for `read_request`."""
+    """Read all fields except `model`, which must be checked before; errors as for `read_request`."""
     dimensions = read_dimensions(raw, "dimensions", served)
     encodings, named = _encodings(raw)
     check_bits(encodings, dimensions, "dimensions", served)
@@ -70,13 +70,13 @@ def read_fields(raw: Mapping[str, Any], served: Served) -> Call:
         truncate=read_flag(raw, "truncate") is True,
         partial=read_flag(raw, "partial") is True,
     )
-    # A client looks for the name that it knows: some refuse another model's vectors.
+    # Repeat the client's name for the model: some clients refuse an answer with another name.
     model = served.names[0] if raw.get("model") is None else raw["model"]
     return Call(request, partial(_write, request, model, encodings, named))
 
 
 def read_document(value: object, index: int, served: Served) -> Item:
-    """Read one item in any form that a client of the hosted API sends; what is wrong is returned in its place."""
+    """Read one item in any form that clients of the hosted API send, or return its error."""
     if isinstance(value, str):
         return string_item(value, index, served)
     if not isinstance(value, dict):
@@ -94,7 +94,7 @@ def read_document(value: object, index: int, served: Served) -> Item:
 def write_vectors(
     answer: Answer, encodings: tuple[str, ...] = ("float",), *, named: bool = False
 ) -> list[dict[str, Any]]:
-    """Write the vectors that there are, each with the number of its item."""
+    """Write the vectors of all items without an error, each with the number of its item."""
     return [
         {"object": "embedding", "index": index, "embedding": _encode(vector, encodings, named=named)}
         for index, vector in enumerate(answer.vectors)
@@ -103,9 +103,9 @@ def write_vectors(
 
 
 def write_error(error: RequestError, request_id: str) -> bytes:
-    """Write an error, which OpenAI's clients find under `error` and all others in `detail`.
+    """Write an error: OpenAI's clients read `error`, all others read `detail`.
 
-    `detail` is a string whatever the status, as clients show it to people.
+    `detail` is a string for every status, because clients show it to people.
     """
     kind_of_error = "invalid_request_error" if error.status < 500 else "server_error"
     body: dict[str, object] = {
@@ -123,7 +123,7 @@ DIALECT = Dialect(read_request, write_error)
 
 
 def _encodings(raw: Mapping[str, object]) -> tuple[tuple[str, ...], bool]:
-    """What each vector is sent as; a list sends it under the names of its encodings."""
+    """The encodings of each vector, and whether they were given as a list: then the answer names each encoding."""
     given = {name: raw[name] for name in _ENCODING_FIELDS if raw.get(name) is not None}
     if not given:
         return ("float",), False

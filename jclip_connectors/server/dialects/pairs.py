@@ -1,4 +1,4 @@
-"""Requests whose rows hold a text, an image, or both: from rows to items, and from vectors back to rows."""
+"""Requests whose rows have a text, an image, or both: rows to items, and vectors back to rows."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ from jclip_connectors.server.requests import Answer, Item, RequestError
 
 @dataclass(frozen=True)
 class Pairs:
-    """The items of some rows.
+    """The items of several rows.
 
     Attributes:
-        num_rows: how many rows there are.
+        num_rows: number of rows.
         items: of all rows, one row after the other.
-        rows: the number of each item's row, by which errors call it.
-        names: what each item's vector is called in its row.
+        rows: row number of each item, which errors use to name it.
+        names: the name of each item's vector in its row.
     """
 
     num_rows: int
@@ -25,7 +25,7 @@ class Pairs:
 
     @staticmethod
     def of(rows: Iterable[dict[str, Item]]) -> "Pairs":
-        """Take the items of rows apart; a row has them by the names of their vectors."""
+        """List the items of all rows; each row has its items keyed by the names of their vectors."""
         listed = list(rows)
         flat = [(item, number, name) for number, row in enumerate(listed) for name, item in row.items()]
         items, numbers, names = zip(*flat, strict=True) if flat else ((), (), ())

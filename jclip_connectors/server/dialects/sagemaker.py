@@ -1,7 +1,7 @@
 """The dialect of a model on AWS SageMaker: `GET /ping` and `POST /invocations`.
 
 The body is what the `jina-sagemaker` client sends, {"data": [...], "parameters": {...}}, or a request of the hosted API
-with or without `model`, as an endpoint has one.
+in which `model` may be absent, because an endpoint has only one model.
 
 Source: SageMaker's contract for inference containers, and the source of `jina-sagemaker`.
 """
@@ -22,7 +22,7 @@ from jclip_connectors.server.dialects.fields import (
 from jclip_connectors.server.dialects.jina import read_document, read_fields, write_error, write_vectors
 from jclip_connectors.server.requests import Answer, Call, Dialect, EmbeddingRequest, Served
 
-# The client names a task of other models where it is given none.
+# Without a task, the client sends "text-matching", a task of other models.
 _TASKS = {None: False, "retrieval.query": True, "retrieval.passage": False, "text-matching": False}
 
 

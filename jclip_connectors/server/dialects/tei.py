@@ -22,7 +22,7 @@ from jclip_connectors.server.dialects.fields import (
 from jclip_connectors.server.requests import Answer, Call, Dialect, EmbeddingRequest, Item, RequestError, Served
 
 _PROMPTS = {None: False, "query": True, "document": False, "passage": False}
-_DIRECTIONS = {None: True, "right": True, "Right": True}  # the end is what the model cuts
+_DIRECTIONS = {None: True, "right": True, "Right": True}  # the model can truncate only at the end
 _ERROR_TYPES: Mapping[int, str] = MappingProxyType({401: "Unauthorized", 404: "NotFound", 429: "Overloaded"})
 
 
@@ -50,7 +50,7 @@ def read_request(body: bytes, served: Served) -> Call:
 
 
 def describe(served: Served, *, precision: str, max_tokens: int, batch_tokens: int, version: str) -> dict[str, Any]:
-    """Answer `/info`, with the fields that clients of it read."""
+    """Answer `/info`, with the fields that clients read."""
     return {
         "model_id": served.names[0],
         "model_sha": None,
@@ -67,7 +67,7 @@ def describe(served: Served, *, precision: str, max_tokens: int, batch_tokens: i
 
 
 def write_error(error: RequestError, request_id: str) -> bytes:
-    """Write an error as text-embeddings-inference does, with our code and id beside."""
+    """Write an error as text-embeddings-inference does, plus our code and request id."""
     kind = _ERROR_TYPES.get(error.status, "Validation" if error.status < 500 else "Backend")
     body = {"error": error.detail, "error_type": kind, "code": error.code, "request_id": request_id}
     return json.dumps(body).encode()

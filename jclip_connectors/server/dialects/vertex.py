@@ -54,7 +54,7 @@ DIALECT = Dialect(read_request, write_error)
 
 
 def _instance(value: object, index: int, served: Served) -> dict[str, Item]:
-    """Read one instance: its items by the names of their vectors."""
+    """Read one instance: its items, keyed by the names of their vectors."""
     if isinstance(value, str):
         return {"textEmbedding": string_item(value, index, served)}
     if not isinstance(value, dict):
@@ -71,7 +71,7 @@ def _image(value: object, index: int, served: Served) -> Item:
     if not isinstance(value, dict):
         return image_item(value, index, served)
     if value.get("bytesBase64Encoded") is None:
-        return item_error(index, "is an image without `bytesBase64Encoded`: send its bytes, no bucket is read here")
+        return item_error(index, "is an image without `bytesBase64Encoded`: send its bytes, buckets are not read")
     return image_item(value["bytesBase64Encoded"], index, served)
 
 

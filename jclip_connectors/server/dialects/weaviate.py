@@ -1,7 +1,7 @@
 """The dialect of Weaviate's container for multi2vec-clip: `POST /vectorize` and `/meta`.
 
-Weaviate sends the texts and images of one object a request, takes the mean of their vectors itself, and knows of no
-dimensions: the path says them, `/weaviate/256/vectorize`.
+Weaviate sends the texts and images of one object per request, and computes the mean of their vectors itself. It cannot
+send dimensions, so they are in the path: `/weaviate/256/vectorize`.
 
 Source: the container's `app.py` and Weaviate's `modules/multi2vec-clip/clients`.
 """
@@ -25,7 +25,7 @@ from jclip_connectors.server.requests import Answer, Call, Dialect, EmbeddingReq
 
 
 def dialect(dimensions: str | None = None) -> Dialect:
-    """Speak it; `dimensions` is the part of the path, and `None` the server's default."""
+    """Make the dialect; `dimensions` is the part of the path, and `None` means the server's default."""
     return Dialect(partial(_read, dimensions), _write_error)
 
 
@@ -33,7 +33,7 @@ def describe(served: Served, dimensions: str | None = None) -> dict[str, Any]:
     """Answer `/meta`, which Weaviate shows to its operators.
 
     Raises:
-        RequestError: the model has no vectors of these dimensions.
+        RequestError: the model has no vectors of this length.
     """
     length = read_dimensions({"dimensions": dimensions}, "dimensions", served)
     return {"model": served.names[0], "dimensions": served.dimensions if length is None else length}
@@ -49,7 +49,7 @@ def _read(dimensions: str | None, body: bytes, served: Served) -> Call:
     request = EmbeddingRequest(
         items=check_items(items, "texts", served),
         dimensions=read_dimensions({"dimensions": dimensions}, "dimensions", served),
-        truncate=True,  # as its own container does: an object must not fail for its length
+        truncate=True,  # as Weaviate's container does: a long text must not make its object fail
     )
     return Call(request, partial(_write, len(texts)))
 
