@@ -36,18 +36,18 @@ from jclip_connectors.port import SearchHit
 from jclip_connectors.store_kit.files import replace_file
 
 INDEX_NOTES = (
-    f"Indexed are {', '.join(sorted(IMAGE_SUFFIXES))} as pictures, {', '.join(sorted(TEXT_SUFFIXES))} as texts of at "
-    f"most {MAX_TEXT_BYTES // 2**20} MiB. Hidden files and links to folders are left out. For --where, each file has "
-    "path, name, folder, suffix, size_bytes and modified_s (seconds since 1970). Without options, the model and its "
-    "settings are those of the collection if there is one, then those of the JCLIP_* variables. Exit code 1 says that "
-    "some files could not be indexed."
+    f"Files with {', '.join(sorted(IMAGE_SUFFIXES))} are indexed as pictures, files with "
+    f"{', '.join(sorted(TEXT_SUFFIXES))} as texts of at most {MAX_TEXT_BYTES // 2**20} MiB. Hidden files and links to "
+    "folders are left out. For --where, each file has path, name, folder, suffix, size_bytes and modified_s (seconds "
+    "since 1970). Without options, the model and its settings come from the collection if it exists, else from the "
+    "JCLIP_* variables. Exit code 1 means that some files could not be indexed."
 )
-_FAILED = 1  # the exit code where some files could not be indexed
+_FAILED = 1  # the exit code if some files could not be indexed
 
 
 def demo(
     *,
-    folder: Annotated[Path, typer.Option(metavar="PATH", file_okay=False, help="Where everything goes.")] = Path(
+    folder: Annotated[Path, typer.Option(metavar="PATH", file_okay=False, help="The folder for all files.")] = Path(
         "jclip-demo"
     ),
 ) -> None:
@@ -75,16 +75,16 @@ def index(
     collection: CollectionOption = None,
     store: StoreOption = None,
     model: Annotated[str | None, typer.Option(help="A hub id, a folder with a model, or 'nano'.")] = None,
-    dimensions: Annotated[int | None, typer.Option(min=1, help="Keep so many values of each vector.")] = None,
-    tiles: Annotated[int | None, typer.Option(min=1, help="Cut large pictures into so many tiles at most.")] = None,
+    dimensions: Annotated[int | None, typer.Option(min=1, help="Number of values to keep of each vector.")] = None,
+    tiles: Annotated[int | None, typer.Option(min=1, help="Cut large pictures into at most this many tiles.")] = None,
     device: DeviceOption = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Files in work at a time.")] = 32,
+    batch_size: Annotated[int, typer.Option(min=1, help="Files to process at a time.")] = 32,
     report: Annotated[
-        Path | None, typer.Option(metavar="FILE.jsonl", dir_okay=False, help="List the files that failed here.")
+        Path | None, typer.Option(metavar="FILE.jsonl", dir_okay=False, help="Write the list of failed files here.")
     ] = None,
-    prune: Annotated[bool, typer.Option("--prune", help="Remove records whose file is there no more.")] = False,
+    prune: Annotated[bool, typer.Option("--prune", help="Remove records whose file no longer exists.")] = False,
 ) -> None:
-    """Index the pictures and texts in folders; files that are indexed already are skipped."""
+    """Index the pictures and texts in folders; files that are already indexed are skipped."""
     check_parent(report)
     found = find_files(folders)
     with connected(collection_url(collection, store)) as place:
@@ -104,7 +104,7 @@ def index(
         replace_file(report, "".join(f"{line}\n" for line in lines).encode())
     terminal.say(f"{done.indexed} indexed, {done.unchanged} unchanged, {len(failed)} failed")
     if missing:
-        did = "removed" if prune else "whose file is there no more; --prune removes them"
+        did = "removed" if prune else "whose file no longer exists; --prune removes them"
         terminal.say(f"{len(missing)} records {did}")
     terminal.say_failures(failed, report)
     if failed:
@@ -112,14 +112,14 @@ def index(
 
 
 def search(
-    text: Annotated[str | None, typer.Argument(help="What to look for.", show_default=False)] = None,
+    text: Annotated[str | None, typer.Argument(help="The text to search for.", show_default=False)] = None,
     *,
     collection: CollectionOption = None,
     store: StoreOption = None,
     image: Annotated[
-        Path | None, typer.Option(metavar="FILE", dir_okay=False, exists=True, help="A picture to look for instead.")
+        Path | None, typer.Option(metavar="FILE", dir_okay=False, exists=True, help="A picture to search for instead.")
     ] = None,
-    limit: Annotated[int, typer.Option(min=1, help="At most so many results.")] = 10,
+    limit: Annotated[int, typer.Option(min=1, help="The most results to show.")] = 10,
     where: Annotated[
         str | None, typer.Option(metavar="JSON", help='Only files like this: \'{"size_bytes": {"gte": 100000}}\'.')
     ] = None,
@@ -128,13 +128,13 @@ def search(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     model: Annotated[
-        str | None, typer.Option(help="The folder of the model, if the collection was made with one from a folder.")
+        str | None, typer.Option(help="The folder of the model, if the collection was made with a model from a folder.")
     ] = None,
     device: DeviceOption = None,
 ) -> None:
     """Find the files that are nearest to a text or a picture."""
     if (not text) == (image is None):
-        raise typer.BadParameter("give a text to look for, or a picture with --image")
+        raise typer.BadParameter("give a text to search for, or a picture with --image")
     check_parent(html)
     condition = parse_where(where)
     with connected(collection_url(collection, store)) as place:
@@ -160,7 +160,7 @@ def optimize(
         typer.Argument(metavar="PATH", parser=parse_path, help="The folder of the collection.", show_default=False),
     ],
 ) -> None:
-    """Make the search index of a large collection in a folder; nobody can have it open meanwhile."""
+    """Make the search index of a large collection in a folder; no other program may have it open meanwhile."""
     from jclip_connectors.edge.optimize import optimize_collection
 
     done = optimize_collection(collection)

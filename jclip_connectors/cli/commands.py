@@ -1,4 +1,4 @@
-"""`jclip`: arguments in, tables and exit codes out; what the commands do is in the modules that they call.
+"""`jclip`: arguments in, tables and exit codes out; the commands call other modules for the work.
 
 Exit codes: 0 done; 1 done, but some files could not be indexed, or a check failed; 2 not done; 130 interrupted.
 Results go to stdout, everything else to stderr. Neither torch nor the store is loaded before a command needs it.
@@ -20,21 +20,21 @@ _NOT_DONE, _INTERRUPTED = 2, 130
 
 
 class _Commands(TyperGroup):
-    """The commands, with every error that a user can cause in one line and without a traceback."""
+    """The commands; every error that a user can cause is shown in one line and without a traceback."""
 
-    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 (typer's own classes, not at one place in all its versions)
+    def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 (typer's own classes move between its versions)
         try:
             return super().invoke(ctx)
         except BrokenPipeError:
-            raise  # whoever read us has seen enough
+            raise  # the program that reads our output has stopped, such as `head`
         except MissingDependencyError as error:
-            message = f"{error}; the extra 'all' has what every command on a collection in a folder needs"
+            message = f"{error}; the extra 'all' has the packages for every command on a collection in a folder"
         except (JinaClipError, ConnectorError) as error:
             message = str(error)
         except OSError as error:
             message = f"{error.filename}: {error.strerror}" if error.filename is not None else str(error)
         except KeyboardInterrupt:
-            terminal.say("stopped; what has been indexed stays, and the same command goes on from there")
+            terminal.say("stopped; indexed files are kept, and the same command continues from there")
             raise typer.Exit(_INTERRUPTED) from None
         terminal.say(f"error: {message}", style="red")
         raise typer.Exit(_NOT_DONE)

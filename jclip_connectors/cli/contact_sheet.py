@@ -1,7 +1,7 @@
-"""A contact sheet: search results as one HTML file that needs nothing else, with the winning tiles outlined.
+"""A contact sheet: search results as one HTML file without other files, with the nearest tiles outlined.
 
-The page may be made of strangers' file names and texts: all of them are escaped, and a content security policy allows
-the pictures and styles in the page and nothing else: no script, no request.
+File names and texts may come from untrusted sources: they are all escaped, and a content security policy allows only
+the pictures and styles in the page, no script and no request.
 """
 
 import base64
@@ -20,19 +20,19 @@ from jclip_connectors.port import SearchHit
 from jclip_connectors.store_kit.files import replace_file
 
 _SIDE_PX = 200  # of a picture on the page
-_DENSITY = 2  # pixels of a thumbnail for one of the page
-_TEXT_CHARS = 400  # of a text that is found; the page is for looking, not for reading
+_DENSITY = 2  # pixels of a thumbnail per pixel of the page
+_TEXT_CHARS = 400  # shown of a found text
 
 
 @dataclass(frozen=True, kw_only=True)
 class Section:
-    """One query and what it found.
+    """One query and its results.
 
     Attributes:
         heading: the query.
         hits: the results, nearest first.
-        query_image: the picture that was searched for, where it was one.
-        right_ids: the records that answer the query, where that is known: they are marked.
+        query_image: the picture that was searched for; `None` for a text.
+        right_ids: the records that answer the query, if known; they are marked.
     """
 
     heading: str
@@ -49,10 +49,10 @@ class Section:
 def write_contact_sheet(
     path: str | Path, title: str, sections: Sequence[Section], *, exif_orientation: bool = False
 ) -> None:
-    """Write search results as a page; a picture that cannot be read any more becomes a placeholder.
+    """Write search results as a page; a picture that can no longer be read becomes a placeholder.
 
     Args:
-        path: the HTML file; an earlier one is replaced as a whole.
+        path: the HTML file; an existing one is replaced.
         title: of the page.
         sections: the queries.
         exif_orientation: whether pictures were turned upright before they were cut into tiles.
@@ -127,7 +127,7 @@ def _percent(part: int, whole: int) -> str:
 
 
 def _text(text: str) -> str:
-    """Text for the page: escaped, and lone surrogates of odd file names shown as such."""
+    """Text for the page: escaped; lone surrogates in file names become backslash escapes."""
     return escape(text.encode("utf-8", "backslashreplace").decode(), quote=True)
 
 

@@ -1,7 +1,7 @@
 """The demo: a drawn gallery, indexed with the bundled model and searched in five languages and by a picture.
 
-It uses what any program would: a collection, the embedded store, and the indexing behind `jclip index`. What each
-picture shows is known, so that every result can be marked as right or not.
+It uses the same parts as any program: a collection, the embedded store, and the indexing behind `jclip index`. The
+content of each picture is known, so that every result can be marked as right or not.
 """
 
 from collections.abc import Mapping, Sequence
@@ -33,8 +33,8 @@ from jclip_connectors.indexing import IndexReport, Progress, index_files
 from jclip_connectors.local import LocalEmbedder
 from jclip_connectors.store_kit.files import replace_file
 
-# What is asked, and in which language; the gallery holds an answer to each. One on a canvas is a small thing in one of
-# many tiles, and is asked for without a place: the place is that within its tile.
+# The queries with their languages; the gallery has an answer to each. A "canvas" object is small and lies in one of
+# many tiles; its query names no place, because its place is relative to the tile.
 QUESTIONS: tuple[tuple[Language, SceneObject, Literal["scene", "canvas"]], ...] = (
     ("en", SceneObject(shape="circle", colour="red", size="large", place="centre"), "scene"),
     ("de", SceneObject(shape="star", colour="yellow", size="large", place="top left"), "scene"),
@@ -47,19 +47,19 @@ QUESTIONS: tuple[tuple[Language, SceneObject, Literal["scene", "canvas"]], ...] 
 PICTURE_QUESTION = SceneObject(shape="moon", colour="purple", size="large", place="bottom left")
 
 _SEED = 7
-_SCENES, _CANVASES = 120, 24  # beside the answers
+_SCENES, _CANVASES = 120, 24  # in addition to the answers
 _TILES_PER_SIDE = 4
 _LIMIT = 5
 
 
 @dataclass(frozen=True, kw_only=True)
 class DemoResult:
-    """What the demo has done.
+    """The results of the demo.
 
     Attributes:
-        indexed: what became of the gallery's files.
-        answers: each query with its results; `right_ids` tells which are right.
-        captions: what the picture of each id shows, in English.
+        indexed: the report about the gallery's files.
+        answers: each query with its results; `right_ids` has the right ones.
+        captions: by record id, a description of the picture in English.
         sheet: the contact sheet.
     """
 
@@ -94,17 +94,17 @@ class _Picture:
 
 
 def run_demo(folder: Path, *, progress: Progress | None = None) -> DemoResult:
-    """Draw the gallery, index it, ask, and write the contact sheet; a second run draws and embeds nothing again.
+    """Draw the gallery, index it, search it, and write the contact sheet; a second run embeds no picture again.
 
     Args:
-        folder: where everything goes; made if it is not there.
+        folder: for all files; made if it does not exist.
         progress: called with (done, total) pictures while they are indexed.
 
     Raises:
         MissingDependencyError: the model or the store is not installed.
         OSError: the folder cannot be written.
     """
-    from jclip_connectors.edge.store import QdrantEdgeStore  # here: it needs an extra
+    from jclip_connectors.edge.store import QdrantEdgeStore  # here, because it needs an extra
 
     folder = folder.resolve()
     (folder / "pictures").mkdir(parents=True, exist_ok=True)
@@ -116,7 +116,7 @@ def run_demo(folder: Path, *, progress: Progress | None = None) -> DemoResult:
 
     config = EmbeddingConfig(model="nano", tiling=Tiling(max_tiles=_TILES_PER_SIDE**2))
     embedder = LocalEmbedder(config, local_files_only=True)
-    # Another model's vectors go into another collection: the demo of a later version starts afresh.
+    # One collection per revision of the model, so that a later version of the demo starts with an empty one.
     with QdrantEdgeStore.open(folder / f"nano-{REVISION}.jclip", config) as store:
         collection = MultimodalCollection(embedder, store)
         indexed = index_files(collection, [Path(path) for path in gallery], progress=progress)
@@ -149,7 +149,7 @@ def _gallery() -> list[_Picture]:
     scenes.append(Scene(objects=(PICTURE_QUESTION,)))
     canvases += [Scene(objects=(item,)) for _, item, kind in QUESTIONS if kind == "canvas"]
     drawn = [(scene, False) for scene in scenes] + [(scene, True) for scene in canvases]
-    order = rng.permutation(len(drawn))  # the answers are not the last ones
+    order = rng.permutation(len(drawn))  # so that the answers are not the last pictures
     return [_Picture(scene=drawn[at][0], on_canvas=drawn[at][1], seed=1000 + int(at)) for at in order]
 
 

@@ -1,4 +1,4 @@
-"""The entry point of `jclip`: runs the commands, or says in one line what has to be installed for them."""
+"""The entry point of `jclip`: runs the commands, or says in one line which package is missing."""
 
 import sys
 
@@ -6,10 +6,10 @@ from jclip_connectors.errors import MissingDependencyError
 
 
 def main() -> None:
-    """Run the command line; exit code 2 where the extra "cli" is not installed."""
+    """Run the command line; exit code 2 if the extra "cli" is not installed."""
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 still shows the rest
+            stream.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 shows escapes instead of failing
     try:
         from jclip_connectors.cli.commands import run
     except ModuleNotFoundError as error:

@@ -12,40 +12,40 @@ from jclip_connectors.cli import terminal
 from jclip_connectors.cli.options import configuration, parse_path
 from jclip_connectors.errors import EmbedInputError, MissingDependencyError
 
-_FAILED = 1  # the exit code where a check failed
+_FAILED = 1  # the exit code if a check failed
 
 
 def serve(
     *,
     model: Annotated[str | None, typer.Option(help="A hub id, a folder with a model, or 'nano'.")] = None,
-    dimensions: Annotated[int | None, typer.Option(min=1, help="Of requests that do not say it.")] = None,
+    dimensions: Annotated[int | None, typer.Option(min=1, help="Default length of the vectors.")] = None,
     host: Annotated[str, typer.Option(envvar="JCLIP_SERVER_HOST", help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(envvar=["JCLIP_SERVER_PORT", "AIP_HTTP_PORT"], min=0, max=65535)] = 8080,
     api_key: Annotated[
         list[str] | None,
-        typer.Option("--api-key", metavar="KEY", help="An accepted API key; others can see it in `ps`."),
+        typer.Option("--api-key", metavar="KEY", help="An accepted API key; other users can see it in `ps`."),
     ] = None,
     api_keys: Annotated[
         Path | None,
-        typer.Option("--api-keys", metavar="FILE", parser=parse_path, help="Accepted API keys, one a line."),
+        typer.Option("--api-keys", metavar="FILE", parser=parse_path, help="Accepted API keys, one per line."),
     ] = None,
     name: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="What clients may call the model besides its own name.")
+        list[str] | None, typer.Option(metavar="NAME", help="Another name that clients may use for the model.")
     ] = None,
     limit: Annotated[
         list[str] | None,
         typer.Option(
-            metavar="NAME=VALUE", help="One of docs/serving.md, as in max_items=64; may be given several times."
+            metavar="NAME=VALUE", help="A limit of docs/serving.md, such as max_items=64; may be given several times."
         ),
     ] = None,
     allow_image_urls: Annotated[
-        bool, typer.Option("--allow-image-urls", help="Fetch images that are named by URL, from public addresses.")
+        bool, typer.Option("--allow-image-urls", help="Fetch images by URL, from public addresses only.")
     ] = False,
     allowed_host: Annotated[
-        list[str] | None, typer.Option(metavar="HOST", help="Fetch from this host alone; may be given several times.")
+        list[str] | None, typer.Option(metavar="HOST", help="Fetch only from this host; may be given several times.")
     ] = None,
     predict_route: Annotated[str, typer.Option(envvar="AIP_PREDICT_ROUTE", help="For Vertex AI.")] = "/predict",
-    health_route: Annotated[str, typer.Option(envvar="AIP_HEALTH_ROUTE", help="For Vertex AI.")] = "/health",
+    health_route: Annotated[str, typer.Option(envvar="AIP_HEALTH_ROUTE", help="Another path for /health.")] = "/health",
     device: Annotated[str | None, typer.Option(envvar="JCLIP_SERVER_DEVICE", help="'cpu', 'cuda', ...")] = None,
 ) -> None:
     """Serve a model as `/v1/embeddings`; keys are also read from JCLIP_SERVER_API_KEYS, separated by commas."""
@@ -55,9 +55,9 @@ def serve(
 
     keys = (*read_api_keys(os.environ, file=api_keys), *(api_key if api_key is not None else ()))
     if not keys:
-        terminal.say("there are no API keys: whoever reaches this address may use the model", style="yellow")
+        terminal.say("there are no API keys: everyone who can reach this address can use the model", style="yellow")
     if allowed_host is not None and not allow_image_urls:
-        raise EmbedInputError("--allowed-host allows nothing without --allow-image-urls: give both, or neither")
+        raise EmbedInputError("--allowed-host has no effect without --allow-image-urls: give both, or neither")
     run_server(
         configuration(None, model=model, dimensions=dimensions),
         host=host,
@@ -74,7 +74,7 @@ def serve(
 
 
 def models() -> None:
-    """List the models that have a name here."""
+    """List the known models."""
     table = terminal.table("model", "licence", "languages", "values", "picture", "revision", "is here")
     for known in KNOWN_MODELS:
         revision = "bundled" if known.revision is None else known.revision[:12]
@@ -90,7 +90,7 @@ def verify(
     *,
     offline: Annotated[bool, typer.Option("--offline", help="Use the local cache and never the network.")] = False,
 ) -> None:
-    """Load a model and check its files, shapes and vectors, and the published values where there are any."""
+    """Load a model and check its files, shapes and vectors, and compare with published values if there are any."""
     try:
         from core_encoder.verification import verify as run_checks
     except ModuleNotFoundError as error:

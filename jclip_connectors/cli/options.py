@@ -1,4 +1,4 @@
-"""Options that several commands of `jclip` have, and how they are read."""
+"""Options that several commands of `jclip` share, and how they are read."""
 
 import dataclasses
 import json
@@ -19,9 +19,9 @@ _WHERE_HINT = """write it like '{"suffix": ".png", "size_bytes": {"gte": 100000}
 
 
 def parse_path(text: str | Path) -> Path:
-    """Read a path; an empty one is an error, and not this folder."""
+    """Read a path; an empty one is an error and does not mean the current folder."""
     if str(text) == "":
-        raise typer.BadParameter("an empty path is no path; write . for this folder")
+        raise typer.BadParameter("an empty path is not allowed; write . for the current folder")
     return Path(text)
 
 
@@ -38,7 +38,7 @@ StoreOption = Annotated[
     ),
 ]
 DeviceOption = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Where the model runs: cpu, cuda, ...; CUDA where there is one.")
+    str | None, typer.Option(metavar="NAME", help="Where the model runs: cpu, cuda, ...; default: CUDA if present.")
 ]
 
 
@@ -56,9 +56,9 @@ def configuration(
     dimensions: int | None = None,
     tiles: int | None = None,
 ) -> EmbeddingConfig:
-    """Options beat the collection's own configuration, and that, or for a new one the environment, beats defaults.
+    """Options come first, then the collection's configuration (for a new one: the environment), then the defaults.
 
-    A collection cannot have another configuration than its own: options that say so are refused when it is opened.
+    Options that contradict the configuration of an existing collection are refused when it is opened.
     """
     config = EmbeddingConfig.from_env()
     if fingerprint is not None:
@@ -74,17 +74,17 @@ def configuration(
 def open_collection(
     place: Place, config: EmbeddingConfig, *, device: str | None, batch_size: int = 64
 ) -> tuple[MultimodalCollection, VectorStore]:
-    """Load the model, and open the collection with it; also give the store below."""
+    """Load the model, and open the collection with it; returns the collection and its store."""
     from jclip_connectors.local import LocalEmbedder
 
-    # The model first: where it cannot be loaded, no collection is made for it.
+    # The model first: if it cannot be loaded, no collection is made.
     embedder = LocalEmbedder(config, device=device)
     records = place.open(config, embedder.dimensions)
     return MultimodalCollection(embedder, records, batch_size=batch_size), records
 
 
 def check_parent(path: Path | None) -> None:
-    """Refuse a file that could not be written, before the work whose result it is to hold."""
+    """Refuse an output file that cannot be written, before the work starts."""
     if path is not None and not path.parent.is_dir():
         raise EmbedInputError(f"{str(path)!r} cannot be written: there is no folder {str(path.parent)!r}")
     if path is not None and path.exists() and not path.is_file():
@@ -104,6 +104,6 @@ def parse_where(where: str | None) -> Filter | None:
     except (ValueError, RecursionError) as error:
         raise EmbedInputError(f"--where is not JSON ({error}); {_WHERE_HINT}") from error
     if not isinstance(condition, dict):
-        raise EmbedInputError(f"--where is {where!r}, which is no JSON object; {_WHERE_HINT}")
+        raise EmbedInputError(f"--where is {where!r}, which is not a JSON object; {_WHERE_HINT}")
     parse_filter(condition)
     return condition

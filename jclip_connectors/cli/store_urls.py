@@ -1,6 +1,6 @@
 """The store that a URL names, for the command line.
 
-| URL | what it is | key |
+| URL | store | key |
 |---|---|---|
 | `edge:PATH` | a collection in a folder | |
 | `qdrant://HOST:PORT/COLLECTION`, `qdrants://` with TLS | Qdrant, port 6333 | `QDRANT_API_KEY` |
@@ -8,8 +8,8 @@
 | `pinecone://INDEX/NAMESPACE` | Pinecone, namespace "jclip" | `PINECONE_API_KEY` |
 | `postgresql://HOST:PORT/DATABASE/COLLECTION`, `postgres://` | PostgreSQL with pgvector, port 5432 | `PGPASSWORD`, or `~/.pgpass` |
 
-Keys come from the environment, and a URL that holds one is refused without being repeated. The user of PostgreSQL is
-`PGUSER`, and TLS is as `PGSSLMODE` says, as for any client of libpq.
+Keys come from the environment. A URL with credentials is refused, and the error does not repeat it. PostgreSQL's user
+comes from `PGUSER` and its TLS mode from `PGSSLMODE`, as for every client of libpq.
 """  # noqa: E501 (a table's row)
 
 import os
@@ -34,16 +34,16 @@ _FORMS = (
     "postgresql://HOST:PORT/DATABASE/COLLECTION"
 )
 _WEAVIATE_GRPC_PORT = 50051
-_WEAVIATE_CLOUD = (".weaviate.cloud", ".weaviate.network")  # have another host for gRPC
+_WEAVIATE_CLOUD = (".weaviate.cloud", ".weaviate.network")  # they have a separate host for gRPC
 
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where a collection is, or will be.
+    """The place of an existing or new collection.
 
     Attributes:
         name: for messages; without credentials.
-        fingerprint: that of the collection, or `None` where there is none yet.
+        fingerprint: reads the collection's fingerprint; `None` if there is no collection yet.
         open: opens the collection for a configuration, or makes it for vectors of the given length.
     """
 
@@ -61,7 +61,7 @@ def connected(url: str) -> Iterator[Place]:
     """Connect to the database that `url` names; connections and stores are closed with the context.
 
     Raises:
-        EmbedInputError: the URL is of no form that is understood, or holds credentials.
+        EmbedInputError: the URL has none of the known forms, or contains credentials.
         MissingDependencyError: the database's SDK is not installed.
         StoreUnavailableError: the database cannot be reached.
     """
@@ -82,9 +82,9 @@ def _place(url: str, stack: ExitStack) -> Place:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
-        raise EmbedInputError(f"`--store` is not a URL that is understood; write {_FORMS}") from error
+        raise EmbedInputError(f"`--store` is not a valid URL; write {_FORMS}") from error
     if "@" in url:
-        raise EmbedInputError("`--store` holds credentials: leave them out, and set the key's variable instead")
+        raise EmbedInputError("`--store` contains credentials: leave them out, and set the key's environment variable")
     if parts.scheme not in _SCHEMES or not parts.hostname or port == 0:
         raise EmbedInputError(f"`--store` is {url.partition('?')[0]!r}; write {_FORMS}")
     return _SCHEMES[parts.scheme](parts, stack)
@@ -161,7 +161,7 @@ def _connect_weaviate(parts: SplitResult) -> "WeaviateClient":
         raise EmbedInputError(f"`--store`: grpc_port is {grpc_port}; use another port than {http_port}, up to 65535")
     key = os.environ.get("WEAVIATE_API_KEY")
     credentials = None if key is None else Auth.api_key(key)
-    # Without the client's checks at the start: one of them asks the package index for a newer client.
+    # Skip the client's checks at the start: one of them asks the package index for a newer client.
     if credentials is not None and host.endswith(_WEAVIATE_CLOUD):
 
         def connect(_: object) -> "WeaviateClient":
@@ -227,7 +227,7 @@ def _postgresql(parts: SplitResult, stack: ExitStack) -> Place:
     _options(parts, {})
 
     def connect(_: object) -> psycopg.Connection:
-        # Not as a URL, which psycopg's errors would repeat.
+        # Not as a URL, because psycopg's errors would repeat it.
         return psycopg.connect(host=parts.hostname, port=parts.port or 5432, dbname=database, autocommit=True)
 
     connection = run(_one(connect), None, translate=translate, attempts=1)
@@ -265,12 +265,14 @@ def _collection(parts: SplitResult) -> str:
 
 
 def _options(parts: SplitResult, defaults: Mapping[str, int]) -> dict[str, int]:
-    """The numbers after the question mark; whatever else stands there may be secret and is not repeated."""
+    """The numbers after the question mark; errors do not repeat other content, which may be secret."""
     options = dict(defaults)
     for name, value in parse_qsl(parts.query, keep_blank_values=True):
         if name not in defaults or not value.isdecimal():
-            allowed = ", ".join(f"{key}=N" for key in defaults) or "none are understood"
-            raise EmbedInputError(f"`--store` has an option that is not understood ({allowed}); keys have variables")
+            allowed = ", ".join(f"{key}=N" for key in defaults) or "no options"
+            raise EmbedInputError(
+                f"`--store` has an unknown option or a bad value ({allowed}); give keys as environment variables"
+            )
         options[name] = int(value)
     return options
 

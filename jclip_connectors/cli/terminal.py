@@ -1,4 +1,4 @@
-"""What `jclip` shows: lines on stderr, tables on stdout, a bar while it works; colours on a terminal only."""
+"""The output of `jclip`: lines on stderr, tables on stdout, a progress bar; colours on a terminal only."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,10 +18,10 @@ from jclip_connectors.indexing import BadFile, Progress
 from jclip_connectors.port import SearchHit
 
 _NAMED_FAILURES = 10  # all are in the report
-_LINES = 10  # of progress, where there is no terminal for a bar
-_SECONDS_PER_LINE = 5.0  # or more of them, if it takes long
-_PIPE_WIDTH = 10_000  # nothing is cut for a program that reads
-_OTHER_COLUMNS = 45  # characters of a row that are not the name
+_LINES = 10  # of progress, if there is no terminal for a bar
+_SECONDS_PER_LINE = 5.0  # a long run prints more than `_LINES`, one every 5 s
+_PIPE_WIDTH = 10_000  # so that nothing is cut in a pipe or a file
+_OTHER_COLUMNS = 45  # characters of a row besides the name
 
 
 def say(message: str, *, style: str = "") -> None:
@@ -43,7 +43,7 @@ def table(*columns: str, title: str | None = None) -> Table:
 
 
 def hits_table(hits: Sequence[SearchHit]) -> Table:
-    """Search results as a table: rank, score, file, and the nearest tile where there are tiles."""
+    """Search results as a table: rank, score, file, and the nearest tile if there are tiles."""
     console = _console()
     room = max(20, console.width - _OTHER_COLUMNS) if console.is_terminal else _PIPE_WIDTH
     with_boxes = any(hit.box is not None for hit in hits)
@@ -56,7 +56,7 @@ def hits_table(hits: Sequence[SearchHit]) -> Table:
 
 
 def answer_table(answer: Section, captions: Mapping[str, str]) -> Table:
-    """Search results of the demo: what each picture shows, and whether that is right."""
+    """Search results of the demo, with each picture's description and whether it is right."""
     made = table("", "score", "picture", "shows", "", title=answer.heading)
     for rank, hit in enumerate(answer.hits, start=1):
         mark = Text("✓", style="green") if hit.record_id in answer.right_ids else Text("-")
@@ -65,7 +65,7 @@ def answer_table(answer: Section, captions: Mapping[str, str]) -> Table:
 
 
 def say_failures(failed: Sequence[BadFile], report: Path | None) -> None:
-    """Name the files that failed, the first of them if there are many."""
+    """Name the failed files, or the first ten if there are more."""
     for bad in failed[:_NAMED_FAILURES]:
         say(f"  {bad.path}: {bad.error}", style="red")
     if len(failed) > _NAMED_FAILURES:
@@ -75,7 +75,7 @@ def say_failures(failed: Sequence[BadFile], report: Path | None) -> None:
 
 @contextmanager
 def progress() -> Iterator[Progress]:
-    """Show how far a run is, how fast, and how long it will take: a bar on a terminal, else a line now and then."""
+    """Show the progress, speed and remaining time of a run: a bar on a terminal, else occasional lines."""
     console = Console(stderr=True)
     start = time.monotonic()
     if console.is_terminal:
@@ -98,7 +98,7 @@ def progress() -> Iterator[Progress]:
 
 
 def printable(text: str) -> str:
-    """Escape what could move the cursor or cannot be encoded: a file name may hold anything."""
+    """Escape characters that could move the cursor or cannot be encoded: a file name may contain them."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
@@ -115,7 +115,7 @@ def _pace(done: int, total: int, passed_s: float) -> str:
 
 
 def _elide(text: str, room: int) -> str:
-    """The text, without its middle if it is long: the end of a path says most."""
+    """The text, without its middle if it is long, because the end of a path matters most."""
     if len(text) <= room:
         return text
     head = (room - 1) // 3

@@ -179,7 +179,7 @@ def test_bad_files_are_named_reported_and_the_rest_is_indexed(tmp_path, photos):
 
 def test_records_without_a_file_are_counted_and_removed_when_asked(photos, collection):
     (photos / "circle.png").unlink()
-    assert "1 records whose file is there no more; --prune" in jclip("index", photos, "--collection", collection)[1]
+    assert "1 records whose file no longer exists; --prune" in jclip("index", photos, "--collection", collection)[1]
     assert "1 records removed" in jclip("index", photos, "--collection", collection, "--prune")[1]
     assert "records" not in jclip("index", photos, "--collection", collection)[1]
     hits = json.loads(jclip("search", "x", "--collection", collection, "--json", "--limit", 10**9)[0])
@@ -251,8 +251,8 @@ def test_a_fingerprint_of_another_version_is_refused(change):
     [
         ("{", "--where is not JSON"),
         ("[" * 100_000, "--where is not JSON"),
-        ("null", "no JSON object"),
-        ("[1]", "no JSON object"),
+        ("null", "is not a JSON object"),
+        ("[1]", "is not a JSON object"),
         ('{"a": {"like": 1}}', "unknown operator 'like' of 'a'"),
         ('{"a": {"gt": "b"}}', "compares numbers"),
         ('{"a": NaN}', "which metadata cannot contain"),

@@ -102,12 +102,12 @@ def test_a_search_makes_no_collection(url):
         ("milvus://127.0.0.1/photos", "write edge:PATH, qdrant://"),
         ("qdrant://127.0.0.1:6333", "names no collection"),
         ("qdrant://127.0.0.1:6333/a/b", "names no collection"),
-        ("qdrant://127.0.0.1:port/a", "not a URL"),
+        ("qdrant://127.0.0.1:port/a", "not a valid URL"),
         ("qdrant:///photos", "write edge:PATH, qdrant://"),
-        ("qdrant://[::1/photos", "not a URL"),
-        (f"qdrant://user:{SECRET}@127.0.0.1:6333/photos", "holds credentials"),
-        (f"qdrant://127.0.0.1:6333/photos?api_key={SECRET}", "option that is not understood"),
-        (f"weaviate://127.0.0.1:1/Photos?grpc_port={SECRET}", "option that is not understood"),
+        ("qdrant://[::1/photos", "not a valid URL"),
+        (f"qdrant://user:{SECRET}@127.0.0.1:6333/photos", "contains credentials"),
+        (f"qdrant://127.0.0.1:6333/photos?api_key={SECRET}", "unknown option or a bad value"),
+        (f"weaviate://127.0.0.1:1/Photos?grpc_port={SECRET}", "unknown option or a bad value"),
         (f"milvus://127.0.0.1/photos?key={SECRET}", "write edge:PATH, qdrant://"),
         ("weaviate://127.0.0.1:1/Photos?grpc_port=1", "another port"),
         ("weaviate://127.0.0.1:1/Photos?grpc_port=99999", "up to 65535"),
@@ -115,8 +115,8 @@ def test_a_search_makes_no_collection(url):
         ("postgresql://127.0.0.1/photos", "names no database and collection"),
         ("postgres://127.0.0.1/a/b/c", "names no database and collection"),
         ("postgres://127.0.0.1//b", "names no database and collection"),
-        (f"postgresql://me:{SECRET}@127.0.0.1/a/photos", "holds credentials"),
-        (f"postgresql://127.0.0.1/a/photos?password={SECRET}", "option that is not understood"),
+        (f"postgresql://me:{SECRET}@127.0.0.1/a/photos", "contains credentials"),
+        (f"postgresql://127.0.0.1/a/photos?password={SECRET}", "unknown option or a bad value"),
     ],
 )
 def test_a_url_that_is_not_understood_is_refused_without_its_secrets(bad, says, monkeypatch):
@@ -168,7 +168,7 @@ def test_the_collection_is_named_in_exactly_one_way(tmp_path):
 
 def test_an_empty_path_is_not_taken_for_this_folder(tmp_path):
     for arguments in (["index", "", "--collection", tmp_path / "c"], ["index", tmp_path, "--collection", ""]):
-        assert "an empty path" in jclip(*arguments, code=2)[1]
+        assert "an empty path is not allowed" in jclip(*arguments, code=2)[1]
     with pytest.raises(EmbedInputError, match="names no folder"), connected("edge:"):
         pass
 
