@@ -72,9 +72,7 @@ class LocalEmbedder:
             ("precision", config.precision, precision),
         ):
             if asked != loaded:
-                raise ConfigError(
-                    f"`{name}` is {asked!r}, but {loaded!r} is loaded: make another `LocalEmbedder`"
-                )
+                raise ConfigError(f"`{name}` is {asked!r}, but {loaded!r} is loaded: make another `LocalEmbedder`")
         return LocalEmbedder(config, encoder=self._encoder)
 
     @property
@@ -159,9 +157,7 @@ def _load(config: EmbeddingConfig, *, device: str | None, local_files_only: bool
 def _check_options(config: EmbeddingConfig, encoder: "JinaClipEncoder") -> None:
     """Check the options against the model now, before a store is made with them."""
     if config.dimensions is not None and config.dimensions > encoder.embedding_dim:
-        raise ConfigError(
-            f"`dimensions` is {config.dimensions}, but {config.model!r} has only {encoder.embedding_dim}"
-        )
+        raise ConfigError(f"`dimensions` is {config.dimensions}, but {config.model!r} has only {encoder.embedding_dim}")
     if config.precision not in ("auto", encoder.precision):
         raise ConfigError(f"`precision` is {config.precision!r}, but the `encoder` was loaded in {encoder.precision!r}")
     encoder.encode_text([], max_tokens=config.max_tokens)

@@ -77,9 +77,7 @@ def none_of(field: str, values: list[str]) -> Expression:
 def _native(value: object) -> Expression:
     expression = value.to_dict() if isinstance(value, Condition) else value
     if not isinstance(expression, dict) or not expression:
-        raise EmbedInputError(
-            f"`where` is a NativeFilter of {value!r}; use a non-empty dict or a `pinecone.Condition`"
-        )
+        raise EmbedInputError(f"`where` is a NativeFilter of {value!r}; use a non-empty dict or a `pinecone.Condition`")
     return expression
 
 
