@@ -1,4 +1,4 @@
-"""Vectors from an endpoint that speaks the hosted API's protocol, without torch."""
+"""Vectors from an endpoint with the hosted API's protocol, without torch."""
 
 from jclip_connectors.errors import MissingDependencyError
 

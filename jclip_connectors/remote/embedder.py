@@ -1,4 +1,4 @@
-"""An `Embedder` over any Jina-compatible `/v1/embeddings`, the hosted API or a server of one's own; it needs no torch.
+"""An `Embedder` over any Jina-compatible `/v1/embeddings`, the hosted API or your own server; it needs no torch.
 
     with RemoteEmbedder(EmbeddingConfig(dimensions=512), base_url="http://localhost:8080/v1") as embedder:
         rows = embedder.embed_texts(["a red bicycle"])
@@ -37,18 +37,18 @@ _CLOSED = "the embedder is closed: make a new one"
 
 
 class RemoteEmbedder(Endpoint):
-    """Texts and images to vectors at an endpoint; threads may share it.
+    """Embeds texts and images with an endpoint; threads may share it.
 
-    What the configuration says is asked for, or done here: `dimensions`, `normalize` and `exif_orientation` hold, tiles
-    are cut here, and an image that readers could show differently (turned by EXIF, with transparency, in other colours)
-    is sent as a PNG of the pixels that the local encoder sees. What can be neither asked for nor done here
-    (`max_tokens`, `resize_mode`, `precision`, a `revision` beside the pinned one) is refused.
+    The configuration is sent to the endpoint or applied here: `dimensions`, `normalize` and `exif_orientation` work,
+    tiles are cut here, and an image that decoders could show differently (turned by EXIF, with transparency, in other
+    colour spaces) is sent as a PNG of the pixels that the local encoder would get. Options that can be neither sent nor
+    applied here (`max_tokens`, `resize_mode`, `precision`, a `revision` other than the pinned one) are refused.
 
-    No endpoint proves which weights it runs. A hub id as `model` is *your* statement that this one runs those: the
-    fingerprint then equals the local encoder's, and both may use one collection. Make it for a server that you
-    run with that model. Otherwise name the vectors after the endpoint, as in
-    `EmbeddingConfig(model="jina-clip-v2", revision="api.jina.ai", dimensions=1024)`: they then share collections only
-    with themselves. An answer that names another model than the one that was asked for is refused either way.
+    An endpoint cannot prove which weights it runs. With a hub id as `model`, *you* state that it runs these weights:
+    the fingerprint then equals the local encoder's, and both may use the same collection. Do this only for a server
+    that you run with that model. Otherwise name the vectors after the endpoint, as in
+    `EmbeddingConfig(model="jina-clip-v2", revision="api.jina.ai", dimensions=1024)`: they then cannot go into a
+    collection of local vectors. In both cases, an answer that names a model other than the requested one is refused.
     """
 
     def __init__(
@@ -69,21 +69,21 @@ class RemoteEmbedder(Endpoint):
         """Check the configuration; nothing is sent yet.
 
         Args:
-            config: which model makes the vectors, and how; of a model that is not a known one it gives `dimensions`.
-            base_url: what comes before `/embeddings`.
-            api_key: sent to `base_url`; `None` is the variable JINA_API_KEY, read now, for the hosted API, and no key
-                for any other endpoint: that key is not theirs to see.
+            config: the model and its options; for an unknown model it must give `dimensions`.
+            base_url: the URL without `/embeddings`.
+            api_key: sent to `base_url`; `None` reads the variable JINA_API_KEY now for the hosted API, and sends no key
+                to any other endpoint, which must not see that key.
             timeout_s: for connecting, and for every pause in an answer.
             max_concurrency: requests at one time.
             max_items: of a request.
             max_request_bytes: of a request.
             max_image_bytes: of an image as it is sent; the published limit is 8 MB.
-            attempts: how often a request is sent while the endpoint is busy or away, at most.
-            truncate: let the endpoint cut texts over the model's limit, of which nobody hears; else it refuses them.
-            client: to send with, the caller's to close; `None` makes one.
+            attempts: the most times that a request is sent while the endpoint is busy or unreachable.
+            truncate: the endpoint cuts texts over the model's limit, without a warning; `False` makes it refuse them.
+            client: sends the requests, and is closed by the caller; `None` makes one.
 
         Raises:
-            ConfigError: an option has a bad value, or is one that an endpoint cannot be asked for.
+            ConfigError: an option has a bad value, or cannot be sent to an endpoint.
         """
         super().__init__(
             config,
@@ -105,14 +105,14 @@ class RemoteEmbedder(Endpoint):
         """Embed documents or captions: (B, E).
 
         Raises:
-            EmbedInputError: an item is no text, or the endpoint refuses it.
-            StoreUnavailableError: the endpoint is busy or away, or cannot be reached.
-            StoreRequestError: it refuses the key or the request, or answers what is no answer.
+            EmbedInputError: an item is not a string, or the endpoint refuses it.
+            StoreUnavailableError: the endpoint is busy or cannot be reached.
+            StoreRequestError: the endpoint refuses the key or the request, or its answer is not valid.
         """
         return gather_rows(self._send(self._requests.texts(texts), whole), {}, dimensions=self.dimensions)
 
     def embed_query(self, text: str) -> FloatArray:
-        """Embed what is searched for, as a query where the model tells queries apart: (E,)."""
+        """Embed a search text, as a query if the model treats queries differently: (E,)."""
         ((_, row),) = self._send(self._requests.texts([text], query=True), whole)
         return _row(row)
 
@@ -120,7 +120,7 @@ class RemoteEmbedder(Endpoint):
         """Embed images whole: (B, E).
 
         Raises:
-            PartialFailureError: some cannot be read, or the endpoint refuses them; `kept` has the rows of the others.
+            PartialFailureError: some images are unreadable or refused by the endpoint; `kept` has the rows of the others.
         """
         failed: dict[int, EmbedInputError] = {}
         outcomes = self._send(self._requests.images(images, failed=failed), apart)
@@ -139,17 +139,17 @@ class RemoteEmbedder(Endpoint):
         return gather_tiles(outcomes, failed, boxes)
 
     def close(self) -> None:
-        """Finish what has begun and let go of the connections; a second call does nothing."""
+        """Finish the running requests and close the connections; a second call does nothing."""
         self._pool.shutdown()
         if self._owns_client:
             self._client.close()
 
     def __enter__(self) -> Self:
-        """Use it in a `with` statement, which closes it."""
+        """Use the embedder in a `with` statement, which closes it."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Close it."""
+        """Close the embedder."""
         self.close()
 
     def _send(self, batches: Iterator[Batch], plan: Plan) -> list[Outcome]:
@@ -199,9 +199,9 @@ class RemoteEmbedder(Endpoint):
 
 
 class AsyncRemoteEmbedder(Endpoint):
-    """A `RemoteEmbedder` for a program with an event loop: the same methods, the same promises, awaited.
+    """A `RemoteEmbedder` for a program with an event loop: the same methods with the same behaviour, to be awaited.
 
-    Images are read and encoded in a thread. It belongs to the loop that first uses it.
+    Images are read and encoded in a thread. Use it only in the event loop that first uses it.
     """
 
     def __init__(
@@ -222,7 +222,7 @@ class AsyncRemoteEmbedder(Endpoint):
         """Check the configuration; nothing is sent yet. The arguments are those of `RemoteEmbedder`.
 
         Raises:
-            ConfigError: an option has a bad value, or is one that an endpoint cannot be asked for.
+            ConfigError: an option has a bad value, or cannot be sent to an endpoint.
         """
         super().__init__(
             config,
@@ -246,7 +246,7 @@ class AsyncRemoteEmbedder(Endpoint):
         return gather_rows(await self._send(self._requests.texts(texts), whole), {}, dimensions=self.dimensions)
 
     async def embed_query(self, text: str) -> FloatArray:
-        """Embed what is searched for, as a query where the model tells queries apart: (E,)."""
+        """Embed a search text, as a query if the model treats queries differently: (E,)."""
         ((_, row),) = await self._send(self._requests.texts([text], query=True), whole)
         return _row(row)
 
@@ -264,19 +264,19 @@ class AsyncRemoteEmbedder(Endpoint):
         return gather_tiles(outcomes, failed, boxes)
 
     async def close(self) -> None:
-        """Let go of the connections; a second call does nothing."""
+        """Close the connections; a second call does nothing."""
         self._closed = True
         if self._owns_client:
             await self._client.aclose()
 
     async def __aenter__(self) -> Self:
-        """Use it in an `async with` statement, which closes it."""
+        """Use the embedder in an `async with` statement, which closes it."""
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Close it."""
+        """Close the embedder."""
         await self.close()
 
     async def _send(self, batches: Iterator[Batch], plan: Plan) -> list[Outcome]:

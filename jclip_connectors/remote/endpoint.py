@@ -1,4 +1,4 @@
-"""What the two kinds of remote embedder share: everything but the waiting."""
+"""The code that both remote embedders share: all except sending and waiting."""
 
 import os
 from typing import Any, NoReturn
@@ -16,11 +16,11 @@ from jclip_connectors.store_kit.validation import check_count
 
 HOSTED_URL = "https://api.jina.ai/v1"
 _KEY_VARIABLE = "JINA_API_KEY"
-_LONGEST_TOLD_WAIT_S = 60.0  # who is told to wait longer hears of it
+_LONGEST_TOLD_WAIT_S = 60.0  # a longer `Retry-After` raises instead of waiting
 
 
 class Endpoint:
-    """One endpoint, how it is asked, and how its answers are read."""
+    """One endpoint: its options, its requests, and the reading of its answers."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class Endpoint:
         """Check the options, which `RemoteEmbedder` explains.
 
         Raises:
-            ConfigError: one has a bad value, or is one that an endpoint cannot be asked for.
+            ConfigError: an option has a bad value, or cannot be sent to an endpoint.
         """
         check_count(max_concurrency, name="max_concurrency", error=ConfigError)
         check_count(attempts, name="attempts", error=ConfigError)
@@ -67,7 +67,7 @@ class Endpoint:
 
     @property
     def config(self) -> EmbeddingConfig:
-        """What shapes the vectors, as far as the endpoint keeps to it; see the class."""
+        """The options that determine the vectors, if the endpoint follows them; see the class."""
         return self._config
 
     @property
@@ -96,7 +96,7 @@ class Endpoint:
 
 
 def _check_url(base_url: str) -> str:
-    """The URL without a slash at its end; what may be secret in it is refused, as it is shown in errors."""
+    """The URL without a slash at its end; parts that may be secret are refused, because errors show the URL."""
     try:
         url = httpx.URL(base_url)
     except (httpx.InvalidURL, TypeError) as error:
@@ -113,5 +113,5 @@ def _read_key(api_key: str | None, base_url: str) -> str | None:
     key = os.environ.get(_KEY_VARIABLE) if api_key is None and hosted else api_key
     key = None if key is None else key.strip()
     if key and not (key.isascii() and key.isprintable() and " " not in key):
-        raise ConfigError("`api_key` has characters that no key has: give the key alone")  # never the key itself
+        raise ConfigError("`api_key` has characters that a key cannot have: give only the key")  # never the key itself
     return key or None

@@ -1,4 +1,4 @@
-"""What an endpoint's refusal becomes in the terms of the port. No message repeats a key, or anything that was sent."""
+"""From an endpoint's refusal to one of our errors. No message repeats a key or any sent content."""
 
 import email.utils
 import json
@@ -12,7 +12,7 @@ from jclip_connectors.errors import ConnectorError, EmbedInputError, StoreReques
 from jclip_connectors.remote.requests import Batch
 
 _BUSY = frozenset({408, 425, 429})  # and every 5xx: the same request may succeed later
-_ABOUT_ITEMS = frozenset({400, 413, 422})  # may be about what was sent
+_ABOUT_ITEMS = frozenset({400, 413, 422})  # may be about the items in the request
 _TOO_LONG = "INPUT_TOKEN_LIMIT_EXCEEDED"
 _WORD = re.compile(r"[\w.-]{1,64}", re.ASCII)
 _FIELD = re.compile(r"[\w.\[\]]{1,64}", re.ASCII)
@@ -21,7 +21,7 @@ _ITEM = re.compile(r"\binput[.\[](\d{1,6})\b|\bitem (\d{1,6})\b")
 
 @dataclass(frozen=True, kw_only=True)
 class _Said:
-    """What is taken from an error's body: codes and numbers. Its sentences may repeat content."""
+    """The codes and numbers from an error's body; its sentences are not used, because they may repeat content."""
 
     code: str | None
     request_id: str | None
@@ -35,18 +35,20 @@ class _Said:
 
 
 def refusal(response: httpx.Response, batch: Batch, base_url: str) -> ConnectorError:
-    """Our error for an answer that is not a success; the endpoint's own words are in its `__cause__.response`."""
+    """Our error for an answer that is not a success; the endpoint's full answer is in its `__cause__.response`."""
     status, said = response.status_code, _read(response.content)
     answer = f"the endpoint {base_url} answers {status}" + (f" ({said})" if str(said) else "")
     if status in _BUSY or status >= 500:
         return StoreUnavailableError(f"{answer}: try again later", retry_after_s=_retry_after_s(response))
     if status in (401, 403):
-        return StoreRequestError(f"{answer}: give a key that it accepts as `api_key`, or see what your account may do")
+        return StoreRequestError(
+            f"{answer}: give a key that it accepts as `api_key`, or check what your account may use"
+        )
     if status in _ABOUT_ITEMS and _is_about_items(status, said):
         return _bad_item(answer, said, batch)
     if status < 400:
-        return StoreRequestError(f"{answer}: it has moved; give the new place as `base_url`")
-    return StoreRequestError(f"{answer}: it does not take such a request; check `base_url` and the configuration")
+        return StoreRequestError(f"{answer}: it has moved; give the new URL as `base_url`")
+    return StoreRequestError(f"{answer}: it does not accept this request; check `base_url` and the configuration")
 
 
 def _read(body: bytes) -> _Said:
@@ -72,7 +74,7 @@ def _word(value: object) -> str | None:
 
 
 def _is_about_items(status: int, said: _Said) -> bool:
-    """Tell whether other items might be taken: an item is named, or nothing else is."""
+    """Whether other items might be accepted: the error names an item, or names no other cause."""
     if said.index is not None or status == 413:
         return True
     return not said.fields and (said.code or "").startswith("INPUT_") and said.code != "INPUT_MODEL_NOT_FOUND"
@@ -88,7 +90,7 @@ def _bad_item(answer: str, said: _Said, batch: Batch) -> EmbedInputError:
 
 
 def _retry_after_s(response: httpx.Response) -> float | None:
-    """Seconds from `Retry-After`, which is a number of them or a date."""
+    """Seconds from `Retry-After`, which is a number of seconds or a date."""
     value = response.headers.get("Retry-After", "")
     if value.isascii() and value.isdigit():
         return float(value)

@@ -1,4 +1,4 @@
-"""An image as it is sent: the file's own content, or a PNG of what the local encoder would see."""
+"""The bytes to send for an image: the file's own content, or a PNG of the pixels that the local encoder would get."""
 
 import base64
 import io
@@ -15,10 +15,10 @@ _SENT_AS_THEY_ARE = frozenset({"JPEG", "PNG", "WEBP"})
 
 
 def content_of(source: ImageSource, image: Image.Image) -> bytes:
-    """The file as it is where every reader sees this very picture in it, else a PNG of the picture.
+    """The file unchanged if all decoders get the same pixels from it, else a PNG of the picture.
 
-    Readers differ about EXIF orientation, transparency, palettes and other colour spaces: such an image `load_image`
-    has turned or converted, which leaves it without a `format`, or would turn if it were asked to.
+    Decoders differ about EXIF orientation, transparency, palettes and other colour spaces. `load_image` has turned or
+    converted such an image, which leaves it without a `format`, or would turn it with `exif_orientation`.
     """
     if isinstance(source, Image.Image | np.ndarray) or image.format not in _SENT_AS_THEY_ARE:
         return png_of(image)
@@ -34,7 +34,7 @@ def content_of(source: ImageSource, image: Image.Image) -> bytes:
 def _is_file(source: str | os.PathLike[str]) -> bool:
     try:
         return Path(source).is_file()
-    except (OSError, ValueError):  # base64 is too long for a name
+    except (OSError, ValueError):  # base64 is too long for a file name
         return False
 
 

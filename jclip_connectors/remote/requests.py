@@ -1,8 +1,8 @@
-"""What a `/v1/embeddings` endpoint is sent, and what its answers become; nothing here waits or opens a connection.
+"""The requests to a `/v1/embeddings` endpoint, and the rows in its answers; no code here waits or opens a connection.
 
-Texts and images become `Batch`es, each the body of one request. What the endpoint answers is checked before a number
-of it is believed. `whole` and `apart` are the two ways to send a batch: generators that yield what to send and are
-sent the rows, or thrown the error, so that a blocking and an asyncio client run the same steps.
+Texts and images become `Batch`es, each the body of one request. An answer is checked before its vectors are used.
+`whole` and `apart` are the two ways to send a batch: generators that yield a batch to send and receive the rows, or
+the error by `throw`, so that the blocking and the asyncio client run the same steps.
 
 Source: the OpenAPI file of the hosted API, version 2026.04.02.
 """
@@ -32,8 +32,8 @@ from jclip_connectors.store_kit.validation import as_list, check_count
 _LOG = logging.getLogger(__package__)
 _API_NAMES = {"jinaai/jina-clip-v2": "jina-clip-v2", "jinaai/jina-clip-v1": "jina-clip-v1"}
 _WITHOUT_OPTIONS = frozenset({"jina-clip-v1"})  # its schema has neither `dimensions` nor `task`
-_UNIT_TOLERANCE = 1e-2  # an endpoint may compute in bfloat16; vectors that are not of unit length are further off
-_ENVELOPE_BYTES = 1024  # what is around the items, with room to spare
+_UNIT_TOLERANCE = 1e-2  # an endpoint may compute in bfloat16; vectors without unit length differ by more
+_ENVELOPE_BYTES = 1024  # for the JSON around the items, with a reserve
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,8 +42,8 @@ class Batch:
 
     Attributes:
         what: texts or images.
-        positions: of each item, its place in the caller's list; the tiles of one image share it.
-        items: JSON of each.
+        positions: each item's index in the caller's list; the tiles of one image share an index.
+        items: each item as JSON.
         head: the other fields of the body, an object without its last brace.
     """
 
@@ -54,7 +54,7 @@ class Batch:
 
     @property
     def body(self) -> bytes:
-        """What is sent."""
+        """The body of the request."""
         return self.head + b', "input": [' + b",".join(self.items) + b"]}"
 
     def singles(self) -> "list[Batch]":
@@ -71,19 +71,19 @@ Plan: TypeAlias = Callable[[Batch], Sending]
 
 
 def whole(batch: Batch) -> Sending:
-    """Send a batch; what is wrong with one item is wrong with the call."""
+    """Send a batch; an error in one item fails the whole call."""
     rows = yield batch
     return list(zip(batch.positions, rows, strict=True))
 
 
 def apart(batch: Batch) -> Sending:
-    """Send a batch; if the endpoint refuses what is in it, send each item alone, so that the good ones are kept."""
+    """Send a batch; if the endpoint refuses its items, send each item alone, so that the good ones are kept."""
     try:
         return (yield from whole(batch))
     except EmbedInputError as error:
         if len(batch.items) == 1:
             return [(batch.positions[0], error)]
-    _LOG.warning("a batch of %d items is refused, and each is sent by itself", len(batch.items))
+    _LOG.warning("the endpoint refuses a batch of %d items; each item is now sent alone", len(batch.items))
     outcomes: list[Outcome] = []
     for single in batch.singles():
         outcomes += yield from apart(single)
@@ -96,10 +96,10 @@ class Requests:
     def __init__(
         self, config: EmbeddingConfig, *, max_items: int, max_request_bytes: int, max_image_bytes: int, truncate: bool
     ) -> None:
-        """Check that the endpoint can do what `config` says.
+        """Check that the endpoint can follow `config`.
 
         Raises:
-            ConfigError: it cannot, or a limit is no positive integer or too small for an image.
+            ConfigError: it cannot, or a limit is not a positive integer or is too small for an image.
         """
         check_count(max_items, name="max_items", error=ConfigError)
         check_count(max_request_bytes, name="max_request_bytes", error=ConfigError)
@@ -118,11 +118,13 @@ class Requests:
         has_options = self.model not in _WITHOUT_OPTIONS
         dimensions = full if config.dimensions is None else config.dimensions
         if dimensions is None:
-            raise ConfigError(f"`dimensions` is None, and how long the vectors of {config.model!r} are is not known")
+            raise ConfigError(
+                f"`dimensions` is None, and the model {config.model!r} is not known: give its `dimensions`"
+            )
         if config.tiling is not None and known is None:
             raise ConfigError(f"`tiling` needs the image side of {config.model!r}, which is not known: use None")
         self.dimensions = dimensions
-        self._width = dimensions if has_options or full is None else full  # of the vectors that are answered
+        self._width = dimensions if has_options or full is None else full  # of the vectors in an answer
         self._image_size = None if known is None else known.image_size
         self._max_items = max_items
         self._max_bytes = max_request_bytes - _ENVELOPE_BYTES
@@ -137,10 +139,10 @@ class Requests:
         self._query_fields = {"task": "retrieval.query"} if has_options else {}
 
     def texts(self, texts: Iterable[str], *, query: bool = False) -> Iterator[Batch]:
-        """Batches of texts, every one of which is checked before the first batch is made.
+        """Batches of texts; all texts are checked before the first batch is made.
 
         Raises:
-            EmbedInputError: no list, or an item that is no text.
+            EmbedInputError: `texts` is not a list, or an item is not a string.
         """
         checked = [self._check_text(text, position) for position, text in enumerate(as_list(texts, name="texts"))]
         # As an object: a bare string that looks like a data URI would be read as an image.
@@ -152,10 +154,10 @@ class Requests:
 
         Args:
             images: paths, bytes, data URIs, Pillow images or arrays.
-            failed: gets the error of each that cannot be read, by position.
+            failed: gets the error of each unreadable image, by position.
 
         Raises:
-            EmbedInputError: no list.
+            EmbedInputError: `images` is not a list.
         """
         return self._pack(self._each(as_list(images, name="images"), self._whole, failed), what="image", fields={})
 
@@ -170,7 +172,7 @@ class Requests:
             boxes: gets the (T, 4) boxes of each image, by position.
 
         Raises:
-            EmbedInputError: no list, or the configuration has no tiling.
+            EmbedInputError: `images` is not a list, or the configuration has no tiling.
         """
         tiling, size = self.config.tiling, self._image_size
         if tiling is None or size is None:
@@ -186,8 +188,8 @@ class Requests:
         """The vectors in an answer, in the order of the batch: (B, E).
 
         Raises:
-            StoreRequestError: not the schema's answer, of another model, not a vector for each item, or numbers that
-                cannot be a vector's.
+            StoreRequestError: the answer does not match the schema, names another model, does not have one vector for
+                each item, or has invalid numbers.
         """
         rows = np.stack(self._vectors(answer, len(batch.items)))  # (B, width)
         if not np.isfinite(rows).all():
@@ -195,7 +197,7 @@ class Requests:
         if self.config.normalize:
             norms = np.linalg.norm(rows, axis=1)  # (B,)
             if np.abs(norms - 1).max() > _UNIT_TOLERANCE:
-                raise _unusable("a vector is not of unit length, which was asked for")
+                raise _unusable("a vector does not have the requested unit length")
         if self._width > self.dimensions:
             rows = truncate(rows, self.dimensions)
             return normalize(rows) if self.config.normalize else rows
@@ -286,10 +288,10 @@ class Requests:
 
 
 def gather_rows(outcomes: Iterable[Outcome], failed: Mapping[int, EmbedInputError], *, dimensions: int) -> FloatArray:
-    """(B, E), one row an item.
+    """(B, E), one row per item.
 
     Raises:
-        PartialFailureError: some have none.
+        PartialFailureError: some items failed.
     """
     rows = {at: parts[0] for at, parts in _by_position(outcomes, failed).items()}
     return np.stack(list(rows.values())) if rows else np.empty((0, dimensions), np.float32)
@@ -298,10 +300,10 @@ def gather_rows(outcomes: Iterable[Outcome], failed: Mapping[int, EmbedInputErro
 def gather_tiles(
     outcomes: Iterable[Outcome], failed: Mapping[int, EmbedInputError], boxes: Mapping[int, IntArray]
 ) -> list[TileEmbeddings]:
-    """One `TileEmbeddings` an image.
+    """One `TileEmbeddings` per image.
 
     Raises:
-        PartialFailureError: some have none.
+        PartialFailureError: some images failed.
     """
     return list(_by_position(outcomes, failed, lambda at, parts: TileEmbeddings(np.stack(parts), boxes[at])).values())
 
@@ -311,7 +313,7 @@ def _by_position(
     failed: Mapping[int, EmbedInputError],
     finish: Callable[[int, list[FloatArray]], Any] | None = None,
 ) -> dict[int, Any]:
-    """What came of each item, in the caller's order; an item fails with its first part that does."""
+    """The result of each item, in the caller's order; an item fails with the first error of its parts."""
     parts: dict[int, list[FloatArray]] = {}
     errors = dict(failed)
     for position, outcome in outcomes:
@@ -327,23 +329,23 @@ def _by_position(
 
 
 def _check_config(config: EmbeddingConfig) -> None:
-    """Refuse what a fingerprint would claim and the endpoint cannot be asked for."""
+    """Refuse options that are part of the fingerprint but cannot be sent to the endpoint."""
     for name, given, default in (
         ("max_tokens", config.max_tokens, None),
         ("resize_mode", config.resize_mode, None),
         ("precision", config.precision, "auto"),
     ):
         if given != default:
-            raise ConfigError(f"`{name}` is {given!r}, but an endpoint cannot be asked for it: leave it {default!r}")
+            raise ConfigError(f"`{name}` is {given!r}, but it cannot be sent to an endpoint: leave it {default!r}")
     if config.model != "nano" and find_folder(config.model) is not None:
-        raise ConfigError(f"`model` is the folder {config.model!r}: give the name that the endpoint has for its model")
+        raise ConfigError(f"`model` is the folder {config.model!r}: give the endpoint's name for its model")
     pinned = default_revision(config.model)
     if pinned is not None and config.revision not in (None, pinned):
-        raise ConfigError(f"`revision` is {config.revision!r}, but an endpoint cannot be asked for it: leave it None")
+        raise ConfigError(f"`revision` is {config.revision!r}, but it cannot be sent to an endpoint: leave it None")
     if config.model != "nano" and not is_hub_id(config.model) and config.revision is None:
         raise ConfigError(
-            f"`revision` is None, and {config.model!r} alone does not say which vectors these are: give a name of your "
-            "own for what the endpoint runs, or the model's hub id"
+            f"`revision` is None, and the name {config.model!r} alone does not identify the weights: give a `revision` "
+            "that names the endpoint, or give the model's hub id"
         )
     config.fingerprint()
 
@@ -355,7 +357,7 @@ def _known(model: str) -> KnownModel | None:
 
 def _vector(text: object, width: int) -> FloatArray:
     if not isinstance(text, str):
-        raise _unusable("a vector is not base64, which was asked for")
+        raise _unusable("a vector is not base64, the requested encoding")
     try:
         data = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError) as error:
