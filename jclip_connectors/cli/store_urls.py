@@ -185,7 +185,7 @@ def _connect_weaviate(parts: SplitResult) -> "WeaviateClient":
 
 
 def _pinecone(parts: SplitResult, stack: ExitStack) -> Place:
-    from jclip_connectors.pinecone import DEFAULT_NAMESPACE, PineconeStore, stored_fingerprint  # first, likewise
+    from jclip_connectors.pinecone import DEFAULT_NAMESPACE, PineconeStore, stored_fingerprint  # first, as for Qdrant
     from jclip_connectors.pinecone.errors import translate
 
     # isort: split
@@ -213,7 +213,7 @@ def _pinecone(parts: SplitResult, stack: ExitStack) -> Place:
 
 
 def _postgresql(parts: SplitResult, stack: ExitStack) -> Place:
-    from jclip_connectors.pgvector import PgVectorStore, stored_fingerprint  # first, likewise
+    from jclip_connectors.pgvector import PgVectorStore, stored_fingerprint  # first, as for Qdrant
     from jclip_connectors.pgvector.errors import translate
 
     # isort: split

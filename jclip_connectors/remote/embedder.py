@@ -120,7 +120,7 @@ class RemoteEmbedder(Endpoint):
         """Embed images whole: (B, E).
 
         Raises:
-            PartialFailureError: some images are unreadable or refused by the endpoint; `kept` has the rows of the others.
+            PartialFailureError: some images are unreadable or refused by the endpoint; `kept` has the other rows.
         """
         failed: dict[int, EmbedInputError] = {}
         outcomes = self._send(self._requests.images(images, failed=failed), apart)

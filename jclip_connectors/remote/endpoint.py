@@ -62,7 +62,7 @@ class Endpoint:
             "url": f"{self._base_url}/embeddings",
             "headers": headers if key is None else headers | {"Authorization": f"Bearer {key}"},
             "timeout": float(timeout_s),
-            "follow_redirects": False,  # the key is for this endpoint alone
+            "follow_redirects": False,  # the key is only for this endpoint
         }
 
     @property

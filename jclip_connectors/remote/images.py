@@ -39,7 +39,7 @@ def _is_file(source: str | os.PathLike[str]) -> bool:
 
 
 def png_of(image: Image.Image) -> bytes:
-    """A PNG of the pixels alone: no EXIF, no colour profile, no comment."""
+    """A PNG of only the pixels: no EXIF, no colour profile, no comment."""
     buffer = io.BytesIO()
     Image.fromarray(np.asarray(image)).save(buffer, "PNG")
     return buffer.getvalue()

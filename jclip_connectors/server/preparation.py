@@ -52,7 +52,7 @@ class PreparedText:
     Attributes:
         tokens: the model's input.
         cost: of computing it, in tokens of the model.
-        usage: what is reported, in tokens.
+        usage: reported to the client, in tokens.
     """
 
     tokens: TokenizedText
@@ -67,7 +67,7 @@ class PreparedImage:
     Attributes:
         square: (S, S, 3) uint8 0..255, the model's input before normalisation.
         cost: of computing it, in tokens of the model.
-        usage: what is reported, in tokens.
+        usage: reported to the client, in tokens.
     """
 
     square: NDArray[np.uint8]
