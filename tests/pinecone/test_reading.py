@@ -23,7 +23,7 @@ def test_a_limit_beyond_what_pinecone_gives_is_refused_where_it_matters(store, m
     store.upsert([image("a"), image("b")])
     assert len(store.search(vector(1), limit=1000)) == 2
     store.upsert([image("c"), image("d")])
-    with pytest.raises(StoreRequestError, match="`limit` is 1000, and 3 records match, or more"):
+    with pytest.raises(StoreRequestError, match="`limit` is 1000, but Pinecone returns at most 3 results"):
         store.search(vector(1), limit=1000)
     assert len(store.search(vector(1), limit=3)) == 3
 

@@ -116,6 +116,6 @@ def test_a_crowded_search_ends(tiled, monkeypatch):
     monkeypatch.setattr(pinecone_flows, "_MOST_RESULTS", 4)
     monkeypatch.setattr(pinecone_flows, "_FEWEST_MATCHES", 4)
     tiled.upsert([image(f"r{i}", **tiles((1, i))) for i in range(9)])
-    with pytest.raises(StoreRequestError, match="`limit` is 5, and 4 records match, or more"):
+    with pytest.raises(StoreRequestError, match="`limit` is 5, but Pinecone returns at most 4 results"):
         tiled.search(vector(1), limit=5, tiles=True)
     assert len(tiled.search(vector(1), limit=4, tiles=True)) == 4

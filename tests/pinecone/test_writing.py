@@ -25,7 +25,7 @@ def metadata_of(size):
 
 def test_metadata_of_41_kb_is_refused_by_name_before_any_request(server, store):
     batch = [image("good"), image("large", metadata={"a": ["x" * 41_000]})]
-    with pytest.raises(EmbedInputError, match=r"record 'large' has 41\d\d\d bytes .* takes 40960"):
+    with pytest.raises(EmbedInputError, match=r"record 'large' has 41\d\d\d bytes .* accepts 40960"):
         assert requests_for(server, lambda: store.upsert(batch)) == []
     assert store.count() == 0
 
@@ -79,7 +79,7 @@ def test_a_batch_that_is_taken_in_part_is_sent_again_in_halves(server, store):
 
 def test_records_that_are_never_said_to_be_taken_have_failed(server, store):
     server.fail(upsert_route(store), taken=0, times=100)
-    with pytest.raises(PartialFailureError, match="taken 0 of 1 items"):
+    with pytest.raises(PartialFailureError, match="wrote 0 of 1 items"):
         store.upsert([image("a"), image("b")])
 
 
