@@ -1,6 +1,6 @@
-"""Attention over packed texts: several texts in one tensor, without padding, none seeing another.
+"""Attention over packed texts: several texts in one tensor, without padding; a text attends only to itself.
 
-Three backends compute the same thing. `choose_backend` picks one when the model is loaded; nothing falls back later.
+Three backends compute the same result. `choose_backend` picks one when the model is loaded; no later fallback.
 """
 
 import importlib.util
@@ -19,7 +19,7 @@ Backend = Literal["sdpa", "varlen", "xformers"]
 AttentionChoice = Literal["auto", "sdpa", "varlen", "xformers"]
 
 _BIAS_TABLE_MAX_TOKENS = 1024  # ALiBi tables up to 12 heads x 1024 x 1024 x 4 bytes = 50 MB are computed once a batch
-_BIAS_BLOCK_ELEMENTS = 1 << 24  # beyond that, 64 MB of bias at a time
+_BIAS_BLOCK_ELEMENTS = 1 << 24  # for longer texts, 64 MB of bias at a time
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Packing:
     Attributes:
         lengths: tokens of each text, in order; N is their sum.
         positions: (N,) int64 on the CPU, each token's place in its own text.
-        device_positions: the same on the model's device.
+        device_positions: `positions` on the model's device.
         offsets: (B + 1,) int32 on the model's device, the running sum of `lengths`.
     """
 
@@ -40,7 +40,7 @@ class Packing:
 
     @staticmethod
     def of(lengths: Sequence[int], positions: Tensor | None, device: torch.device) -> "Packing":
-        """Lay texts of these lengths one behind the other; positions count from 0 in each unless given."""
+        """Pack texts of these lengths one after another; positions count from 0 in each text unless given."""
         counts = torch.tensor([0, *lengths], dtype=torch.int64)
         ends = counts.cumsum(0)
         if positions is None:
@@ -60,13 +60,13 @@ def choose_backend(choice: AttentionChoice, device: torch.device, dtype: torch.d
     """Decide once how attention is computed.
 
     Args:
-        choice: "auto", or the backend that the caller insists on.
+        choice: "auto", or the backend to use.
         device: where the model runs.
-        dtype: what it computes in.
+        dtype: the model's dtype.
         biased: whether the scores get an ALiBi bias, which only SDPA can add here.
 
     Raises:
-        ConfigError: the backend asked for is unknown, not installed or cannot compute this.
+        ConfigError: the backend is unknown, not installed, or does not support this device, dtype or bias.
     """
     if choice not in get_args(AttentionChoice):
         raise ConfigError(f"`attention` is {choice!r}: choose one of {get_args(AttentionChoice)}")
@@ -112,11 +112,11 @@ def packed_attention(
     """Softmax attention within each text.
 
     Args:
-        q: (N, H, d) queries, and `k`, `v` likewise.
-        k: keys.
-        v: values.
-        packing: where the texts lie in N.
-        backend: as `choose_backend` said.
+        q: (N, H, d) queries.
+        k: (N, H, d) keys.
+        v: (N, H, d) values.
+        packing: where each text lies in the N tokens.
+        backend: the result of `choose_backend`.
         bias: the ALiBi bias of this batch, or `None`.
 
     Returns:
@@ -170,8 +170,8 @@ def alibi_slopes(num_heads: int) -> list[float]:
 class AlibiBias:
     """The symmetric ALiBi bias -slope * |i - j| of one packed batch.
 
-    Neighbouring tokens of a text have neighbouring positions, so one table serves every text; a text out of which a
-    literal pad token was taken has a gap, and a long one would need a table too large: those are computed in blocks.
+    Positions in a text are consecutive, so all texts share one table. Two kinds of text do not use the table: one from
+    which a literal pad token was removed (its positions have a gap), and one too long for it (computed in blocks).
     """
 
     def __init__(self, packing: Packing, num_heads: int, dtype: torch.dtype) -> None:

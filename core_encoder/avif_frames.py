@@ -1,7 +1,7 @@
-"""How many AV1 frames an AVIF file makes the decoder decode for its first picture, counted before it starts.
+"""Count the AV1 frames that the first picture of an AVIF file needs, before the decoder starts.
 
-dav1d decodes every frame of the data it is given, hidden ones too, of whatever size the data says, and a frame that
-repeats the one before takes 50 bytes. Pillow hands all of it over in one call, which nothing can stop.
+dav1d decodes every frame in the data, also hidden ones, at any size that the data declares, and a frame that repeats
+the previous frame takes only 50 bytes. Pillow decodes all the data in one call that cannot be stopped.
 """
 
 import struct
@@ -10,9 +10,9 @@ from io import BytesIO
 
 from core_encoder.decode_limits import TooCostlyError
 
-_FRAMES = 8  # times `max_pixels`: picture, alpha, previews and the like are one frame each
-_UNITS = 2**16  # of AV1; a picture has about three
-_LIST_BYTES = 2**16  # libavif's time grows with the square of its lists; a grid of 1,000 cells fits
+_FRAMES = 8  # times `max_pixels`; the picture, its alpha and each preview are one frame each
+_UNITS = 2**16  # AV1 units; a picture has about three
+_LIST_BYTES = 2**16  # libavif's time grows with the square of a list's length; a grid of 1,000 cells fits
 _EXTENTS = 2**12
 _REUSED_BYTES = 4  # times the size of the file
 _SEQUENCE_HEADER, _FRAME_HEADER, _FRAME, _REDUNDANT_FRAME_HEADER = 1, 3, 6, 7  # Source: AV1, section 6.2.2
@@ -23,7 +23,7 @@ def check_avif(data: bytes, max_pixels: int) -> None:
     """Refuse AV1 frames of far more pixels than an image may have, and lists that libavif would be slow to read.
 
     Raises:
-        TooCostlyError: as said, or a structure that cannot be followed.
+        TooCostlyError: the file is over a limit, or its structure is damaged.
     """
     num_bytes = frames = units = most_pixels = 0
     try:
@@ -79,7 +79,7 @@ def _items(whole: memoryview, meta: memoryview) -> Iterator[memoryview]:
 
 
 def _extents(iloc: memoryview) -> Iterator[tuple[int, list[tuple[bool, int, int | None]]]]:
-    """Yield each item's id and extents: in the near data or in the file, from, to. Source: ISO/IEC 14496-12, 8.11.3."""
+    """Yield each item's id and extents: (is in `idat`, start, end). Source: ISO/IEC 14496-12, 8.11.3."""
     if not iloc:
         return
     stream = BytesIO(iloc)
@@ -98,7 +98,7 @@ def _extents(iloc: memoryview) -> Iterator[tuple[int, list[tuple[bool, int, int 
     for _ in range(number(id_bytes)):
         item_id = number(id_bytes)
         is_near = bool(version) and number(2) & 15 == 1
-        number(2)  # which file: always this one
+        number(2)  # which file holds the data: always this one
         base = number(base_bytes)
         num_extents = number(2)
         left -= num_extents
@@ -114,7 +114,7 @@ def _extents(iloc: memoryview) -> Iterator[tuple[int, list[tuple[bool, int, int 
 
 
 def _ids_without_picture(iinf: memoryview) -> set[int]:
-    """Find the items that hold EXIF or XMP, in which text can read as AV1. Source: ISO/IEC 14496-12, 8.11.6."""
+    """Find the items that hold EXIF or XMP: their text can look like AV1. Source: ISO/IEC 14496-12, 8.11.6."""
     without: set[int] = set()
     others: set[int] = set()
     if iinf:
@@ -141,7 +141,7 @@ def _first_samples(whole: memoryview, track: memoryview) -> Iterator[memoryview]
 
 
 def _boxes(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
-    """Yield type and body of each box, up to the first that is damaged: there libavif stops as well."""
+    """Yield type and body of each box, up to the first damaged box: libavif stops there too."""
     start = 0
     while start + 8 <= len(data):
         size, kind = struct.unpack_from(">I4s", data, start)
@@ -156,7 +156,7 @@ def _boxes(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
 
 
 def _inside(data: memoryview, *opened: bytes) -> list[tuple[bytes, memoryview]]:
-    """List the boxes, and those inside the ones of the `opened` types, in any depth."""
+    """List the boxes and, at any depth, the boxes inside those of the `opened` types."""
     boxes = []
     waiting = [data]
     while waiting:
@@ -168,7 +168,7 @@ def _inside(data: memoryview, *opened: bytes) -> list[tuple[bytes, memoryview]]:
 
 
 def _only(boxes: list[tuple[bytes, memoryview]], wanted: bytes) -> memoryview:
-    """Return the one box of a type, empty where there is none: of two, libavif might take either."""
+    """Return the only box of a type, or an empty view; two are refused, because libavif might use either."""
     found = [body for kind, body in boxes if kind == wanted]
     if len(found) > 1:
         raise TooCostlyError("has two AVIF lists of one kind; save it again")
@@ -176,7 +176,7 @@ def _only(boxes: list[tuple[bytes, memoryview]], wanted: bytes) -> memoryview:
 
 
 def _units(payload: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """Yield type and body of each unit, up to the first that is damaged. Source: AV1, sections 5.3 and 4.10.5."""
+    """Yield type and body of each unit, up to the first damaged unit. Source: AV1, sections 5.3 and 4.10.5."""
     start = 0
     while start < len(payload):
         header = payload[start]
@@ -217,7 +217,7 @@ def _sequence_pixels(header: bytes) -> int:
         if number(1):  # timing
             number(64)
             if number(1):
-                number(2 * bits.find("1", place) - 2 * place + 1)  # as many bits again as there are zeros
+                number(2 * bits.find("1", place) - 2 * place + 1)  # as many more bits as there are zeros
             if number(1):  # decoder model
                 delay_bits = number(5) + 1
                 number(42)

@@ -1,4 +1,4 @@
-"""What shares a batch: texts of like length, and the pictures of images that follow each other."""
+"""Build batches: texts of similar length together, and the pictures of consecutive images together."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -13,12 +13,12 @@ def length_batches(lengths: Sequence[int], *, max_tokens: int) -> Iterator[list[
     """Split a window of texts into batches, longest texts first.
 
     Args:
-        lengths: true tokens of each text.
-        max_tokens: tokens that a batch may hold; one longer text makes a batch of its own.
+        lengths: tokens of each text, without padding.
+        max_tokens: the most tokens in a batch; a longer text is a batch by itself.
 
     Yields:
-        Positions in `lengths`; every position exactly once. The longest come first, so that memory runs out, if at all,
-        at the start.
+        Positions in `lengths`; every position exactly once. The longest come first, so that an out-of-memory error
+        comes at the start.
     """
     batch: list[int] = []
     tokens = 0
@@ -39,18 +39,18 @@ def picture_batches(
     size: int,
     failed: dict[int, ImageDecodeError] | None,
 ) -> Iterator[tuple[int, dict[int, NDArray[np.float32]]]]:
-    """Read images in threads, ahead of the model, and put their pictures together.
+    """Read images in threads, ahead of the model, and group their pictures into batches.
 
-    What waits for the model has the model's size: no more images are in memory as a whole than there are threads.
+    Pictures that wait for the model are already resized: at most one image per thread is in memory at full size.
 
     Args:
         count: how many images there are.
-        pixels: reads one of them, by position: (T, 3, S, S), one picture or an overview and tiles.
-        size: how many pictures make a batch; an image's are not parted, so that there may be more.
+        pixels: reads the image at a position: (T, 3, S, S), one picture or an overview and tiles.
+        size: pictures in a batch; there may be more, because the pictures of one image stay together.
         failed: gets the errors of images that cannot be read; `None` raises the first one.
 
     Yields:
-        How many images are done with the batch, and the pictures of each by position: those that could be read.
+        How many images are done after the batch, and the pictures of each readable image, by position.
     """
 
     def read(index: int) -> NDArray[np.float32] | ImageDecodeError:

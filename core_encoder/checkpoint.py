@@ -1,4 +1,4 @@
-"""A hub id or a folder becomes a verified model: where the files are, which tensor goes where, strictly.
+"""Load a model from a hub id or a folder: find the files, check every tensor, fill every parameter.
 
 `weight_table` is the one list of every tensor that a checkpoint must hold. Weights are copied a few tensors at a time
 into memory that is allocated once, and the low-rank adapters are merged on the way, so that loading needs little more
@@ -20,14 +20,14 @@ from torch import Tensor, nn
 from core_encoder.config import LoraConfig, ModelConfig, TextConfig
 from core_encoder.errors import CheckpointError, ConfigError, MissingWeightsError, WeightShapeError
 from core_encoder.model import JinaClip
-from core_encoder.models import FILES as FILES  # of this module's interface too, like the next
+from core_encoder.models import FILES as FILES  # part of this module's interface too, like the next
 from core_encoder.models import WEIGHTS_FILE as WEIGHTS_FILE
 from core_encoder.models import default_revision, find_folder, is_hub_id
 
 # Older code saved the image tower's rotary tables with v1; they are computed here, so the saved ones are ignored.
 _LEFTOVERS = re.compile(r"vision_model\.(blocks\.\d+\.attn\.)?rope\.freqs_(cos|sin)")
 _MERGE_ROWS = 2048  # rows of a weight that are merged at a time: 8 MB in float32 at width 1024
-_WEIGHTS_PER_OPENING = 8  # closing the file gives back the memory of the pages that were read
+_WEIGHTS_PER_OPENING = 8  # closing the file frees the memory of the pages that were read
 _FLOAT_TYPES = frozenset({"F16", "BF16", "F32"})
 
 
@@ -36,9 +36,9 @@ class Weight:
     """One weight of the checkpoint and its place in the model.
 
     Attributes:
-        key: its name in the file; with an adapter, the name that the three tensors of the weight begin with.
+        key: its name in the file; with an adapter, the common prefix of the weight's three tensor names.
         target: name of the model's parameter.
-        part: (index, count): the weight fills one of `count` equal parts of the parameter's rows.
+        part: (index, count): the weight fills part `index` of `count` equal parts of the parameter's rows.
         adapter: how the two factors of a low-rank adapter multiply, or `None` where there is no adapter.
     """
 
@@ -66,7 +66,7 @@ def find_checkpoint(source: str | Path, *, revision: str | None, local_files_onl
 
     Args:
         source: hub id ("jinaai/jina-clip-v2"), folder, or "nano".
-        revision: commit, branch or tag of a hub id; `None` takes the pinned one of a known model.
+        revision: commit, branch or tag of a hub id; `None` takes the pinned commit of a known model.
         local_files_only: never use the network.
 
     Raises:
@@ -111,7 +111,7 @@ def load_model(folder: Path, config: ModelConfig, *, device: torch.device, dtype
     Raises:
         MissingWeightsError: tensors are absent or unknown (`.missing`, `.unexpected`).
         WeightShapeError: a tensor has another shape than the configuration asks for.
-        CheckpointError: the file is not a safetensors file, or holds something that is not floats.
+        CheckpointError: the file is not a safetensors file, or a tensor does not hold floats.
     """
     with torch.device("meta"):
         model = JinaClip(config)
@@ -130,7 +130,7 @@ def load_model(folder: Path, config: ModelConfig, *, device: torch.device, dtype
 
 
 def _allocate(model: nn.Module, *, device: torch.device, dtype: torch.dtype) -> None:
-    """Give every parameter memory; `nn.Module.to_empty` does so too, but imports sympy on the way."""
+    """Allocate memory for every parameter; `nn.Module.to_empty` does the same, but imports sympy."""
     for module in model.modules():
         for name, parameter in list(module.named_parameters(recurse=False)):
             memory = torch.empty(parameter.shape, device=device, dtype=dtype)
@@ -186,7 +186,7 @@ def _fill(parameter: Tensor, weight: Weight, file: Any, lora: LoraConfig | None)
 
 
 def weight_table(config: ModelConfig) -> list[Weight]:
-    """Every weight of a checkpoint of this configuration, known leftovers aside."""
+    """Every weight of a checkpoint with this configuration, without known leftovers."""
     return [*_text_table(config.text), *_vision_table(config), Weight(key="logit_scale", target="logit_scale")]
 
 
@@ -217,7 +217,7 @@ def _text_table(config: TextConfig) -> Iterator[Weight]:
                 yield Weight(key=f"{layer}{name}.{kind}", target=f"{ours}{target}.{kind}")
 
 
-# (name in a block of the file, name in ours, part of ours); queries, keys and values share one matrix here.
+# (name in the file's block, name in our block, part of our parameter); queries, keys and values share one matrix here.
 _VISION_BLOCK: tuple[tuple[str, str, tuple[int, int]], ...] = (
     ("norm1.weight", "norm_1.weight", (0, 1)),
     ("norm1.bias", "norm_1.bias", (0, 1)),

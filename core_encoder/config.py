@@ -1,4 +1,4 @@
-"""What a checkpoint's config.json says, read into frozen dataclasses; whatever is not supported is refused by name."""
+"""Read a checkpoint's config.json into frozen dataclasses; unsupported fields are refused by name."""
 
 import json
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ from core_encoder.errors import CheckpointError, ConfigError
 
 MAX_TOKENS = 8192  # both models were trained for this length
 
-# Far beyond any model; a larger number is damage, and would overflow or never end.
+# Far beyond any model; a larger number means a damaged file, and would overflow or run without end.
 _MOST, _MOST_LAYERS, _MOST_PIXELS, _MOST_MLP_RATIO, _MOST_NUMBER = 2**20, 1000, 2**14, 1000, 1e9
 
 # config.json only names the repository that holds the text tower's base configuration.
@@ -28,7 +28,7 @@ _TEXT_BASES: Mapping[str, Mapping[str, object]] = {
         "type_vocab_size": 1,
         "pad_token_id": 1,
         "position_embedding_type": "rotary",
-        "rotary_emb_base": 20000.0,  # the class default of 10000 is not what the model was trained with
+        "rotary_emb_base": 20000.0,  # the model was not trained with the class default of 10000
         "mlp_type": "mlp",
         "lora_adaptations": [
             "retrieval.query",
@@ -58,7 +58,7 @@ _TEXT_BASES: Mapping[str, Mapping[str, object]] = {
     },
 }
 
-# Overlay fields that choose a kernel or a training detail and leave every vector as it is.
+# Overlay fields that choose a kernel or a training detail; no vector depends on them.
 _TEXT_FIELDS_WITHOUT_EFFECT = frozenset(
     {
         "attention_probs_dropout_prob",
@@ -82,7 +82,7 @@ _TEXT_FIELDS_WITHOUT_EFFECT = frozenset(
     }
 )
 
-# Fields that must have these values, by section; a checkpoint that says otherwise computes something else.
+# Fields that must have these values, by section; with other values the model computes other vectors.
 _REQUIRED_TEXT = {"pooler_type": "mean_pooler", "proj_type": None, "default_instruction_task": None}
 _REQUIRED_TEXT_BASE = {"hidden_act": "gelu", "use_qk_norm": False, "qk_norm": False, "window_size": [-1, -1]}
 _REQUIRED_VISION = {
@@ -144,17 +144,17 @@ class VisionConfig:
 
     @property
     def grid(self) -> int:
-        """Patches along one side; pixels beyond the last whole patch are not seen."""
+        """Patches along one side; pixels beyond the last whole patch are ignored."""
         return self.image_size // self.patch_size
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """Both towers, and what a caller may ask of the vectors."""
+    """Both towers, and the lengths that vectors may be shortened to."""
 
     text: TextConfig
     vision: VisionConfig
-    matryoshka_dims: tuple[int, ...]  # empty where the model was not trained for shortened vectors
+    matryoshka_dims: tuple[int, ...]  # empty if the model was not trained for shortened vectors
 
     @property
     def embedding_dim(self) -> int:
@@ -278,7 +278,7 @@ def _parse_vision(raw: Mapping[str, object]) -> VisionConfig:
     if patch_size > image_size:
         raise ConfigError(f"`{where}patch_size` {patch_size} is larger than `image_size` {image_size}")
     grid, trained_grid = image_size // patch_size, _integer(raw, "pt_hw_seq_len", where)
-    # v2 squeezes its 36 rows into the 16 positions of the pre-training; v1 counts its own 14 rows.
+    # v2 scales its 36 rows to the 16 positions of the pre-training; v1 uses its own 14 rows.
     if not raw.get("intp_freq") and trained_grid != grid:
         raise ConfigError(f"`{where}pt_hw_seq_len` is {trained_grid} and `intp_freq` is off: {grid} is needed")
     return VisionConfig(
@@ -300,7 +300,7 @@ def _section(raw: Mapping[str, object], name: str, where: str = "") -> Mapping[s
 
 
 def _require(raw: Mapping[str, object], expected: Mapping[str, object], where: str) -> None:
-    """Refuse any field of `expected` that is present with another value; an absent field has the right one."""
+    """Refuse any field of `expected` that is present with another value; an absent field has the right default."""
     for name, value in expected.items():
         if name in raw and raw[name] != value:
             raise ConfigError(f"`{where}{name}` is {raw[name]!r}: only {value!r} is supported")
@@ -315,6 +315,6 @@ def _integer(raw: Mapping[str, object], name: str, where: str, *, least: int = 1
 
 def _number(raw: Mapping[str, object], name: str, where: str, *, most: float = _MOST_NUMBER) -> float:
     value = raw.get(name)
-    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= most:  # NaN is not
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value <= most:  # false for NaN
         raise ConfigError(f"`{where}{name}` is {value!r}: a positive number up to {most:g} is needed")
     return float(value)

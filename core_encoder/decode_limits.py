@@ -1,9 +1,9 @@
-"""What keeps a small hostile file from decoding for an hour: a clock inside the file, and a check where it cannot stop.
+"""Limits on decoding time, so that a small hostile file cannot decode for an hour.
 
-Pillow feeds its decoders of JPEG, PNG, GIF, BMP and plain TIFF piece by piece, so reading is where they can be stopped.
-WebP, AVIF and compressed TIFF are one call into C each, which nothing stops: there bytes and pixels have to bound the
-time. In WebP they do, as a file holds the pixels of its first frame once. A TIFF can point at the same bytes many
-times, which is checked here before the call; for AVIF see `avif_frames`.
+Pillow reads JPEG, PNG, GIF, BMP and plain TIFF piece by piece, so a time limit in `read` can stop these decoders.
+WebP, AVIF and compressed TIFF decode in one C call that cannot be stopped, so limits on bytes and pixels must limit
+the time. For WebP they do: a file holds the pixels of its first frame once. A TIFF can use the same bytes many times,
+which is checked here before the call; for AVIF see `avif_frames`.
 """
 
 import math
@@ -14,18 +14,18 @@ from io import BytesIO
 from PIL.TiffImagePlugin import TiffImageFile
 
 _TILE_WIDTH, _TILE_LENGTH, _STRIP_BYTES, _TILE_BYTES = 322, 323, 279, 325  # Source: TIFF 6.0, sections 8 and 15
-_REUSED_BYTES = 4  # times the size of the file: writers that share equal tiles stay below
+_REUSED_BYTES = 4  # times the size of the file; files that store equal tiles once stay below
 _PADDED_PIXELS = 2  # times `max_pixels`
 
 
 class TooCostlyError(Exception):
-    """An image would cost, or has cost, too much time; the message goes on from the name of the item."""
+    """An image takes too much time to decode; the message continues after the item's name."""
 
 
 class TimedBytes(BytesIO):
-    """Bytes to decode from, for `max_decode_s` seconds of processor time of the thread that makes it.
+    """A file in memory that can be read for `max_decode_s` seconds of its creating thread's processor time.
 
-    Processor time, so that an image is not refused because other threads are busy.
+    Processor time, not wall time: an image is not refused because other threads are busy.
     """
 
     def __init__(self, data: bytes, max_decode_s: int) -> None:
@@ -47,10 +47,10 @@ class TimedBytes(BytesIO):
 def check_tiff(image: TiffImageFile, data: bytes, max_pixels: int) -> None:
     """Refuse strips that share their bytes, and tiles that are much larger than the image.
 
-    How long libtiff takes per pixel is limited otherwise: of a JPEG inside, it accepts 100 scans.
+    libtiff itself limits the time per pixel: it accepts at most 100 scans of a JPEG inside a TIFF.
 
     Raises:
-        TooCostlyError: as said, or a tag that only libtiff can read.
+        TooCostlyError: the file has such strips or tiles, or a tag that only libtiff can read.
     """
     tags = image.tag_v2
     unread = {_TILE_WIDTH, _TILE_LENGTH, _STRIP_BYTES, _TILE_BYTES} & _tiff_tags(data, tags.offset) - set(tags)
@@ -76,7 +76,7 @@ def check_tiff(image: TiffImageFile, data: bytes, max_pixels: int) -> None:
 
 
 def _sum_of_counts(counts: object) -> int:
-    """Add up a tag's integers, negative ones by their size: they must not make up for others."""
+    """Sum the absolute values of a tag's integers, so that negative ones cannot cancel others."""
     total = 0
     for count in counts if isinstance(counts, tuple) else (counts,):
         if not isinstance(count, int):
@@ -86,7 +86,7 @@ def _sum_of_counts(counts: object) -> int:
 
 
 def _tiff_tags(data: bytes, offset: int) -> set[int]:
-    """List the tags of a directory, those among them that Pillow skips."""
+    """List the tags of a directory, including those that Pillow skips."""
     order = "<" if data[:2] == b"II" else ">"
     is_big = struct.unpack_from(order + "H", data, 2)[0] == 43
     number_format, entry_format = (order + "Q", order + "H18x") if is_big else (order + "H", order + "H10x")

@@ -13,14 +13,14 @@ PRECISIONS: Mapping[torch.dtype, str] = MappingProxyType({torch.float32: "fp32",
 
 
 def resolve_device(device: str | None, precision: Precision) -> tuple[torch.device, torch.dtype]:
-    """Turn the caller's wishes into torch's terms.
+    """Turn the `device` and `precision` options into torch's types.
 
     Args:
-        device: "cpu", "cuda", "cuda:1", ...; CUDA where there is one if `None`.
-        precision: "fp32", "bf16", or "auto": bf16 on CUDA, as the reference, and fp32 elsewhere.
+        device: "cpu", "cuda", "cuda:1", ...; `None` is CUDA if available, else the CPU.
+        precision: "fp32", "bf16", or "auto": bf16 on CUDA, as in the reference, and fp32 elsewhere.
 
     Raises:
-        ConfigError: an unknown precision, or a device that is unknown or not here.
+        ConfigError: an unknown precision, or a device that is unknown or not available.
     """
     if precision not in get_args(Precision):
         raise ConfigError(f"`precision` is {precision!r}: choose one of {get_args(Precision)}")
@@ -32,7 +32,7 @@ def resolve_device(device: str | None, precision: Precision) -> tuple[torch.devi
         raise ConfigError(f"`device` is {device!r}: nothing is computed there; use 'cpu' or 'cuda'")
     try:
         torch.empty(0, device=place)
-    except (RuntimeError, AssertionError, ImportError) as error:  # as the backend of the device has it
+    except (RuntimeError, AssertionError, ImportError) as error:  # depends on the device's backend
         raise ConfigError(f"`device` is {device!r}, but torch finds no such device here; 'cpu' always works") from error
     rounded = precision == "bf16" or (precision == "auto" and place.type == "cuda")
     return place, torch.bfloat16 if rounded else torch.float32

@@ -1,4 +1,4 @@
-"""JinaClipEncoder: the whole path from a text or an image to its vector, top to bottom."""
+"""JinaClipEncoder: the whole path from a text or an image to its vector."""
 
 import warnings
 from collections.abc import Iterable, Sequence
@@ -24,25 +24,25 @@ from core_encoder.tiling import TileEmbeddings, Tiling, cut_tiles
 from core_encoder.tokenization import TextTokenizer, TokenizedText
 
 QUERY_TASK = "retrieval.query"
-_WINDOW_TEXTS = 4096  # tokenized and sorted by length at a time: bounds memory, and the time to the first batch
+_WINDOW_TEXTS = 4096  # tokenized and sorted by length together: limits memory and the time to the first batch
 
 
 class JinaClipEncoder:
-    """Texts and images in, rows of one shared space out; `load` makes one.
+    """Encode texts and images as vectors in one shared space; create an encoder with `load`.
 
-    An encoder holds no state that a call changes, so several threads may share it. Its parts, `model`, `tokenizer` and
-    `preprocessing`, are there for hosts that move or prepare for them.
+    A call changes no state, so several threads may share an encoder. The parts `model`, `tokenizer` and `preprocessing`
+    are public for hosts that move the model or prepare its inputs.
     """
 
     def __init__(
         self, model: JinaClip, tokenizer: TextTokenizer, preprocessing: PreprocessConfig, *, name: str, backend: Backend
     ) -> None:
-        """Put the parts together; `load` is the usual way.
+        """Build an encoder from its parts; usually call `load` instead.
 
         Args:
             model: both towers, on their device and in their precision.
-            tokenizer: of the same checkpoint.
-            preprocessing: of the same checkpoint.
+            tokenizer: from the same checkpoint.
+            preprocessing: from the same checkpoint.
             name: the hub id, folder or name that it was loaded from.
             backend: how the text tower computes attention.
 
@@ -80,7 +80,7 @@ class JinaClipEncoder:
         Args:
             source: "jinaai/jina-clip-v2", "jinaai/jina-clip-v1", another hub id, a folder, or "nano".
             revision: commit, branch or tag on the hub; the two known models are pinned if `None`.
-            device: "cpu", "cuda", "cuda:1", ...; CUDA where there is one if `None`.
+            device: "cpu", "cuda", "cuda:1", ...; `None` is CUDA if available, else the CPU.
             precision: "fp32" or "bf16"; "auto" is bf16 on CUDA and fp32 elsewhere.
             attention: "sdpa", "varlen" or "xformers" for the text tower; "auto" takes the fastest that works here.
             local_files_only: use the local cache and never the network.
@@ -118,17 +118,17 @@ class JinaClipEncoder:
 
     @property
     def matryoshka_dims(self) -> tuple[int, ...]:
-        """Lengths that the model was trained to be cut to; empty where it was not."""
+        """Shortened vector lengths that the model was trained for; empty if there are none."""
         return self.model.config.matryoshka_dims
 
     @property
     def query_task(self) -> str | None:
-        """The `task` for search queries, or `None` where the model has none."""
+        """The `task` for search queries, or `None` if the model has none."""
         return QUERY_TASK if QUERY_TASK in self.model.config.text.task_instructions else None
 
     @property
     def license(self) -> str | None:
-        """SPDX identifier of the weights' licence, or `None` where the checkpoint is not a known one."""
+        """SPDX identifier of the weights' licence, or `None` if the checkpoint is not a known one."""
         model = known_model(self.name)
         return None if model is None else model.license
 
@@ -139,11 +139,11 @@ class JinaClipEncoder:
 
     @property
     def precision(self) -> str:
-        """What the towers compute in: "fp32" or "bf16"."""
+        """The towers' precision: "fp32" or "bf16"."""
         return PRECISIONS[self._dtype]
 
     def __repr__(self) -> str:
-        """Name, place and precision."""
+        """Name, device, precision and attention backend."""
         return (
             f"JinaClipEncoder({self.name!r}, embedding_dim={self.embedding_dim}, device={str(self.device)!r}, "
             f"precision={self.precision!r}, attention={self.attention_backend!r})"
@@ -167,12 +167,12 @@ class JinaClipEncoder:
             task: "retrieval.query" for search queries (v2); `None` for documents and captions.
             truncate_dim: keep this many values of each vector; all of them if `None`.
             normalize: scale every row to unit length, after truncation.
-            max_tokens: cut longer texts here, special tokens and the task's prefix included; 8192 if `None`.
+            max_tokens: cut longer texts to this length, special tokens and task prefix included; 8192 if `None`.
             overflow: "truncate" with one warning that counts the texts, or "error".
             progress: called with (done, total) after every batch.
 
         Returns:
-            (B, E) float32, or (B, truncate_dim); the same text gives the same row whatever shares its batch.
+            (B, E) float32, or (B, truncate_dim); the same text gives the same row in any batch.
 
         Raises:
             InputError: an item is not a str; its position is named. `TextTooLongError` with `overflow="error"`.
@@ -227,8 +227,8 @@ class JinaClipEncoder:
             normalize: scale every row to unit length, after truncation.
             resize_mode: "shortest" (centre crop), "longest" (padding) or "squash"; the checkpoint's own if `None`.
             exif_orientation: turn photographs upright; the reference does not.
-            failed: a dict to put the errors of unreadable images into, by position, instead of raising the first one;
-                the result has no row for these images.
+            failed: a dict that gets the errors of unreadable images, by position; the result has no row for these
+                images. `None` raises the first error.
             progress: called with (done, total) after every batch.
 
         Returns:
@@ -270,7 +270,7 @@ class JinaClipEncoder:
             tiling: how many tiles at most; `Tiling()` if `None`.
             truncate_dim: as for `encode_image`.
             normalize: as for `encode_image`.
-            resize_mode: of the overview; a tile is square already.
+            resize_mode: for the overview; tiles are square already.
             exif_orientation: as for `encode_image`; boxes are in pixels of the turned image.
             failed: as for `encode_image`.
             progress: called with (done, total) images after every batch.
@@ -284,7 +284,7 @@ class JinaClipEncoder:
         items = as_list(images, "images")
         self._check_dim(truncate_dim)
         check_resize_mode(resize_mode)
-        layout: object = Tiling() if tiling is None else tiling  # whatever the caller has
+        layout: object = Tiling() if tiling is None else tiling  # the caller may pass any type
         if not isinstance(layout, Tiling):
             raise ConfigError(f"`tiling` is {tiling!r}: write Tiling(max_tiles=...), or None for the default")
         boxes: dict[int, NDArray[np.int64]] = {}
@@ -314,12 +314,12 @@ class JinaClipEncoder:
     def tokenize(
         self, texts: Iterable[str], *, task: str | None = None, max_tokens: int | None = None
     ) -> list[TokenizedText]:
-        """Tokenize texts as `encode_text` does, for `encode_tokens` to encode them later and elsewhere.
+        """Tokenize texts as `encode_text` does; `encode_tokens` can encode the results later.
 
         Args:
             texts: strings.
             task: as for `encode_text`.
-            max_tokens: as for `encode_text`; a result says how many tokens its text had before it was cut.
+            max_tokens: as for `encode_text`; each result has the number of tokens before the cut.
 
         Raises:
             InputError, ConfigError: as for `encode_text`.
@@ -330,7 +330,7 @@ class JinaClipEncoder:
     def encode_tokens(
         self, texts: Sequence[TokenizedText], *, truncate_dim: int | None = None, normalize: bool = True
     ) -> NDArray[np.float32]:
-        """Encode what `tokenize` gave; queries and documents may be together.
+        """Encode the results of `tokenize`; one call may mix queries and documents.
 
         Args:
             texts: B tokenized texts.
@@ -338,7 +338,7 @@ class JinaClipEncoder:
             normalize: as for `encode_text`.
 
         Returns:
-            (B, E) float32, or (B, truncate_dim); the rows of `encode_text`.
+            (B, E) float32, or (B, truncate_dim); the same rows as from `encode_text`.
 
         Raises:
             EmbeddingDimError: `truncate_dim` is not in 1..E.
@@ -357,13 +357,15 @@ class JinaClipEncoder:
             warnings.warn(f"{self.name!r} has no tasks: `task` {task!r} is ignored", category=UserWarning, stacklevel=3)
             return ""
         if task not in instructions:
-            raise ConfigError(f"`task` is {task!r}: {self.name!r} has {sorted(instructions)}; documents take none")
+            raise ConfigError(
+                f"`task` is {task!r}: {self.name!r} has {sorted(instructions)}; for documents leave it out"
+            )
         return instructions[task]
 
     def _check_max_tokens(self, max_tokens: int | None) -> int:
         if max_tokens is None:
             return self.max_tokens
-        given: object = max_tokens  # whatever the caller has
+        given: object = max_tokens  # the caller may pass any type
         if not isinstance(given, int) or isinstance(given, bool) or not 0 < given <= self.max_tokens:
             raise ConfigError(f"`max_tokens` is {max_tokens!r}: an int in 1..{self.max_tokens} is needed")
         self.tokenizer.check_max_tokens(max_tokens)
@@ -375,8 +377,8 @@ class JinaClipEncoder:
         check_dim(truncate_dim, self.embedding_dim)
         if not self.matryoshka_dims:
             warnings.warn(
-                f"{self.name!r} was not trained for shortened vectors: `truncate_dim` {truncate_dim} loses more than a "
-                "model that was",
+                f"{self.name!r} was not trained for shortened vectors: `truncate_dim` {truncate_dim} loses more "
+                "quality than with a model that was",
                 category=UserWarning,
                 stacklevel=3,
             )

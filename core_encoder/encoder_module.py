@@ -15,13 +15,13 @@ from core_encoder.models import Precision
 
 
 class EncoderModule(nn.Module):
-    """Both towers as a child module, and `encoder`, which follows them to another device or precision.
+    """Both towers as a child module, and `encoder`, which moves with them to another device or precision.
 
-    The weights are there once: the encoder computes with the same parameters that the host moves.
+    There is one copy of the weights: the encoder computes with the same parameters that the host moves.
     """
 
     def __init__(self, encoder: JinaClipEncoder, *, attention: AttentionChoice = "auto") -> None:
-        """Take over an encoder's parts; `load` is the usual way."""
+        """Wrap an encoder; usually call `load` instead."""
         super().__init__()
         self.towers = encoder.model
         self._attention: AttentionChoice = attention
@@ -67,7 +67,7 @@ class EncoderModule(nn.Module):
         return super().train(mode)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:  # noqa: FBT001, FBT002 - torch's signature
-        """Move the parameters, which is what `.to`, `.cuda`, `.float` and the like come down to, and the encoder.
+        """Move the parameters and the encoder; `.to`, `.cuda`, `.float` and the like all call this.
 
         Raises:
             ConfigError: the new type of the parameters is neither float32 nor bfloat16; nothing is moved.

@@ -12,7 +12,7 @@ class ConfigError(JinaClipError, ValueError):
 
 
 class CheckpointError(JinaClipError):
-    """A checkpoint is absent, incomplete or not what its configuration says."""
+    """A checkpoint is absent, incomplete or does not match its configuration."""
 
 
 class MissingWeightsError(CheckpointError):
@@ -43,7 +43,7 @@ class ImageDecodeError(InputError):
 
 
 class TextTooLongError(InputError):
-    """A text has more tokens than allowed and truncation was not wanted."""
+    """A text has more tokens than allowed, and the call does not allow truncation."""
 
 
 class EmbeddingDimError(JinaClipError, ValueError):

@@ -1,4 +1,4 @@
-"""The towers at work: batches of tokens and of pictures in, raw features out; and features as vectors."""
+"""Run the towers on batches of tokens or pictures, and turn their raw features into vectors."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -50,7 +50,7 @@ def image_features(
     Args:
         model: both towers, on their device.
         count: how many images there are.
-        pixels: reads one of them, by position: (T, 3, S, S), one picture or an overview and tiles.
+        pixels: reads the image at a position: (T, 3, S, S), one picture or an overview and tiles.
         failed: gets the errors of images that cannot be read; `None` raises the first one.
         progress: called with (done, total) images after every batch.
 
@@ -74,13 +74,13 @@ def image_features(
 def to_vectors(
     features: NDArray[np.float32], truncate_dim: int | None, *, normalize: bool, dtype: torch.dtype
 ) -> NDArray[np.float32]:
-    """Make of (B, E) raw features what the caller asked for: truncation first, then unit length.
+    """Turn raw features into vectors: truncation first, then unit length.
 
     Args:
-        features: (B, E) float32, as the towers gave them.
+        features: (B, E) float32 raw features from the towers.
         truncate_dim: how many values of each row are kept; all of them if `None`.
         normalize: whether every row is scaled to unit length.
-        dtype: what the towers compute in, for the error's message.
+        dtype: the towers' dtype, for the error message.
 
     Returns:
         (B, E) float32, or (B, truncate_dim).

@@ -1,7 +1,7 @@
-"""Anything that holds one image -> a `PIL.Image.Image` in mode RGB, with limits; never a URL.
+"""Read one image from any supported input into a `PIL.Image.Image` in mode RGB, with limits; URLs are refused.
 
-The bytes may come from strangers. The format is chosen by the first bytes, out of a short list of raster formats, and
-Pillow is given that one plugin and bytes in memory: no ghostscript, no file name, no memory map, no second guess.
+The bytes are untrusted. The first bytes choose one format from a short list of raster formats, and only that Pillow
+plugin runs, on bytes in memory: no ghostscript, no file name, no memory map, no other plugin is tried.
 """
 
 import base64
@@ -38,17 +38,17 @@ ImageInput: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview 
 
 @dataclass(frozen=True, kw_only=True)
 class ImageLimits:
-    """What one image may cost; checked before anything is read or decoded.
+    """Limits for one image; all but `max_decode_s` are checked before it is decoded.
 
     Attributes:
         max_bytes: size of the encoded image.
         max_pixels: width times height. A decoded pixel takes 4 bytes in Pillow; the default is the size from which
             Pillow itself refuses an image as a decompression bomb.
-        max_side_px: width, and height. Resizing a strip keeps a picture of `size` times the long side in between,
-            which the pixel count alone does not bound; no JPEG and no WebP reaches the default.
-        max_decode_s: seconds of processor time in the thread that decodes. A file of 8 MB can be made to take an
-            hour; the default is out of reach of honest ones. JPEG, PNG, GIF, BMP and plain TIFF are stopped there;
-            WebP, AVIF and compressed TIFF cannot be, and are held by `max_bytes` and `max_pixels`.
+        max_side_px: width, and height. Resizing a long strip needs an intermediate picture of `size` times the long
+            side, which `max_pixels` does not limit; JPEG and WebP files cannot reach the default.
+        max_decode_s: seconds of processor time in the thread that decodes. A crafted file of 8 MB can take an hour;
+            normal files do not reach the default. JPEG, PNG, GIF, BMP and plain TIFF are stopped at this limit; WebP,
+            AVIF and compressed TIFF cannot be stopped and are limited by `max_bytes` and `max_pixels`.
 
     Raises:
         ConfigError: a limit is not a positive integer.
@@ -60,7 +60,7 @@ class ImageLimits:
     max_decode_s: int = 60
 
     def __post_init__(self) -> None:
-        """Refuse what could switch a limit off by accident."""
+        """Refuse values that could switch a limit off by accident."""
         for field in fields(self):
             value = getattr(self, field.name)
             if not isinstance(value, int) or value < 1:
@@ -71,13 +71,13 @@ DEFAULT_LIMITS = ImageLimits()
 
 
 class _Jpeg(JpegImageFile):
-    """A JPEG that is opened without parsing its EXIF, and fed scan by scan.
+    """A JPEG that is opened without parsing its EXIF, and decoded scan by scan.
 
-    Pillow would parse the EXIF for the resolution alone, and warn where it is damaged, which is common.
+    Pillow would parse the EXIF only for the resolution, and warn if it is damaged, which is common.
     """
 
     def load_read(self, read_bytes: int) -> bytes:
-        """Stop before the next start of a scan: one of ten bytes is as much work as a pass over the whole image."""
+        """Stop before the next scan: a scan of ten bytes can cost as much work as a pass over the whole image."""
         data = super().load_read(read_bytes)
         values = np.frombuffer(data, np.uint8)  # (N,); a sixth of the time of `data.find`
         starts = np.flatnonzero((values[1:-1] == 0xFF) & (values[2:] == 0xDA))
@@ -102,8 +102,8 @@ _PLUGINS: tuple[tuple[re.Pattern[bytes], type[ImageFile.ImageFile]], ...] = (
 )
 _ALLOWED = ", ".join(str(plugin.format) for _, plugin in _PLUGINS)
 
-# What Pillow warns about while it decodes, by the bytes that every such file holds: damaged tags and EXIF, invalid
-# animations, and (GIF) frames larger than the canvas.
+# Formats for which Pillow may warn while it decodes, each with bytes that every such file holds. It warns about damaged
+# tags and EXIF, invalid animations, and (GIF) frames larger than the canvas.
 _WARNS_ABOUT: dict[type[ImageFile.ImageFile], bytes] = {
     PngImageFile: b"acTL",
     GifImageFile: b"",
@@ -125,10 +125,10 @@ _EXIF_ORIENTATION = 0x0112
 _WARNINGS_LOCK = threading.Lock()
 
 _ARRAY_HINTS = {
-    "b": "`image.astype('uint8') * 255` makes one of a mask",
-    "u": "`(image // 257).astype('uint8')` makes one of full-range uint16",
-    "i": "if the values are 0..255, `image.astype('uint8')` makes one",
-    "f": "if the values are 0..1, `(image * 255).round().astype('uint8')` makes one",
+    "b": "for a mask, use `image.astype('uint8') * 255`",
+    "u": "for full-range uint16, use `(image // 257).astype('uint8')`",
+    "i": "if the values are 0..255, use `image.astype('uint8')`",
+    "f": "if the values are 0..1, use `(image * 255).round().astype('uint8')`",
 }
 
 
@@ -138,25 +138,25 @@ def load_image(
     """Read one image and convert it to RGB as the reference does.
 
     The conversion is Pillow's `convert("RGB")`: alpha is dropped without compositing, and the EXIF orientation is
-    not applied unless asked for (TIFF excepted: Pillow always applies it there). Of an animation only the first
-    frame is decoded. One deliberate difference: where `convert("RGB")` would destroy the picture, it is refused. It
-    clips 16-bit and 32-bit grayscale to 0..255, which turns nearly all of a 16-bit scan white, and the right scale
-    (8, 12 or 16 bits? 0..1?) is not in the file.
+    not applied unless asked for (Pillow always applies it to TIFF). Only the first frame of an animation is decoded.
+    One deliberate difference: an image that `convert("RGB")` would destroy is refused. `convert` clips 16-bit and
+    32-bit grayscale to 0..255, which makes nearly all of a 16-bit scan white, and the file does not say the right
+    scale (8, 12 or 16 bits, or 0..1).
 
     Args:
         image: a path; a `data:` URI or base64 as `str`; an encoded image as bytes; a Pillow image; or a uint8 array
             `(H, W)`, `(H, W, 1)`, `(H, W, 3)` RGB or `(H, W, 4)` RGBA, range 0..255.
         index: position of the image in the caller's sequence, for the message.
-        limits: what the image may cost.
-        exif_orientation: turn and mirror the image as its EXIF says; an unreadable EXIF counts as none.
+        limits: limits on size and decoding time.
+        exif_orientation: turn and mirror the image as its EXIF says; an unreadable EXIF is ignored.
 
     Returns:
-        The image in mode RGB. A Pillow image that is RGB already comes back as itself (loaded, if it was lazy):
+        The image in mode RGB. A Pillow image already in RGB is returned itself (loaded, if it was lazy), not a copy:
         do not write to the result.
 
     Raises:
-        ImageDecodeError: missing, unreadable, damaged, over a limit, of another format, no image at all, or more than
-            fits into memory.
+        ImageDecodeError: the image is missing, unreadable, damaged, over a limit, in another format, too large for
+            memory, or not an image at all.
 
     Source: the reference's preprocessing, `convert('RGB')` first.
     """
@@ -182,7 +182,7 @@ def load_image(
 
 
 def _read_str(text: str, where: str, limits: ImageLimits) -> tuple[str, bytes]:
-    """Tell a data URI, a URL, a path and base64 apart; return how to call it, and the bytes."""
+    """Tell a data URI, a URL, a path and base64 apart; return its name for messages, and the bytes."""
     if not text:
         raise ImageDecodeError(f"{where} is an empty string; pass a path, a data URI or base64")
     if text[:5].lower() == "data:":
@@ -214,7 +214,7 @@ def _read_str(text: str, where: str, limits: ImageLimits) -> tuple[str, bytes]:
 
 
 def _from_base64(text: str, where: str, limits: ImageLimits) -> bytes | None:
-    """Decode base64, white space allowed; None where it is not base64."""
+    """Decode base64, white space allowed; None if it is not base64."""
     text = "".join(text.split())
     num_bytes = len(text) * 3 // 4
     if num_bytes > limits.max_bytes + 2:  # up to two of them are padding
@@ -248,7 +248,7 @@ def _read_file(name: str | bytes, where: str, limits: ImageLimits) -> tuple[str,
 
 
 def _from_array(array: NDArray[np.uint8], where: str, limits: ImageLimits) -> Image.Image:
-    """Wrap a uint8 array; every other dtype has a range that only the caller knows."""
+    """Wrap a uint8 array; for any other dtype only the caller knows the range of the values."""
     if array.dtype != np.uint8:
         hint = _ARRAY_HINTS.get(array.dtype.kind, "convert it to uint8 0..255")
         raise ImageDecodeError(f"{where} is an array of {array.dtype}; it must be uint8 0..255: {hint}")
@@ -266,7 +266,7 @@ def _from_array(array: NDArray[np.uint8], where: str, limits: ImageLimits) -> Im
 
 
 def _decode(data: bytes, where: str, limits: ImageLimits, *, exif_orientation: bool) -> Image.Image:
-    """Decode the first frame with the one plugin that the first bytes name."""
+    """Decode the first frame with the one plugin that the first bytes choose."""
     plugin = _find_plugin(data)
     if plugin is None:
         raise ImageDecodeError(
@@ -275,8 +275,8 @@ def _decode(data: bytes, where: str, limits: ImageLimits, *, exif_orientation: b
         )
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise ImageDecodeError(
-            f"{where} was not decoded: something in this process has set `PIL.ImageFile.LOAD_TRUNCATED_IMAGES`, with "
-            "which a damaged image comes out half grey and without an error; set it to False, or pass Pillow images"
+            f"{where} was not decoded: this process has set `PIL.ImageFile.LOAD_TRUNCATED_IMAGES`, which decodes a "
+            "damaged image half grey without an error; set it to False, or pass Pillow images"
         )
     can_warn = plugin in _WARNS_ABOUT and _WARNS_ABOUT[plugin] in data
     try:
@@ -294,7 +294,7 @@ def _decode(data: bytes, where: str, limits: ImageLimits, *, exif_orientation: b
         raise ImageDecodeError(f"{where} {error}") from error
     except MemoryError as error:
         raise _too_little_memory(where) from error
-    except Exception as error:  # a plugin raises whatever its parsing runs into
+    except Exception as error:  # on damaged data plugins raise errors of many types
         raise ImageDecodeError(f"{where} cannot be decoded as {plugin.format}: {_reason(error)}") from error
     return _to_rgb(image, where, limits, exif_orientation=exif_orientation)
 
@@ -307,7 +307,7 @@ def _to_rgb(image: Image.Image, where: str, limits: ImageLimits, *, exif_orienta
         _refuse_clipping(image, where)
         orientation = _read_orientation(image) if exif_orientation else 1
         if image.mode != "RGB":
-            if "transparency" in image.info:  # has no say in an RGB pixel, but Pillow warns about it
+            if "transparency" in image.info:  # has no effect on RGB pixels, but Pillow warns about it
                 image = image.copy()
                 del image.info["transparency"]
             image = image.convert("RGB")
@@ -321,7 +321,7 @@ def _to_rgb(image: Image.Image, where: str, limits: ImageLimits, *, exif_orienta
 
 
 def _refuse_clipping(image: Image.Image, where: str) -> None:
-    """Refuse a grayscale image whose values `convert("RGB")` would clip, or of which it cannot know the range."""
+    """Refuse a grayscale image whose values `convert("RGB")` would clip, or whose range is unknown."""
     if image.mode == "F" or image.mode.startswith("I"):
         values = np.asarray(image)  # (H, W) float32, int32 or uint16
         if image.mode == "F" or values.min() < 0 or values.max() > 255:
@@ -333,7 +333,7 @@ def _refuse_clipping(image: Image.Image, where: str) -> None:
 
 
 def _read_orientation(image: Image.Image) -> int:
-    """Read tag 0x0112, 1 (upright) where there is none; damage in other tags does not matter here."""
+    """Read tag 0x0112, or give 1 (upright) if it is absent; damage in other tags is ignored."""
     with _pillow_warnings_ignored(), contextlib.suppress(SyntaxError, struct.error, ValueError, TypeError):
         return int(image.getexif().get(_EXIF_ORIENTATION, 1))
     return 1
@@ -341,10 +341,10 @@ def _read_orientation(image: Image.Image) -> int:
 
 @contextlib.contextmanager
 def _pillow_warnings_ignored() -> Iterator[None]:
-    """Keep Pillow's warnings in: an image is either good or refused.
+    """Ignore Pillow's warnings: an image is either good or refused.
 
-    The filters are one list for the whole process, so this is entered only where Pillow can warn, and under a lock:
-    of two overlapping calls the later would restore the filters of the earlier.
+    The process has one list of filters, so this is used only where Pillow can warn, and under a lock: of two
+    overlapping calls the later would restore the filters of the earlier.
     """
     with _WARNINGS_LOCK, warnings.catch_warnings():
         warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -381,12 +381,12 @@ def _too_little_memory(where: str) -> ImageDecodeError:
 
 
 def _reason(error: BaseException) -> str:
-    """Say what went wrong in one short line: an `OSError` would repeat the path, a plugin the content of a tag."""
+    """Give the error's reason in one short line, without the path (`OSError`) or a tag's long content (plugins)."""
     if isinstance(error, OSError):
         return (error.strerror or str(error)).lower()
     return str(error)[:200] or type(error).__name__
 
 
 def _shorten(text: str) -> str:
-    """Quote a string; of a long one, which may be a whole image in base64, only the two ends."""
+    """Quote a string; a long string may be a whole image in base64, so only its two ends are quoted."""
     return repr(text) if len(text) <= 120 else f"{text[:40]!r}...{text[-40:]!r} ({len(text)} characters)"

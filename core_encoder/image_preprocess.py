@@ -1,7 +1,7 @@
 """RGB image -> pixel values, with exactly the reference's arithmetic: resize, crop or pad, scale, normalise.
 
-Resizing is Pillow's, antialiased and in uint8: torch's own resizing moves pixels by half a standard deviation. JPEG's
-`draft` and Pillow's `reducing_gap` are faster for huge photographs but move pixels too, so neither is used.
+Pillow resizes, antialiased and in uint8: torch's own resizing changes pixels by half a standard deviation. JPEG's
+`draft` and Pillow's `reducing_gap` are faster for huge photographs but change pixels too, so neither is used.
 """
 
 import math
@@ -19,12 +19,12 @@ ResizeMode = Literal["shortest", "longest", "squash"]
 Interpolation = Literal["bicubic", "bilinear"]
 
 _RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
-_MAX_RESIZED_PIXELS = 2**24  # 64 MiB in Pillow; a longer strip is resized only where the crop needs it
+_MAX_RESIZED_PIXELS = 2**24  # 64 MiB in Pillow; of a longer strip only the part in the crop is resized
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreprocessConfig:
-    """What `preprocessor_config.json` says.
+    """The options in `preprocessor_config.json`.
 
     Attributes:
         size: side S of the square that the model sees, in pixels.
@@ -44,7 +44,7 @@ class PreprocessConfig:
     fill_color: int = 0
 
     def __post_init__(self) -> None:
-        """Refuse what the arithmetic does not support.
+        """Refuse values that the arithmetic does not support.
 
         Raises:
             ConfigError: naming the field.
@@ -58,7 +58,7 @@ class PreprocessConfig:
 
     @classmethod
     def from_json(cls, raw: Mapping[str, Any]) -> "PreprocessConfig":
-        """Read the content of a checkpoint's `preprocessor_config.json`; fields of other software are left alone.
+        """Read the content of a checkpoint's `preprocessor_config.json`; fields of other software are ignored.
 
         Raises:
             ConfigError: a field is absent or its value is not supported.
@@ -76,7 +76,7 @@ class PreprocessConfig:
 
 
 def check_resize_mode(resize_mode: str | None) -> None:
-    """Refuse what is neither a resize mode nor `None`, the checkpoint's own.
+    """Refuse a value that is neither a resize mode nor `None` (the checkpoint's own mode).
 
     Raises:
         ConfigError: naming the modes.
@@ -88,11 +88,11 @@ def check_resize_mode(resize_mode: str | None) -> None:
 def preprocess(
     image: Image.Image, config: PreprocessConfig, resize_mode: ResizeMode | None = None
 ) -> NDArray[np.float32]:
-    """Make the model's input of one image.
+    """Make the model's input from one image.
 
     Args:
         image: mode RGB, any size.
-        config: of the checkpoint.
+        config: the checkpoint's options.
         resize_mode: instead of the checkpoint's own, if not `None`.
 
     Returns:
@@ -110,13 +110,13 @@ def preprocess(
 def preprocess_batch(
     images: Sequence[Image.Image], config: PreprocessConfig, resize_mode: ResizeMode | None = None
 ) -> NDArray[np.float32]:
-    """Make the model's input of B images: `preprocess` of each, in one (B, 3, S, S) float32 array."""
+    """Make the model's input from B images: `preprocess` of each, in one (B, 3, S, S) float32 array."""
     check_resize_mode(resize_mode)
     fit = _FIT[config.resize_mode if resize_mode is None else resize_mode]
     batch = np.empty((len(images), 3, config.size, config.size), np.float32)
     for pixel_values, image in zip(batch, images, strict=True):
         square = np.asarray(fit(image, config))  # (S, S, 3) uint8
-        # Channel by channel in place: three passes in the cache, and the reference's rounding at every step.
+        # Channel by channel in place: a channel stays in the cache, and every step rounds as in the reference.
         for channel, mean, std in zip(range(3), config.mean, config.std, strict=True):
             plane = pixel_values[channel]  # (S, S)
             np.divide(square[:, :, channel], np.float32(255), out=plane)
@@ -130,7 +130,7 @@ def _squash(image: Image.Image, config: PreprocessConfig) -> Image.Image:
 
 
 def _longest(image: Image.Image, config: PreprocessConfig) -> Image.Image:
-    """Fit the long side and pad; a side that would round to nothing keeps one pixel (the reference fails there)."""
+    """Fit the long side and pad; a side that would round to 0 keeps one pixel (the reference fails there)."""
     ratio = max(image.width / config.size, image.height / config.size)
     width, height = max(1, round(image.width / ratio)), max(1, round(image.height / ratio))
     square = Image.new("RGB", (config.size, config.size), (config.fill_color,) * 3)
@@ -144,7 +144,7 @@ def _shortest(image: Image.Image, config: PreprocessConfig) -> Image.Image:
     size, short = config.size, min(image.size)
     width, height = (size if side == short else int(size * side / short) for side in image.size)
     left, top = round((width - size) / 2), round((height - size) / 2)  # Python's banker's rounding, as the reference
-    if short < size and width * height > _MAX_RESIZED_PIXELS:  # shrinking never makes more pixels than there are
+    if short < size and width * height > _MAX_RESIZED_PIXELS:  # shrinking never adds pixels
         return _resize_centre(image, (width, height), (left, top), config)
     resized = image.resize((width, height), _RESAMPLING[config.interpolation])
     return resized.crop((left, top, left + size, top + size))
@@ -162,10 +162,10 @@ def _resize_centre(
 ) -> Image.Image:
     """Enlarge a long strip and crop it, computing only what the crop keeps: the same pixels to the last bit.
 
-    A picture of 1 x 5000 pixels would be resized to 512 x 2,560,000 for the sake of one square. Pillow's own
-    `resize(box=...)` takes the box in float32, which moves pixels. So the long axis is resampled here, and the short
-    axis by Pillow, in Pillow's order: rows first, rounded to uint8, then columns. (Shrinking a tall picture, Pillow 13
-    turns the order round; enlarging, no version does.)
+    Otherwise a picture of 1 x 5000 pixels would be resized to 512 x 2,560,000 only to keep one square. Pillow's own
+    `resize(box=...)` takes the box in float32, which changes pixels. So the long axis is resampled here, and the short
+    axis by Pillow, in Pillow's order: rows first, rounded to uint8, then columns. (Pillow 13 reverses this order when
+    it shrinks a tall picture; no version reverses it when it enlarges.)
     """
     size, resampling = config.size, _RESAMPLING[config.interpolation]
     tall = image.height > image.width
@@ -226,7 +226,7 @@ def _is_triple(value: object) -> bool:
     return (
         isinstance(value, tuple)
         and len(value) == 3
-        # A larger number is damage, and as an int could not even be made a float.
+        # A larger number means a damaged file, and a huge int cannot be converted to a float.
         and all(isinstance(x, int | float) and not isinstance(x, bool) and -1e9 < x < 1e9 for x in value)
     )
 

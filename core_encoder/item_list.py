@@ -1,4 +1,4 @@
-"""What a caller may pass where several texts or images are wanted."""
+"""Check that an argument is a list of texts or images, not one bare item."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""Shorter and smaller embeddings: keep a prefix, then unit length; int8, binary and ubinary."""
+"""Shorten embeddings (keep a prefix, scale to unit length) and round them to int8, binary or ubinary."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,11 +13,11 @@ def check_dim(dim: object, embedding_dim: int) -> None:
         EmbeddingDimError: it is not an integer from 1 to `embedding_dim`.
     """
     if not isinstance(dim, int) or isinstance(dim, bool) or not 1 <= dim <= embedding_dim:
-        raise EmbeddingDimError(f"{dim!r} dimensions were asked for; the embeddings have {embedding_dim}: use 1..that")
+        raise EmbeddingDimError(f"{dim!r} dimensions cannot be kept: use 1..{embedding_dim}")
 
 
 def truncate(embeddings: NDArray[np.float32], dim: int) -> NDArray[np.float32]:
-    """Keep the first values of each row; rows are not of unit length after this, so `normalize` comes next.
+    """Keep the first values of each row; the rows are no longer of unit length, so call `normalize` next.
 
     Args:
         embeddings: (B, E) float32.
@@ -44,7 +44,7 @@ def normalize(embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
     Returns:
         (B, E) float32, rows of unit L2 norm.
     """
-    # In float64 neither the square of a large value overflows nor that of a small one vanishes.
+    # In float64 the square of a large value does not overflow, and that of a small value does not become 0.
     norms = np.sqrt(np.square(embeddings, dtype=np.float64).sum(axis=1, keepdims=True))  # (B, 1)
     norms[norms == 0.0] = 1.0
     unit: NDArray[np.float64] = embeddings / norms
@@ -68,7 +68,7 @@ def encode_int8(embeddings: NDArray[np.float32]) -> NDArray[np.int8]:
 
 
 def encode_ubinary(embeddings: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Keep one bit a value, set where it is positive; the first value is the highest bit of the first byte.
+    """Keep one bit per value, set if it is positive; the first value is the highest bit of the first byte.
 
     Args:
         embeddings: (B, E) float32.
@@ -81,12 +81,12 @@ def encode_ubinary(embeddings: NDArray[np.float32]) -> NDArray[np.uint8]:
     """
     dim = embeddings.shape[1]
     if dim % 8:
-        raise EmbeddingDimError(f"{dim} dimensions do not fill whole bytes; binary embeddings take a multiple of 8")
+        raise EmbeddingDimError(f"{dim} dimensions do not fill whole bytes; binary embeddings need a multiple of 8")
     return np.packbits(embeddings > 0, axis=1)
 
 
 def encode_binary(embeddings: NDArray[np.float32]) -> NDArray[np.int8]:
-    """Keep one bit a value like `encode_ubinary`, each byte less 128.
+    """Keep one bit per value like `encode_ubinary`, with 128 subtracted from each byte.
 
     Returns:
         (B, E / 8) int8.

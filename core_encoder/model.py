@@ -1,4 +1,4 @@
-"""The two towers side by side: tensors in, tensors out."""
+"""The text tower and the image tower in one torch module."""
 
 import torch
 from torch import Tensor, nn

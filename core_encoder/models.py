@@ -1,4 +1,4 @@
-"""How models are named, and those that are known: their source, what they allow, what they can be checked against."""
+"""Names of models, and the known models: their source, licence, sizes and published check values."""
 
 import re
 from dataclasses import dataclass
@@ -6,26 +6,31 @@ from pathlib import Path
 from typing import Literal
 
 WEIGHTS_FILE = "model.safetensors"
-FILES = ("config.json", "preprocessor_config.json", "tokenizer.json", WEIGHTS_FILE)  # all that shapes a vector
+FILES = (
+    "config.json",
+    "preprocessor_config.json",
+    "tokenizer.json",
+    WEIGHTS_FILE,
+)  # all files that a vector depends on
 
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 
 
 Precision = Literal["auto", "fp32", "bf16"]
-"""In what a model computes: "auto" is bf16 on CUDA, as in the reference, and fp32 elsewhere."""
+"""A model's precision: "auto" is bf16 on CUDA, as in the reference, and fp32 elsewhere."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class KnownModel:
-    """What is known of a published model before anything is downloaded.
+    """Facts about a published model that are known without a download.
 
     Attributes:
         name: hub id, or the name of the bundled model.
-        revision: the commit that is loaded when none is asked for; `None` for the bundled model.
+        revision: the commit that is loaded by default; `None` for the bundled model.
         license: SPDX identifier of the weights' licence.
-        languages: for people.
+        languages: a description for people.
         embedding_dim: length of a full vector.
-        matryoshka: whether it was trained so that a prefix of a vector means almost what the vector does.
+        matryoshka: whether it was trained so that a prefix of a vector has almost the same meaning.
         image_size: side of the square that the image tower sees, pixels.
         check_text: a text whose vector has been published, or `None`.
         check_values: the first values of that vector at unit length, four decimals.
@@ -82,14 +87,14 @@ def known_model(name: str) -> KnownModel | None:
 
 
 def default_revision(name: str) -> str | None:
-    """The commit that `name` is pinned to, or `None` where nothing is known of it."""
+    """The commit that `name` is pinned to, or `None` if there is none."""
     model = known_model(name)
     return None if model is None else model.revision
 
 
 def find_folder(source: str | Path) -> Path | None:
-    """The folder that `source` names, "~" being the user's home; `None` where there is none."""
-    if source == "":  # as a path it would be the folder that the process is in
+    """The folder that `source` names ("~" is the user's home), or `None` if there is no such folder."""
+    if source == "":  # as a path it would be the current folder
         return None
     try:
         folder = Path(source).expanduser()

@@ -1,4 +1,4 @@
-"""Reading in threads while the model computes, in order and without running far ahead."""
+"""Read items in threads while the model computes, in order and only a limited number ahead."""
 
 import os
 from collections import deque
@@ -12,7 +12,7 @@ T = TypeVar("T")
 def read_ahead(count: int, read: Callable[[int], T], *, ahead: int) -> Iterator[T]:
     """Yield read(0), read(1), ..., read(count - 1), computed by threads at most `ahead` items before they are needed.
 
-    What `read` raises is raised here, when its item's turn comes.
+    An error from `read` is raised here when its item is due.
     """
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1), thread_name_prefix="jclip-read") as pool:
         pending: deque[Future[T]] = deque()

@@ -36,12 +36,12 @@ def rotate_halves(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 def linear(layer: nn.Linear, x: Tensor) -> Tensor:
     """`layer(x)` for (N, in) tokens: (N, out).
 
-    On a CPU the tokens of a query or two are faster as columns than as rows, by about a half at 16 tokens.
+    On a CPU, the few tokens of one or two queries are faster as columns than as rows, by about half at 16 tokens.
     """
     if x.device.type == "cpu" and x.dtype == torch.float32 and x.shape[0] in _AS_COLUMNS:
         bias: Tensor | None = layer.bias
         columns = layer.weight @ x.T if bias is None else torch.addmm(bias[:, None], layer.weight, x.T)  # (out, N)
-        return columns.T.contiguous()  # the element-wise functions behind it round by where in memory a value lies
+        return columns.T.contiguous()  # later element-wise functions round by a value's place in memory
     rows: Tensor = layer(x)
     return rows
 
@@ -116,7 +116,7 @@ class TextTower(nn.Module):
         self.config = config
         self.backend: Backend = "sdpa"
         self.word_embedding = nn.Parameter(torch.empty(config.vocab_size, config.width))
-        if not self.word_embedding.is_meta:  # there it would only import half of torch's compiler
+        if not self.word_embedding.is_meta:  # on meta, this would only import half of torch's compiler
             nn.init.normal_(self.word_embedding)
         self.token_type = nn.Parameter(torch.zeros(config.type_vocab_size, config.width))  # only row 0 is ever used
         self.embedding_norm = nn.LayerNorm(config.width, eps=config.layer_norm_eps)
@@ -126,7 +126,7 @@ class TextTower(nn.Module):
         """Encode packed texts.
 
         Args:
-            input_ids: (N,) int64 on the tower's device, the texts one behind the other, pad tokens taken out.
+            input_ids: (N,) int64 on the tower's device, the texts one after another, without pad tokens.
             lengths: tokens of each of the B texts, each at least 1; their sum is N.
             positions: (N,) int64 on the CPU, each token's place in its text; counted from 0 without gaps if `None`.
 

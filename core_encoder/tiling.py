@@ -1,8 +1,8 @@
-"""Large image -> an overview and tiles, each with its box in original pixels; tile and token counts.
+"""Cut a large image into an overview and tiles, each with its box in original pixels; count tiles and tokens.
 
-A tile is a square window of the image. Its side is the model's image side, or as little more as keeps the number of
-tiles within the limit: a larger window, shrunk to the model's side by the preprocessing, is what scaling the image
-down first gives, and boxes stay in original pixels throughout.
+A tile is a square window of the image. Its side is the model's image side, or the smallest larger side that keeps the
+number of tiles within the limit. The preprocessing shrinks a larger window to the model's side, which has the same
+effect as scaling the image down first, but boxes stay in original pixels.
 """
 
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ class Tiling:
     """How an image is cut into tiles.
 
     Attributes:
-        max_tiles: at most this many tiles an image; the overview comes on top.
+        max_tiles: the most tiles per image, the overview not counted.
 
     Raises:
         ConfigError: `max_tiles` is not a positive integer.
@@ -34,8 +34,8 @@ class Tiling:
     max_tiles: int = 9
 
     def __post_init__(self) -> None:
-        """Refuse what is no number of tiles."""
-        max_tiles: object = self.max_tiles  # whatever a configuration file holds
+        """Refuse a `max_tiles` that is not a positive integer."""
+        max_tiles: object = self.max_tiles  # a configuration file may hold any type
         if not isinstance(max_tiles, int) or isinstance(max_tiles, bool) or max_tiles < 1:
             raise ConfigError(f"`max_tiles` must be an integer from 1 up, not {max_tiles!r}")
 
@@ -75,10 +75,10 @@ def count_tiles(width: int, height: int, *, size: int) -> int:
 
 
 def image_tokens(width: int, height: int, *, size: int) -> int:
-    """Give what an image costs at the hosted API, in tokens.
+    """Give an image's price at the hosted API, in tokens.
 
     Raises:
-        ConfigError: no price is published for models of this image side; `TOKENS_PER_TILE` has those that are.
+        ConfigError: no price is published for models of this image side; `TOKENS_PER_TILE` lists the published prices.
     """
     if size not in TOKENS_PER_TILE:
         raise ConfigError(f"no price is published for an image side of {size}; there is one for {set(TOKENS_PER_TILE)}")
@@ -86,8 +86,8 @@ def image_tokens(width: int, height: int, *, size: int) -> int:
 
 
 def tile_side(width: int, height: int, *, size: int, tiling: Tiling) -> int:
-    """Find the smallest side, from `size` up, of which `max_tiles` windows cover the image."""
-    low, high = size, max(size, width, height)  # one window of side `high` always does
+    """Find the smallest side, at least `size`, with which `max_tiles` windows cover the image."""
+    low, high = size, max(size, width, height)  # one window of side `high` is always enough
     while low < high:
         middle = (low + high) // 2
         if count_tiles(width, height, size=middle) <= tiling.max_tiles:
@@ -100,9 +100,9 @@ def tile_side(width: int, height: int, *, size: int, tiling: Tiling) -> int:
 def tile_boxes(width: int, height: int, *, size: int, tiling: Tiling) -> list[Box]:
     """Lay out the tiles of an image, row by row, without the overview.
 
-    The windows of a row are spread evenly: they overlap where the side does not divide the width, every box has the
-    full side, lies inside the image, and every pixel is in a box. Where the image is narrower (or lower) than a
-    window, the boxes are as narrow (or low) as the image.
+    The windows of a row are spread evenly and overlap if the side does not divide the width. Every box has the full
+    side and lies inside the image, and every pixel is in a box. If the image is narrower (or lower) than a window, the
+    boxes are as narrow (or low) as the image.
 
     Args:
         width: of the image, in pixels.
@@ -121,9 +121,9 @@ def tile_boxes(width: int, height: int, *, size: int, tiling: Tiling) -> list[Bo
 def cut_tiles(image: Image.Image, *, size: int, tiling: Tiling) -> tuple[list[Image.Image], NDArray[np.int64]]:
     """Cut an image into an overview and tiles, to be preprocessed like any other images.
 
-    The overview is the image itself, so its vector is the one that the image has without tiling. A square image of one
-    tile has the overview only: the tile would be the same picture. Every tile is square, so that no resize mode crops
-    it; where its box is not, the rest is black, half on each side.
+    The overview is the image itself, so its vector equals the image's vector without tiling. A square image of one
+    tile has only the overview: the tile would be the same picture. Every tile is square, so that no resize mode crops
+    it; a box that is not square is padded with black, half on each side.
 
     Args:
         image: mode RGB.

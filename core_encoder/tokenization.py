@@ -1,4 +1,4 @@
-"""Texts become token ids, and token ids become one packed batch."""
+"""Turn texts into token ids, and token ids into one packed batch."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from core_encoder.errors import CheckpointError, ConfigError, InputError
 
 @dataclass(frozen=True)
 class PackedTexts:
-    """B texts one behind the other, without padding.
+    """B texts one after another, without padding.
 
     Attributes:
         input_ids: (N,) int64.
@@ -29,8 +29,8 @@ class PackedTexts:
 def pack(rows: Sequence[Sequence[int]], *, pad_token_id: int) -> PackedTexts:
     """Pack rows of token ids.
 
-    A pad token is taken out wherever it stands, and the tokens behind it keep their positions: the models look at no
-    token whose id is the pad id, a literal "<pad>" in a text included.
+    Every pad token is removed, and the tokens after it keep their positions: the models ignore every token with the
+    pad id, also a literal "<pad>" in a text.
 
     Raises:
         InputError: a row has nothing but pad tokens.
@@ -52,7 +52,7 @@ class TextTokenizer:
     """The checkpoint's tokenizer.json, without its padding and truncation settings."""
 
     def __init__(self, tokenizer: _Tokenizer, *, vocab_size: int) -> None:
-        """Take over `tokenizer`; every id it can give must have a row in the model's embedding.
+        """Wrap `tokenizer`; every id that it can give must have a row in the model's embedding.
 
         Raises:
             CheckpointError: the tokenizer has more tokens than the model.
@@ -80,7 +80,7 @@ class TextTokenizer:
         return TextTokenizer(tokenizer, vocab_size=vocab_size)
 
     def check_max_tokens(self, max_tokens: int) -> None:
-        """Refuse a length that special tokens fill.
+        """Refuse a length that leaves room only for special tokens.
 
         Raises:
             ConfigError: `max_tokens` leaves no room for a token of text.
@@ -95,7 +95,7 @@ class TextTokenizer:
 
         Args:
             texts: any strings; the empty one has special tokens only.
-            max_tokens: longer texts lose their tail, the closing special token stays; `None` keeps everything.
+            max_tokens: longer texts are cut at the end but keep the closing special token; `None` keeps everything.
             prefix: put before every text; it counts towards `max_tokens`.
             first_index: position of `texts[0]` in the caller's list, for messages.
 
@@ -107,7 +107,7 @@ class TextTokenizer:
             self.check_max_tokens(max_tokens)
         for index, text in enumerate(texts, start=first_index):
             _check_text(text, index)
-        if len(texts) == 1:  # without threads, which take longer to wake up than a query takes
+        if len(texts) == 1:  # without threads: waking them takes longer than tokenizing a query
             encodings = [self._tokenizer.encode(prefix + texts[0], add_special_tokens=False)]
         else:
             encodings = self._tokenizer.encode_batch([prefix + text for text in texts], add_special_tokens=False)

@@ -1,4 +1,4 @@
-"""Verify a checkpoint: are the files whole, and does the model that they hold behave as it must?"""
+"""Verify a checkpoint: its files are complete, and its model gives the expected vectors."""
 
 import time
 from collections.abc import Iterator
@@ -28,7 +28,7 @@ class Check:
 
     Attributes:
         name: what was checked.
-        passed: whether it is as it must be.
+        passed: whether the check succeeded.
         detail: what was found.
     """
 
@@ -38,7 +38,7 @@ class Check:
 
 
 def verify(source: str | Path, *, revision: str | None = None, local_files_only: bool = False) -> Iterator[Check]:
-    """Check a checkpoint, one thing after the other, on CPU in float32; what cannot be loaded ends the checks.
+    """Check a checkpoint step by step, on the CPU in float32; an error on loading ends the checks.
 
     Args:
         source: hub id, folder, or "nano".
@@ -46,8 +46,8 @@ def verify(source: str | Path, *, revision: str | None = None, local_files_only:
         local_files_only: use the local cache and never the network.
 
     Yields:
-        The checks as they are done: files, configuration, tensors, weights, vectors of texts and of a picture, the
-        same in a batch, shortened vectors, and published values where there are any.
+        The result of each check: files, configuration, tensors, weights, vectors of texts and of a picture, the same
+        vectors in a batch, shortened vectors, and published values if there are any.
     """
     name = "files"
     try:
@@ -113,7 +113,7 @@ def _check_vectors(encoder: JinaClipEncoder, known: KnownModel | None) -> Iterat
 
 def _check_rows(name: str, rows: NDArray[np.float32], shape: tuple[int, int]) -> Check:
     error = float(np.abs(np.linalg.norm(rows.astype(np.float64), axis=1) - 1).max()) if rows.shape == shape else np.nan
-    passed = error <= _UNIT_TOLERANCE  # not so for NaN
+    passed = error <= _UNIT_TOLERANCE  # false for NaN
     return Check(name=name, passed=passed, detail=f"{rows.shape}, lengths within {error:.1e} of 1")
 
 
@@ -131,6 +131,6 @@ def _check_prefixes(encoder: JinaClipEncoder, full: NDArray[np.float32]) -> Chec
 
 
 def _picture() -> NDArray[np.uint8]:
-    """A picture that is not the same everywhere: (120, 160, 3) uint8."""
+    """A picture that is not of one colour: (120, 160, 3) uint8."""
     y, x = np.mgrid[0:120, 0:160]
     return np.stack([x * 255 // 159, y * 255 // 119, (x + y) % 256], axis=-1).astype(np.uint8)

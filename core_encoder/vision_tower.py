@@ -1,7 +1,7 @@
 """The image tower of both models: EVA02, a pre-norm ViT with rotary positions and a gated MLP.
 
-These are blocks of our own rather than timm's `Eva`: queries, keys and values come from one matrix product, as do the
-two halves of the MLP, and a command starts without importing timm and torchvision, which takes longer than torch does.
+Reasons not to use timm's `Eva`: here one matrix product gives queries, keys and values, one gives both halves of the
+MLP, and a command starts without importing timm and torchvision, which takes longer than importing torch.
 """
 
 import torch
@@ -17,7 +17,7 @@ _ROPE_BASE = 10000.0
 def rope_table(grid: int, span: float, head_width: int) -> tuple[Tensor, Tensor]:
     """Cosine and sine for `rotate_interleaved` over a square of patches: two (grid * grid, d / 2) float32 tensors.
 
-    The first half of the d / 2 pairs turns with the row, the second with the column; positions run from 0 to `span`.
+    The row rotates the first half of the d / 2 pairs, the column the second half; positions run from 0 to `span`.
     Source: Fang et al. 2023, "EVA-02", section 2.1, and Su et al. 2021, "RoFormer", equation 15.
     """
     exponents = torch.arange(0, head_width // 2, 2, dtype=torch.float32) / (head_width // 2)
@@ -69,7 +69,7 @@ class VisionBlock(nn.Module):
         qk = qkv[:, :, :2].permute(2, 0, 3, 1, 4)  # (2, B, H, 1 + P, d)
         v = qkv[:, :, 2].transpose(1, 2)  # (B, H, 1 + P, d)
         patches = rotate_interleaved(qk[..., 1:, :], cos, sin)
-        q, k = torch.cat((qk[..., :1, :], patches), dim=-2)  # the class token is not turned
+        q, k = torch.cat((qk[..., :1, :], patches), dim=-2)  # the class token is not rotated
         out = F.scaled_dot_product_attention(q, k, v)  # (B, H, 1 + P, d)
         projected: Tensor = self.out(self.attention_norm(out.transpose(1, 2).reshape(batch, length, width)))
         return projected

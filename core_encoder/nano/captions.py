@@ -1,7 +1,7 @@
-"""What `nano` reads: descriptions of scenes, from full to partial, written in five languages.
+"""Captions for `nano`: full or partial descriptions of scenes, written in five languages.
 
-A `Description` says nothing of wording: the same one can be written in every language, and `fits` decides which scenes
-it is true of. That is what tells a wrong answer from a second right one, in training and in evaluation alike.
+A `Description` has no wording: it can be written in every language, and `fits` decides for which scenes it is true.
+Training and evaluation use `fits` to tell a wrong answer from a second right answer.
 """
 
 import re
@@ -20,7 +20,7 @@ ATTRIBUTES: tuple[str, ...] = ("shape", "colour", "size", "place")
 
 @dataclass(frozen=True, kw_only=True)
 class Mention:
-    """One object as far as a description speaks of it; `None` leaves the attribute open."""
+    """The attributes of one object that a description gives; `None` leaves an attribute open."""
 
     shape: Shape | None = None
     colour: Colour | None = None
@@ -28,7 +28,7 @@ class Mention:
     place: Place | None = None
 
     def fits(self, item: SceneObject) -> bool:
-        """Whether everything that is said is true of `item`."""
+        """Whether every given attribute is true of `item`."""
         return (
             self.shape in (None, item.shape)
             and self.colour in (None, item.colour)
@@ -39,13 +39,13 @@ class Mention:
 
 @dataclass(frozen=True, kw_only=True)
 class Description:
-    """Some objects of a scene, and possibly how the first lies to the second; none at all is an empty scene."""
+    """Some objects of a scene, and possibly the relation of the first to the second; no objects: an empty scene."""
 
     mentions: tuple[Mention, ...] = ()
     relation: Relation | None = None
 
     def fits(self, scene: Scene) -> bool:
-        """Whether the description is true of `scene`, which may show more than it says."""
+        """Whether the description is true of `scene`, which may show more than is described."""
         if not self.mentions:
             return not scene.objects
         return any(
@@ -56,7 +56,7 @@ class Description:
 
 
 def holds(relation: Relation, first: Place, second: Place) -> bool:
-    """Whether an object at `first` is, say, left of one at `second`; only that axis counts."""
+    """Whether an object at `first` has `relation` to one at `second`; only the axis of the relation counts."""
     (row_1, column_1), (row_2, column_2) = divmod(PLACES.index(first), 3), divmod(PLACES.index(second), 3)
     return {
         "left of": column_1 < column_2,
@@ -72,12 +72,12 @@ def full_description(scene: Scene) -> Description:
 
 
 def mention_of(item: SceneObject, said: Iterable[str] = ATTRIBUTES) -> Mention:
-    """Mention an object by those of its attributes that are said."""
+    """Mention an object by the attributes in `said`."""
     return Mention(**{name: getattr(item, name) for name in said})
 
 
 def write(description: Description, language: Language, rng: np.random.Generator | None = None) -> str:
-    """Write `description` in `language`; `rng` varies the wording, without it the usual one is taken."""
+    """Write `description` in `language`; `rng` varies the wording, `None` gives the usual one."""
     tongue = TONGUES[language]
     if not description.mentions:
         return _pick(tongue.nothing, rng)
@@ -97,7 +97,7 @@ def write(description: Description, language: Language, rng: np.random.Generator
 
 
 _Option = TypeVar("_Option")
-_BARE_SHARE = 0.2  # of varied captions that say "red circle" for "a red circle"
+_BARE_SHARE = 0.2  # share of varied captions without articles: "red circle", not "a red circle"
 _AN = re.compile(r"^a (?=[aeio])")
 
 

@@ -1,7 +1,7 @@
-"""The world of `nano`: coloured shapes at nine places on a textured background, drawn from a seed.
+"""Draw scenes for `nano`: coloured shapes at nine places on a textured background, from a seed.
 
-The training, the evaluation and the demo all draw with this file, so the pictures that the bundled model is shown are
-the pictures that it knows. It needs numpy and Pillow only.
+The training, the evaluation and the demo all draw with this file, so the bundled model is shown the kind of pictures
+that it was trained on. It needs only numpy and Pillow.
 """
 
 import math
@@ -27,7 +27,7 @@ PLACES: tuple[Place, ...] = get_args(Place)
 SIDE_PX = 72  # the model's image side; every length below is given for it and scales with the picture
 MAX_OBJECTS = 3
 
-# Each shape misses one colour and each colour at least one shape: the evaluation asks about pairs never trained.
+# Never trained, so that the evaluation can ask for them: one colour of each shape, at least one shape of each colour.
 HELD_OUT_PAIRS: frozenset[tuple[Shape, Colour]] = frozenset(
     {
         ("circle", "yellow"),
@@ -79,7 +79,7 @@ class SceneObject:
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """What a picture shows: up to three objects, each at a place of its own."""
+    """The content of a picture: up to three objects, each at a different place."""
 
     objects: tuple[SceneObject, ...] = ()
 
@@ -148,7 +148,7 @@ def draw_scene(scene: Scene, *, seed: int, side_px: int = SIDE_PX) -> Drawing:
 def draw_canvas(item: SceneObject, *, seed: int, tiles_per_side: int = 4, tile_px: int = SIDE_PX) -> Drawing:
     """Draw a textured canvas of several tiles with `item` inside one of them, at its place within that tile.
 
-    Everything is as large, in pixels, as in a scene of `tile_px`; the object does not straddle the border of a tile.
+    Sizes in pixels are those of a scene of `tile_px`; the object does not cross the border of a tile.
     """
     rng = np.random.default_rng(seed)
     side_px, scale = tile_px * tiles_per_side, tile_px / SIDE_PX
@@ -222,7 +222,7 @@ def _texture(rng: np.random.Generator, side_px: int, scale: float) -> np.ndarray
 
 
 def _muted_colour(rng: np.random.Generator) -> np.ndarray:
-    """Return a greyish colour, (3,) float32, well apart from the colours of the objects."""
+    """Return a greyish colour, (3,) float32, clearly different from the colours of the objects."""
     return (rng.uniform(105, 180) + rng.uniform(-16, 16, size=3)).astype(np.float32)
 
 

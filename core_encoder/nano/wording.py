@@ -18,7 +18,7 @@ DATIVE = 3  # the index of that form
 
 @dataclass(frozen=True, kw_only=True)
 class Tongue:
-    """A language: its words, and the patterns that put them together; where there are several, the first is usual."""
+    """A language: its words, and the patterns that put them together; of several options the first is the usual one."""
 
     pattern: str  # how article, size, colour and noun follow each other
     articles: Sequence[str]  # by gender
