@@ -4,15 +4,15 @@
     client.upsert("photos", [PointStruct(id=1, vector=models.Image(image="cat.jpg", model="jinaai/jina-clip-v2@256"))])
     client.query_points("photos", models.Document(text="a cat", model="jinaai/jina-clip-v2@256"))
 
-qdrant-client hands these objects to fastembed, which asks the classes of two lists, in their order, which of them knows
-the model's name, and makes the first that does. `register` puts ours at the head of both lists, so a name that we know
-is ours, also "jinaai/jina-clip-v1", of which fastembed has an ONNX export. fastembed downloads nothing for our names.
+qdrant-client passes these objects to fastembed. fastembed has two lists of classes and uses the first class of a list
+that knows the model's name. `register` puts our classes first in both lists, so our names come first, also
+"jinaai/jina-clip-v1", for which fastembed has an ONNX export. fastembed downloads nothing for our names.
 
-A text within a query is embedded as a query, any other text as a document. What qdrant-client decides and we cannot:
-an `InferenceObject` is always a text where a model takes texts, so use `Image` for an image; `AsyncQdrantClient` embeds
-on the event loop's thread; with `parallel` > 1 its uploads embed in new processes, which know our models only if the
-program's main module calls `register` when it is imported, outside of `if __name__ == "__main__"`: else they fail, or
-take fastembed's jina-clip-v1.
+A text within a query is embedded as a query, any other text as a document. qdrant-client decides these three things:
+an `InferenceObject` is always a text if the model takes texts, so use `Image` for an image; `AsyncQdrantClient` embeds
+on the event loop's thread; with `parallel` > 1 its uploads embed in new processes. These know our models only if the
+program's main module calls `register` when it is imported, outside of `if __name__ == "__main__"`; otherwise they fail,
+or use fastembed's jina-clip-v1.
 """
 
 import dataclasses
@@ -50,7 +50,7 @@ _Loaded = tuple[str, str | None, str, str | None]  # model, revision, precision,
 _PREFIXES = (32, 64, 128, 256, 512, 768)  # the lengths "<model>@<length>" of a Matryoshka-trained model
 _LOADING = ("device", "local_files_only")  # options of `LocalEmbedder`; the others are those of `EmbeddingConfig`
 _OPTIONS = tuple(field.name for field in dataclasses.fields(EmbeddingConfig) if field.name not in ("model", "tiling"))
-# What both packages pass for options of ONNX that nobody has set; `threads` is 1 in qdrant-client's own processes.
+# Values that both packages pass for ONNX options that are not set; `threads` is 1 in qdrant-client's own processes.
 _ONNX_UNSET: Mapping[str, tuple[object, ...]] = MappingProxyType(
     {
         "cache_dir": (None,),
@@ -65,7 +65,7 @@ _ONNX_UNSET: Mapping[str, tuple[object, ...]] = MappingProxyType(
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Model:
-    """A name that is ours: what embeds for it, and what fastembed is told of it."""
+    """A registered name: its embedder or configuration, and its description for fastembed."""
 
     source: Embedder | EmbeddingConfig
     description: DenseModelDescription
@@ -75,35 +75,35 @@ class _Model:
         return self.source if isinstance(self.source, EmbeddingConfig) else self.source.config
 
 
-# fastembed's lists are one a process, and so are these. Both are written under the lock.
-_MODELS: dict[str, _Model] = {}  # by name in lower case: fastembed does not tell cases apart
+# Global to the process, as fastembed's lists are. Both are written under the lock.
+_MODELS: dict[str, _Model] = {}  # by name in lower case: fastembed ignores case
 _LOADED: dict[_Loaded, LocalEmbedder] = {}
 _LOCK = threading.Lock()
 
 
 def register(embedder: Embedder | EmbeddingConfig | None = None, *, name: str | None = None) -> None:
-    """Let qdrant-client embed with our encoder, in this process and in every client; call it before the first use.
+    """Let every qdrant-client in this process embed with our encoder; call it before the first use.
 
-    Each model has its hub id or "nano" as its name, and one trained for shortened vectors also names like
-    "jinaai/jina-clip-v2@256": with these `client.get_embedding_size` knows the length too. The `options` of a
-    `Document` or an `Image` are the fields of `EmbeddingConfig` but `model` and `tiling`, and `device` and
-    `local_files_only`. A model is loaded when it is first used, once for each revision, precision and device, whatever
-    the other options are.
+    A model's name is its hub id or "nano". A model trained for shortened vectors also has names like
+    "jinaai/jina-clip-v2@256", for which `client.get_embedding_size` knows the length too. The `options` of a `Document`
+    or an `Image` are the fields of `EmbeddingConfig` except `model` and `tiling`, plus `device` and `local_files_only`.
+    A model is loaded when it is first used, once for each revision, precision and device; calls with other options
+    share it.
 
     Args:
-        embedder: what embeds for `name`: a configuration, of which the model is loaded here (at once where the length
-            of its vectors is not known), or an embedder, which is used as it is. `None` registers the known models.
-        name: the `model` that it goes by; `None` is that of its configuration, with "@" and `dimensions` if it has any.
-            Registering the same vectors again is allowed; of a configuration and an embedder the embedder is used.
+        embedder: a configuration, whose model is loaded here (at once if the length of its vectors is not known), or an
+            embedder, which is used as it is. `None` registers the known models.
+        name: the name to pass as `model`; `None` takes the configuration's model, with "@" and `dimensions` if set.
+            The same vectors may be registered again; an embedder takes precedence over a configuration.
 
     Raises:
-        ConfigError: `name` without `embedder`, or `name` is registered with an embedder of other vectors.
-        CheckpointError: the weights are absent or damaged, where they had to be loaded.
+        ConfigError: `name` without `embedder`, or `name` is already registered for other vectors.
+        CheckpointError: the model was loaded at once and its weights are absent or damaged.
     """
     if embedder is not None:
         _add(embedder, name)
     elif name is not None:
-        raise ConfigError(f"`name` is {name!r} without an `embedder`: give both, or none for the known models")
+        raise ConfigError(f"`name` is {name!r} without an `embedder`: give both, or neither for the known models")
     else:
         for model in KNOWN_MODELS:
             _add(EmbeddingConfig(model=model.name), None)
@@ -124,7 +124,7 @@ def _add(source: Embedder | EmbeddingConfig, name: str | None) -> None:
     with _LOCK:
         there = _MODELS.get(name.lower())
         if there is not None and there.config.fingerprint() != config.fingerprint():
-            # A client that has used the name keeps what it got: two kinds of vectors would go by one name.
+            # A client keeps the model that it first got for a name: one name would give two kinds of vectors.
             raise ConfigError(f"{name!r} is registered for other vectors ({there.config}): use another `name`")
         if there is None or not isinstance(source, EmbeddingConfig):
             _MODELS[name.lower()] = _Model(source=source, description=description)
@@ -138,7 +138,7 @@ def _describe(name: str, source: Embedder | EmbeddingConfig) -> DenseModelDescri
     known = known_model(config.model)
     return DenseModelDescription(
         model=name,
-        sources=ModelSource(hf=config.model),  # for people: nothing is downloaded by this
+        sources=ModelSource(hf=config.model),  # for people: not used for downloads
         model_file="model.safetensors",
         description=f"text and image vectors of {config.model}, by jclip-connectors",
         license="" if known is None else known.license,
@@ -148,10 +148,10 @@ def _describe(name: str, source: Embedder | EmbeddingConfig) -> DenseModelDescri
 
 
 def _open(name: str, given: Mapping[str, Any]) -> Embedder:
-    """The embedder for a name and the options of a call, those of ONNX among them.
+    """The embedder for a name and the options of a call, ONNX options included.
 
     Raises:
-        ConfigError: an option that is unknown, out of range, or at odds with the name.
+        ConfigError: an option that is unknown, out of range, or in conflict with the name.
     """
     options = {key: value for key, value in given.items() if value not in _ONNX_UNSET.get(key, ())}
     for key in options:
@@ -164,13 +164,13 @@ def _open(name: str, given: Mapping[str, Any]) -> Embedder:
         if model.source.dimensions not in (None, options.get("dimensions", model.source.dimensions)):
             raise ConfigError(f"{name!r} has {model.source.dimensions} `dimensions`, not {options['dimensions']!r}")
         return _load(dataclasses.replace(model.source, **options), loading)
-    # All that an embedder allows to be said is what it does anyway.
+    # For an embedder, options may only repeat what it does anyway.
     fixed = dataclasses.replace(model.source.config, dimensions=model.source.dimensions)
     if loading or dataclasses.replace(fixed, **options) != fixed:
         changed = [*loading, *(key for key, value in options.items() if getattr(fixed, key) != value)]
         raise ConfigError(
             f"{name!r} is an embedder that was registered: `{'`, `'.join(changed)}` cannot be changed for a call; "
-            "register an embedder or an EmbeddingConfig with it under another name"
+            "register an embedder or an EmbeddingConfig with these values under another name"
         )
     return model.source
 
@@ -246,7 +246,7 @@ _REGISTRIES: tuple[tuple[list[Any], type], ...] = (
 
 def _check_call(parallel: int | None, unknown: Mapping[str, object]) -> None:
     for key in unknown:
-        raise ConfigError(f"`{key}` is not an option of a call; it may be one of the model: {', '.join(_OPTIONS)}")
+        raise ConfigError(f"`{key}` is not an option of a call; options of the model are {', '.join(_OPTIONS)}")
     if parallel not in (None, 1):
         raise ConfigError(
             f"`parallel` is {parallel!r}: the model runs in this process, on torch's threads; leave it out"

@@ -1,6 +1,6 @@
 """A `SentenceTransformer` that computes with our encoder: texts and images, mixed in one list, in the caller's order.
 
-Only what encodes is here. It cannot be saved or trained: the adapters are merged into the weights.
+It only encodes. It cannot be saved or trained: the adapters are merged into the weights.
 """
 
 import os
@@ -49,7 +49,7 @@ class JinaClipModule(InputModule):
 
     @property
     def modalities(self) -> list[Modality]:
-        """What an item may be."""
+        """The types of item that the model takes."""
         return ["text", "image"]
 
     def get_embedding_dimension(self) -> int:
@@ -57,14 +57,14 @@ class JinaClipModule(InputModule):
         return self.encoder_module.encoder.embedding_dim
 
     def preprocess(self, inputs: Sequence[object], prompt: str | None = None, **_: object) -> dict[str, Any]:
-        """Tell texts from images; the encoder tokenizes and decodes, and reads ahead while it computes.
+        """Mark each item as text or image; the encoder tokenizes, decodes and reads ahead while it computes.
 
         Args:
             inputs: a batch of texts and images.
             prompt: goes before each text.
 
         Raises:
-            _ItemError: an item is neither.
+            _ItemError: an item is neither a text nor an image.
         """
         return {"items": [_item(value, prompt or "") for value in inputs], "given": list(inputs)}
 
@@ -95,11 +95,12 @@ class JinaClipModule(InputModule):
 
 
 class JinaClipSentenceTransformer(SentenceTransformer):
-    """jina-clip in every place that takes a `SentenceTransformer`.
+    """jina-clip for code that takes a `SentenceTransformer`.
 
-    An item is a text, a path, URI or base64 that sentence-transformers takes for an image's (an existing file with the
-    extension of one, "data:image/..."), a `Path`, bytes, a PIL image or a uint8 array; {"text": ...} and {"image": ...}
-    say which it is. URLs are not fetched. The prompts "query" and "retrieval.query" are v2's prefix for search queries.
+    An item is a text, or an image: a `Path`, bytes, a PIL image, a uint8 array, or a path, URI or base64 string that
+    sentence-transformers recognises as an image (an existing file with an image extension, "data:image/...").
+    {"text": ...} and {"image": ...} state the type. URLs are not fetched. The prompts "query" and "retrieval.query" are
+    v2's prefix for search queries.
     """
 
     def __init__(
@@ -119,11 +120,11 @@ class JinaClipSentenceTransformer(SentenceTransformer):
             source: "jinaai/jina-clip-v2" (licence of the weights: CC-BY-NC-4.0), "jinaai/jina-clip-v1", another hub
                 id, a folder, or "nano".
             revision: commit, branch or tag on the hub; the two known models are pinned if `None`.
-            device: "cpu", "cuda", ...; CUDA where there is one if `None`.
+            device: "cpu", "cuda", ...; `None` is CUDA if available, else the CPU.
             precision: "fp32" or "bf16"; "auto" is bf16 on CUDA and fp32 elsewhere.
             attention: how the text tower computes attention.
             local_files_only: use the local cache and never the network.
-            truncate_dim: keep this many values of each vector; a call's own `truncate_dim` comes first.
+            truncate_dim: keep this many values of each vector; a call's own `truncate_dim` takes precedence.
 
         Raises:
             CheckpointError, ConfigError, EmbeddingDimError: as the encoder.
@@ -151,12 +152,12 @@ class JinaClipSentenceTransformer(SentenceTransformer):
         self.eval()
 
     def preprocess(self, inputs: Sequence[object], prompt: str | None = None, **kwargs: object) -> dict[str, Any]:
-        """Hand a batch to the module; texts and images may share one, which the base class refuses.
+        """Pass a batch to the module; it may mix texts and images, which the base class refuses.
 
         Args:
             inputs: a batch of texts and images.
             prompt: goes before each text.
-            **kwargs: of the base class; none of them changes a vector.
+            **kwargs: options of the base class; no vector depends on them.
         """
         return self._module.preprocess(inputs, prompt=prompt, **kwargs)
 
@@ -167,15 +168,15 @@ class JinaClipSentenceTransformer(SentenceTransformer):
         prompt: str | None = None,
         **options: Any,  # noqa: ANN401 - the base class's
     ) -> Any:  # noqa: ANN401 - the base class's
-        """Encode texts and images; `encode_query` and `encode_document` do, with their prompts.
+        """Encode texts and images; `encode_query` and `encode_document` call this with their prompts.
 
         Args:
             inputs: one item, or a list of them.
             prompt_name: "query", "document", ...: a prompt goes before texts, never before images.
             prompt: the prefix itself.
-            **options: `truncate_dim`, `precision`, `batch_size`, `convert_to_tensor`, ... as the base class has them.
-                `normalize_embeddings` changes nothing: the published pipeline ends with normalisation, and so does
-                this one, after truncation.
+            **options: `truncate_dim`, `precision`, `batch_size`, `convert_to_tensor`, ... as in the base class.
+                `normalize_embeddings` has no effect: like the published pipeline, this one always normalises, after
+                truncation.
 
         Returns:
             (B, E) float32, rows of unit L2 norm; (E,) for one item.
@@ -187,7 +188,7 @@ class JinaClipSentenceTransformer(SentenceTransformer):
         """
         value = options.get("output_value", "sentence_embedding")
         if value != "sentence_embedding":
-            raise ConfigError(f"`output_value` is {value!r}: this model gives 'sentence_embedding' and nothing else")
+            raise ConfigError(f"`output_value` is {value!r}: this model gives only 'sentence_embedding'")
         self._check_dim(options.get("truncate_dim"))
         try:
             return super().encode(inputs, prompt_name, prompt, **{**options, "normalize_embeddings": True})
@@ -215,14 +216,14 @@ class JinaClipSentenceTransformer(SentenceTransformer):
         if not encoder.matryoshka_dims:
             warnings.warn(
                 f"{encoder.name!r} was not trained for shortened vectors: `truncate_dim` {truncate_dim} loses more "
-                "than a model that was",
+                "quality than with a model that was",
                 category=UserWarning,
                 stacklevel=3,
             )
 
 
 class _ItemError(Exception):
-    """An item that cannot be encoded, on its way through the base class, which sorts and splits the caller's list."""
+    """An item cannot be encoded; keeps the item, because the base class sorts and splits the caller's list."""
 
     def __init__(self, item: object, reason: str, error_type: type[InputError]) -> None:
         """Keep what `encode` needs to name the item's position."""
@@ -232,8 +233,8 @@ class _ItemError(Exception):
         self.error_type = error_type
 
 
-def _item(value: Any, prompt: str) -> tuple[str, Any]:  # noqa: ANN401 - whatever the caller has
-    """Tell what an item is: ("text", the text with its prompt) or ("image", the image)."""
+def _item(value: Any, prompt: str) -> tuple[str, Any]:  # noqa: ANN401 - any item
+    """Classify an item: ("text", the text with its prompt) or ("image", the image)."""
     if isinstance(value, os.PathLike | bytes):
         return "image", value
     try:
@@ -251,7 +252,7 @@ def _item(value: Any, prompt: str) -> tuple[str, Any]:  # noqa: ANN401 - whateve
 
 @contextmanager
 def _naming(given: Sequence[object]) -> Iterator[None]:
-    """Turn "item 3: ..." of a call with some of the items into an error that knows the item."""
+    """Turn the encoder's error "item 3: ...", a position in `given`, into an error that keeps the item."""
     try:
         yield
     except InputError as error:

@@ -4,8 +4,8 @@
     model = AutoModel.from_pretrained("jinaai/jina-clip-v2")
 
 The checkpoint's `auto_map` names code in another repository. transformers asks before it runs that code, unless a class
-is registered for the `model_type`: with these registered it neither asks nor runs it, not even with
-`trust_remote_code=True`.
+is registered for the `model_type`. These classes are registered, so transformers does not ask and does not run the
+code, not even with `trust_remote_code=True`.
 """
 
 from jclip_connectors.errors import MissingDependencyError

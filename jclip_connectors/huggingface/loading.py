@@ -1,4 +1,4 @@
-"""What a caller of transformers may ask of a jina-clip checkpoint: every argument is honoured or refused by name."""
+"""Check the arguments of `from_pretrained`: each is applied or refused by name."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +17,7 @@ from core_encoder.device import PRECISIONS
 from core_encoder.errors import CheckpointError, ConfigError
 from core_encoder.models import Precision
 
-# What `AutoModel` adds to the caller's arguments, and how memory is used: no vector depends on them.
+# Arguments that `AutoModel` adds, and arguments about memory use: no vector depends on them.
 _WITHOUT_EFFECT = frozenset({"_from_auto", "adapter_kwargs", "low_cpu_mem_usage", "trust_remote_code"})
 _DONE_ANYWAY = frozenset({"use_safetensors", "weights_only"})
 # Fields of config.json that a caller may override; every other one describes the weights.
@@ -36,7 +36,7 @@ _INSTEAD: Mapping[str, str] = MappingProxyType(
 
 
 class JinaCLIPConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]  # transformers leaves it untyped
-    """config.json of a checkpoint; both sections stay the dicts that they are there.
+    """config.json of a checkpoint; both sections stay plain dicts.
 
     Attributes:
         truncate_dim: keep this many values of each vector; `None` keeps all.
@@ -46,12 +46,12 @@ class JinaCLIPConfig(PreTrainedConfig):  # type: ignore[no-untyped-call]  # tran
     truncate_dim: int | None = None
 
     def get_text_config(self, *_: object, **__: object) -> Self:
-        """The whole configuration: the text section is no configuration of transformers."""
+        """Give the whole configuration: the text section is a dict, not a configuration of transformers."""
         return self
 
 
 def check_arguments(kwargs: Mapping[str, object]) -> None:
-    """Refuse every argument that would change something here; `None` asks for nothing, nor does `False` for most.
+    """Refuse unsupported arguments; `None`, and a flag that asks for what is done anyway, are accepted.
 
     Raises:
         ConfigError: naming the argument, and what to do instead.
@@ -59,7 +59,7 @@ def check_arguments(kwargs: Mapping[str, object]) -> None:
     for name, value in kwargs.items():
         if name in _WITHOUT_EFFECT or value is None or value is (name in _DONE_ANYWAY):
             continue
-        # Not the value: an argument of another library may be a credential.
+        # The message leaves the value out: an argument of another library may be a credential.
         raise ConfigError(f"`{name}` is not supported here: {_INSTEAD.get(name, 'leave it out')}")
 
 
@@ -73,20 +73,20 @@ def download(source: str, *, revision: str | None, **options: Any) -> Path:  # n
         files = [Path(hf_hub_download(source, name, revision=revision, **options)) for name in FILES]
     except (OSError, HFValidationError) as error:  # the hub's errors are OSErrors
         raise CheckpointError(
-            f"{source!r} at revision {str(revision or 'main')!r} cannot be had ({type(error).__name__}): {error}; "
+            f"{source!r} at revision {str(revision or 'main')!r} is not available ({type(error).__name__}): {error}; "
             "download it once with a connection, or pass a folder that holds the files"
         ) from error
     return files[0].parent
 
 
 def check_config(given: JinaCLIPConfig | None, folder: Path, source: str) -> tuple[JinaCLIPConfig, AttentionChoice]:
-    """Compare what the caller has set with the file, which says what the weights are.
+    """Compare the caller's configuration with config.json, which describes the weights.
 
     Returns:
-        The configuration to use, and how the text tower shall compute attention.
+        The configuration to use, and the attention backend of the text tower.
 
     Raises:
-        ConfigError: naming the fields that differ, or an `attn_implementation` that is not here.
+        ConfigError: naming the fields that differ, or an unsupported `attn_implementation`.
     """
     path = folder / "config.json"
     stored = JinaCLIPConfig.from_dict(dict(read_json(path)), name_or_path=source)
@@ -98,7 +98,7 @@ def check_config(given: JinaCLIPConfig | None, folder: Path, source: str) -> tup
         raise ConfigError(f"{sorted(changed)} differ from config.json in {str(folder)!r}, which describes the weights")
     attention = config._attn_implementation
     if attention not in {None, "sdpa"}:
-        raise ConfigError(f"`attn_implementation` is {attention!r}: leave it out, or 'sdpa'")
+        raise ConfigError(f"`attn_implementation` is {attention!r}: leave it out, or use 'sdpa'")
     return config, "auto" if attention is None else "sdpa"
 
 

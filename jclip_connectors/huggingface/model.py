@@ -4,8 +4,8 @@
     model = AutoModel.from_pretrained("jinaai/jina-clip-v2")
 
 The checkpoint's `auto_map` names code in another repository. transformers asks before it runs that code, unless a class
-is registered for the `model_type`: with these registered it neither asks nor runs it, not even with
-`trust_remote_code=True`.
+is registered for the `model_type`. These classes are registered, so transformers does not ask and does not run the
+code, not even with `trust_remote_code=True`.
 Weights are read by `core_encoder.checkpoint`: strictly, from safetensors only, adapters merged, each weight once.
 """
 
@@ -35,7 +35,7 @@ _Output = TypeVar("_Output", bound=ModelOutput)
 
 
 class JinaCLIPModel(PreTrainedModel):  # type: ignore[no-untyped-call]  # transformers leaves it untyped
-    """jina-clip v1 or v2 as a model of transformers; `from_pretrained` makes one.
+    """jina-clip v1 or v2 as a model of transformers; create it with `from_pretrained`.
 
     Attributes:
         encoder_module: both towers; its `encoder` is the `JinaClipEncoder` that `encode_text` and `encode_image` call.
@@ -52,7 +52,7 @@ class JinaCLIPModel(PreTrainedModel):  # type: ignore[no-untyped-call]  # transf
         self.train(mode=False)
 
     @classmethod
-    def from_pretrained(  # type: ignore[override]  # what the base class takes beside these is refused by name
+    def from_pretrained(  # type: ignore[override]  # the base class's other arguments are refused by name
         cls,
         pretrained_model_name_or_path: str | os.PathLike[str],
         *,
@@ -76,10 +76,10 @@ class JinaCLIPModel(PreTrainedModel):  # type: ignore[no-untyped-call]  # transf
             revision: commit, branch or tag. `None` takes the pinned commit of a known model; `AutoModel` resolves
                 `None` to the newest commit before it calls this.
             local_files_only: use the local cache and never the network.
-            cache_dir: where downloads are kept, if not in the usual cache.
+            cache_dir: folder for downloads; the usual cache if `None`.
             force_download: download again.
-            token: for the hub.
-            **kwargs: refused by name, those aside that ask for what is done anyway.
+            token: access token of the hub.
+            **kwargs: refused by name, except those that ask for what is done anyway.
 
         Raises:
             ConfigError: an argument or a field of config.json is not supported.
@@ -104,7 +104,7 @@ class JinaCLIPModel(PreTrainedModel):  # type: ignore[no-untyped-call]  # transf
 
     @classmethod
     def _from_config(cls, *_: object, **__: object) -> NoReturn:
-        """Refuse `AutoModel.from_config`: there is no training here that random weights would be for."""
+        """Refuse `AutoModel.from_config`: random weights are for training, which is not supported."""
         raise NotImplementedError("a jina-clip model needs its weights: use `from_pretrained`")
 
     def encode_text(
@@ -118,17 +118,17 @@ class JinaCLIPModel(PreTrainedModel):  # type: ignore[no-untyped-call]  # transf
         max_length: int | None = None,
         convert_to_tensor: bool = False,
     ) -> FloatArray | Tensor:
-        """Encode texts, with the published class's names.
+        """Encode texts, with the argument names of the published class.
 
         Args:
             sentences: one text, or B of them.
             task: "retrieval.query" for search queries (v2); `None` for documents and captions.
             truncate_dim: keep this many values; `config.truncate_dim` if `None`.
             normalize_embeddings: scale to unit length, after truncation.
-            batch_size: taken for the sake of callers of the published class, and not needed: batches are made by the
-                number of tokens, and a vector does not depend on its batch.
-            max_length: cut longer texts here; 8192 tokens if `None` (the published class: 512).
-            convert_to_tensor: give a tensor on the model's device instead of an array.
+            batch_size: ignored; accepted for callers of the published class. Batches are made by the number of
+                tokens, and a vector does not depend on its batch.
+            max_length: cut longer texts to this many tokens; 8192 if `None` (the published class: 512).
+            convert_to_tensor: return a tensor on the model's device instead of an array.
 
         Returns:
             (B, E) float32; (E,) for one text.
@@ -155,7 +155,7 @@ class JinaCLIPModel(PreTrainedModel):  # type: ignore[no-untyped-call]  # transf
         batch_size: int | None = None,  # noqa: ARG002 - see Args
         convert_to_tensor: bool = False,
     ) -> FloatArray | Tensor:
-        """Encode images, with the published class's names.
+        """Encode images, with the argument names of the published class.
 
         Args:
             images: one image, or B of them: paths, data URIs, bytes, PIL images or uint8 arrays; no URLs.
@@ -189,7 +189,7 @@ class JinaCLIPModel(PreTrainedModel):  # type: ignore[no-untyped-call]  # transf
         """Raw features of tokenized texts.
 
         Args:
-            input_ids: (B, L) int64; pad tokens are seen by no other token, wherever they stand.
+            input_ids: (B, L) int64; pad tokens are ignored, at any position.
             attention_mask: (B, L) as the tokenizer made it. The models go by the pad token alone.
             token_type_ids: (B, L) zeros, or `None`.
             return_dict: `False` gives a tuple; `config.return_dict` if `None`.
@@ -198,7 +198,7 @@ class JinaCLIPModel(PreTrainedModel):  # type: ignore[no-untyped-call]  # transf
             `pooler_output`, (B, E) float32: the mean over each text's tokens, not normalised.
 
         Raises:
-            InputError: `attention_mask` hides a token that is no pad token, a type is not 0, or a text is empty.
+            InputError: `attention_mask` hides a token that is not padding, a token type is not 0, or a text is empty.
         """
         features = self._text_features(input_ids, attention_mask, token_type_ids)
         return self._output(_pooled(features), return_dict)
@@ -241,7 +241,7 @@ class JinaCLIPModel(PreTrainedModel):  # type: ignore[no-untyped-call]  # transf
 
         Returns:
             `text_embeds` (T, E) and `image_embeds` (I, E), rows of unit length, and `logits_per_image` (I, T) with its
-            transpose `logits_per_text`: the cosine times the temperature; what has no input is `None`.
+            transpose `logits_per_text`: the scaled cosine; outputs without input are `None`.
 
         Raises:
             InputError: neither texts nor images.
@@ -270,15 +270,15 @@ class JinaCLIPModel(PreTrainedModel):  # type: ignore[no-untyped-call]  # transf
         )
 
     def push_to_hub(self, *_: object, **__: object) -> NoReturn:  # type: ignore[override]  # it takes nothing
-        """Refuse, before anything is made on the hub."""
+        """Refuse before anything is created on the hub."""
         self.save_pretrained()
 
     def _text_features(self, input_ids: Tensor, attention_mask: Tensor | None, token_type_ids: Tensor | None) -> Tensor:
         pad = self.encoder_module.towers.config.text.pad_token_id
         if attention_mask is not None and bool(((attention_mask == 0) & (input_ids != pad)).any()):
-            raise InputError(f"`attention_mask` hides tokens: this model hides pad tokens (id {pad}) and no others")
+            raise InputError(f"`attention_mask` hides tokens: this model can hide only pad tokens (id {pad})")
         if token_type_ids is not None and bool(token_type_ids.any()):
-            raise InputError("`token_type_ids` holds another type than 0: the model knows only that one")
+            raise InputError("`token_type_ids` holds a type other than 0: the model knows only type 0")
         packed = pack(input_ids.tolist(), pad_token_id=pad)
         towers = self.encoder_module.towers
         features: Tensor = towers.text(packed.input_ids.to(self.device), packed.lengths, packed.positions)

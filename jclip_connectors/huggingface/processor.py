@@ -18,14 +18,14 @@ from core_encoder.image_preprocess import PreprocessConfig, ResizeMode, preproce
 _HUB_OPTIONS = frozenset(
     {"cache_dir", "force_download", "local_files_only", "proxies", "revision", "subfolder", "token"}
 )
-_FROM_AUTO = frozenset({"_from_auto", "trust_remote_code"})  # no code is run, whatever the second one says
+_FROM_AUTO = frozenset({"_from_auto", "trust_remote_code"})  # both are ignored: no code is run
 
 
 class JinaCLIPImageProcessor(BaseImageProcessor):
     """Images to `pixel_values`; its attributes are the fields of preprocessor_config.json."""
 
     def __init__(self, **fields: Any) -> None:  # noqa: ANN401 - the file's fields, those of other software included
-        """Take over the fields of preprocessor_config.json.
+        """Store the fields of preprocessor_config.json.
 
         Raises:
             ConfigError: a field is absent or its value is not supported.
@@ -66,7 +66,7 @@ class JinaCLIPProcessor(ProcessorMixin):
     """Texts and images to the model's inputs: `model(**processor(text=..., images=..., return_tensors="pt"))`."""
 
     def __init__(self, image_processor: JinaCLIPImageProcessor, tokenizer: PreTrainedTokenizerFast) -> None:
-        """Put the two together; `from_pretrained` is the usual way."""
+        """Combine the two; usually call `from_pretrained` instead."""
         super().__init__(image_processor, tokenizer)  # type: ignore[no-untyped-call]  # transformers leaves it untyped
 
     @classmethod
@@ -77,7 +77,7 @@ class JinaCLIPProcessor(ProcessorMixin):
     ) -> Self:
         """Load config.json, preprocessor_config.json and tokenizer.json of a checkpoint.
 
-        The ids come from tokenizer.json as it is: AutoTokenizer may build another class from its vocabulary.
+        The ids come from the unchanged tokenizer.json: AutoTokenizer may build another class from its vocabulary.
 
         Args:
             pretrained_model_name_or_path: hub id or folder.
@@ -109,7 +109,7 @@ class JinaCLIPProcessor(ProcessorMixin):
 
         Args:
             images: one image or several, as for the image processor.
-            text: one text or several; a single one makes a batch of one too.
+            text: one text or several; a single text makes a batch of one.
             padding: as for a tokenizer of transformers; `True` pads to the longest text.
             truncation: cut texts longer than `max_length`, with one warning that counts them.
             max_length: tokens, special tokens included; 8192 if `None`.
@@ -139,7 +139,7 @@ class JinaCLIPProcessor(ProcessorMixin):
 
         Args:
             save_directory: the folder.
-            **kwargs: none are known.
+            **kwargs: none are supported.
 
         Raises:
             ConfigError: any other keyword.
@@ -164,7 +164,7 @@ class JinaCLIPProcessor(ProcessorMixin):
 
 
 def is_one_image(images: ImageInput | Iterable[ImageInput]) -> bool:
-    """Tell one image from several; an array with a fourth axis is several."""
+    """Whether `images` is one image; an array with four axes is several."""
     if isinstance(images, np.ndarray):
         return images.ndim < 4
     return isinstance(images, str | bytes | bytearray | memoryview | os.PathLike | Image.Image)

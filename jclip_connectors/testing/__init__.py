@@ -1,11 +1,11 @@
-"""For tests of your own: an embedder without a model, and the suites that every store and every embedder here passes.
+"""For your own tests: an embedder without a model, and the suites that every store and every embedder here passes.
 
     class TestMyStore(StoreContract):
         @pytest.fixture
         def open_store(self):
             return MyStore.open
 
-The suites need pytest, which is imported with the first of them.
+The suites need pytest, which is imported when the first suite is used.
 """
 
 from typing import TYPE_CHECKING

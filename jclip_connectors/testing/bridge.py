@@ -1,4 +1,4 @@
-"""An asyncio store behind the blocking port, so that the suite of stores drives it too."""
+"""An asyncio store behind the blocking port, so that the suite of stores tests it too."""
 
 import asyncio
 import threading

@@ -15,7 +15,7 @@ def picture(seed, size=(90, 60)):
 
 
 class EmbedderContract:
-    """Give `embedder` and `tiled_embedder`: one model without and with tiling, of `dimensions`, of unit length."""
+    """Give fixtures `embedder` and `tiled_embedder`: one model without and with tiling, `dimensions` set, unit rows."""
 
     @pytest.fixture
     def images(self, tmp_path):

@@ -1,4 +1,4 @@
-"""Fakes for tests: a store that every other store must agree with, and an embedder that needs no model."""
+"""An embedder for tests that needs no model."""
 
 import hashlib
 import io
@@ -21,14 +21,14 @@ class HashEmbedder:
     """An `Embedder` whose vectors come from hashes: the same in every process, without a model.
 
     A text is the sum of its words' vectors, so texts that share words are near; an image is the hash of its pixels.
-    With tiling an image of more than one column has the tiles: all of it, its left half, its right half.
+    With tiling, an image wider than one pixel has three tiles: the whole image, its left half and its right half.
     """
 
     def __init__(self, config: EmbeddingConfig | None = None) -> None:
-        """Make an embedder for `config`, which must give `dimensions`; `None` is 32 of them.
+        """Make an embedder for `config`, which must give `dimensions`; `None` gives 32 dimensions.
 
         Raises:
-            EmbedInputError: the configuration does not say how long the vectors are.
+            EmbedInputError: the configuration does not give the length of the vectors.
         """
         self._config = EmbeddingConfig(model="hash", revision="1", dimensions=32) if config is None else config
         if self._config.embedding_dim is None:
@@ -37,12 +37,12 @@ class HashEmbedder:
 
     @property
     def config(self) -> EmbeddingConfig:
-        """What the vectors are said to be made with."""
+        """The configuration that the vectors are made for."""
         return self._config
 
     @property
     def dimensions(self) -> int:
-        """E."""
+        """E, the length of every vector."""
         return self._dimensions
 
     def embed_texts(self, texts: Sequence[str]) -> FloatArray:

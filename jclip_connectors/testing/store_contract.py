@@ -140,7 +140,7 @@ BAD_FILTERS = [
 
 
 class StoreContract:
-    """Give `open_store`: a fixture of a function from a config to an empty store, which later calls may share."""
+    """Give a fixture `open_store`: a function from a config to an empty store; later calls may share the store."""
 
     @pytest.fixture
     def store(self, open_store):
