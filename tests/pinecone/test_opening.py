@@ -142,7 +142,7 @@ def test_an_index_that_another_process_has_just_made_is_taken(server, client):
 @pytest.mark.usefixtures("without_pauses")
 def test_an_index_that_does_not_get_ready_is_told(server, client):
     server.ready_after_s = 60
-    with pytest.raises(StoreUnavailableError, match=r"'photos' is not ready yet \(it is Initializing\)"):
+    with pytest.raises(StoreUnavailableError, match=r"'photos' is not ready yet \(state: Initializing\)"):
         PineconeStore.open(client, "photos", PLAIN)
 
 
