@@ -329,7 +329,7 @@ def test_an_interrupted_run_says_that_it_can_go_on(photos, collection, monkeypat
         raise KeyboardInterrupt
 
     monkeypatch.setattr(collection_commands, "index_files", interrupt)
-    assert "what has been indexed stays" in jclip("index", photos, "--collection", collection, code=130)[1]
+    assert "indexed files are kept" in jclip("index", photos, "--collection", collection, code=130)[1]
     jclip("search", "x", "--collection", collection)  # and the collection is closed
 
 
