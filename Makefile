@@ -11,7 +11,7 @@ demo: $(VENV)/.installed  ## index a drawn gallery and search it in five languag
 	$(BIN)/jclip demo
 
 test: $(VENV)/.installed-dev  ## what must pass before a commit, on up to four processors
-	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow" -p no:schemathesis
 
 test-all: $(VENV)/.installed-dev  ## the rest: slow tests, and long searches for counter-examples
 	$(BIN)/python -m pytest $(PARALLEL) -m "slow or hypothesis" --hypothesis-profile thorough

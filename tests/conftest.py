@@ -5,6 +5,7 @@ variable is set before torch is imported, and the processes that tests start inh
 """
 
 import os
+import re
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -13,6 +14,16 @@ import pytest
 from tests import profiles
 
 pytest.register_assert_rewrite("jclip_connectors.testing")  # the suites are inherited, and say what they found
+
+# transformers and what it brings load for seconds: the tests that need it come together, so that one worker loads it.
+_WITH_TRANSFORMERS = re.compile(
+    r"tests/(huggingface/|test_sentence_transformers|core_encoder/test_(towers|attention_backends))"
+    r"|\[(jclip_connectors\.|frameworks/)(huggingface|sentence.transformers)"
+)
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: _WITH_TRANSFORMERS.search(item.nodeid) is None)
 
 
 def pytest_configure(config):

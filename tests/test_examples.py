@@ -22,11 +22,31 @@ FOUND = re.compile(
 )
 
 
+TWICE = f"""
+import runpy, sys
+sys.path.insert(0, {str(ROOT / "examples")!r})
+for _ in range(2):
+    runpy.run_path(sys.argv[1], run_name="__main__")
+"""
+
+
+def example_twice(name, **variables):
+    """Run an example twice, one run after the other in one process; what each of them prints."""
+    lines = _output("-c", TWICE, ROOT / "examples" / name, **variables).splitlines(keepends=True)
+    assert len(lines) % 2 == 0
+    return "".join(lines[: len(lines) // 2]), "".join(lines[len(lines) // 2 :])
+
+
 def example(name, **variables):
-    """Run an example; what it prints. Nothing it needs is in this process's environment."""
+    """Run an example; what it prints."""
+    return _output(ROOT / "examples" / name, **variables)
+
+
+def _output(*program, **variables):
+    """What a program prints; nothing it needs is in this process's environment."""
     kept = {key: os.environ[key] for key in ("PATH", "HOME", "OMP_NUM_THREADS") if key in os.environ}
     environment = {**kept, "PYTHONWARNINGS": "error", "HF_HUB_OFFLINE": "1", **variables}
-    code, printed, complaints = run_program(ROOT / "examples" / name, environment=environment)
+    code, printed, complaints = run_program(*program, environment=environment)
     assert code == 0, complaints
     assert complaints == ""
     return printed
@@ -49,7 +69,7 @@ def test_qdrant_finds_pictures_and_texts_on_a_server():
     known = "error,ignore:Failed to obtain server version"  # the double has none
     with QdrantServer() as server:
         place = {"QDRANT_URL": server.url, "PYTHONWARNINGS": known}
-        first, second = (example("qdrant_search.py", **place) for _ in range(2))
+        first, second = example_twice("qdrant_search.py", **place)
     assert FOUND.fullmatch(first)
     assert first == second  # adding again changes nothing
 
@@ -57,7 +77,7 @@ def test_qdrant_finds_pictures_and_texts_on_a_server():
 def test_weaviate_finds_pictures_and_texts():
     with WeaviateDouble() as server:
         place = {"WEAVIATE_URL": f"http://127.0.0.1:{server.http_port}", "WEAVIATE_GRPC_PORT": str(server.grpc_port)}
-        first, second = (example("weaviate_search.py", **place) for _ in range(2))
+        first, second = example_twice("weaviate_search.py", **place)
     assert server.surprises == []
     assert FOUND.fullmatch(first)
     assert first == second
@@ -66,7 +86,7 @@ def test_weaviate_finds_pictures_and_texts():
 def test_pinecone_finds_pictures_and_texts_that_become_visible_later():
     with PineconeDouble(delay_s=1.5) as server:
         place = {"PINECONE_CONTROLLER_HOST": server.url, "PINECONE_API_KEY": KEY, "PINECONE_INDEX": "shapes"}
-        first, second = (example("pinecone_search.py", **place) for _ in range(2))
+        first, second = example_twice("pinecone_search.py", **place)
     assert server.surprises == []
     assert FOUND.fullmatch(first)
     assert first == second
@@ -102,7 +122,7 @@ def test_postgresql_finds_pictures_and_texts():
     with server.database() as name:
         place = {"PGHOST": server.host, "PGPORT": str(server.port), "PGDATABASE": name}
         place |= {"PGUSER": server.user, "PGPASSWORD": server.password}
-        first, second = (example("pgvector_search.py", **place) for _ in range(2))
+        first, second = example_twice("pgvector_search.py", **place)
     assert FOUND.fullmatch(first)
     assert first == second
 

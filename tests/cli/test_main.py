@@ -28,6 +28,7 @@ from jclip_connectors.indexing import BadFile
 from jclip_connectors.local import LocalEmbedder
 from jclip_connectors.port import SearchHit
 from tests.checkpoints import write_v2
+from tests.forked import Program
 
 CIRCLE = SceneObject(shape="circle", colour="red", size="large", place="centre")
 STAR = SceneObject(shape="star", colour="yellow", size="large", place="top left")
@@ -443,9 +444,8 @@ def test_a_model_is_served_to_those_who_have_a_key(tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "jclip_connectors.cli.main", "serve", "--model", "nano", "--port", str(port)]
-    server = subprocess.Popen([*command, "--api-keys", str(tmp_path / "keys")], stderr=subprocess.DEVNULL)  # noqa: S603 (ourselves)
-    try:
+    command = ["-m", "jclip_connectors.cli.main", "serve", "--model", "nano", "--port", port]
+    with Program(*command, "--api-keys", tmp_path / "keys") as server:
         url, give_up = f"http://127.0.0.1:{port}", time.monotonic() + 60
         with httpx.Client(base_url=url) as client:
             while True:
@@ -460,9 +460,8 @@ def test_a_model_is_served_to_those_who_have_a_key(tmp_path):
             answer = client.post("/v1/embeddings", json=body, headers={"Authorization": "Bearer one-of-the-keys"})
         expected = LocalEmbedder(EmbeddingConfig(model="nano", dimensions=64)).embed_texts(["a red circle"])
         np.testing.assert_allclose(answer.json()["data"][0]["embedding"], expected[0], atol=2e-6)
-    finally:
         server.terminate()
-        assert server.wait(timeout=30) in (0, -15)
+        assert server.wait() in (0, -15)
     assert "holds no API key" in refusal("serve", "--api-keys", _empty(tmp_path))
 
 

@@ -25,6 +25,9 @@ def build(folder: Path, *, source: Path = ROOT) -> subprocess.CompletedProcess[s
     return subprocess.run(command, cwd=source, env=environment, capture_output=True, text=True, check=False)  # noqa: S603 (our own tool)
 
 
+pytestmark = pytest.mark.slow  # `make docs` builds it too
+
+
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
     folder = tmp_path_factory.mktemp("site")

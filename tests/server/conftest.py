@@ -10,6 +10,13 @@ from jclip_connectors.server.serve import load_served_model
 from tests.server.harness import HeldEncoder, Server
 
 
+def pytest_ignore_collect(collection_path, config):
+    """Leave the tests of schemathesis out where `-p no:schemathesis` says so: it takes seconds to load."""
+    if collection_path.name == "test_schemathesis.py" and not config.pluginmanager.hasplugin("schemathesis"):
+        return True
+    return None
+
+
 @pytest.fixture(scope="session")
 def encoder():
     return JinaClipEncoder.load("nano", device="cpu")

@@ -109,6 +109,7 @@ def test_the_prefix_really_decides(tmp_path, gallery):
     assert shares[PICTURES] == 1
 
 
+@pytest.mark.slow
 def test_a_large_collection_keeps_the_exact_top_ten_before_and_after_it_is_optimised(tmp_path):
     """10,000 vectors of 256 values in clusters, most of whose length is in the first values."""
     rng = np.random.default_rng(0)
