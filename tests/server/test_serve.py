@@ -49,10 +49,10 @@ def test_a_server_that_is_told_to_stop_answers_what_it_accepted(process):
 
         assert embed(1).status_code == 200
         with ThreadPoolExecutor(4) as clients:
-            answers = [clients.submit(embed, 400) for _ in range(4)]
+            answers = [clients.submit(embed, 1000) for _ in range(4)]
             wait_until(lambda: any(answer.done() for answer in answers))  # so that all have been accepted
             running.terminate()
-            assert [len(answer.result().json()["data"]) for answer in answers] == [400] * 4
+            assert [len(answer.result().json()["data"]) for answer in answers] == [1000] * 4
     assert running.wait(30) in (0, -signal.SIGTERM)
     log = running.stderr
     assert "Traceback" not in log
