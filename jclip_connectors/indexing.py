@@ -1,7 +1,7 @@
-"""Folders of pictures and texts into a collection: the walk, the chunks, and what is left of an earlier run.
+"""Indexing folders of pictures and texts: find the files, add them in chunks, and find records of deleted files.
 
-A file's id is its absolute path, so every file is one record, however often and however far a run has come. Whether it
-has changed tells the hash of its content, which the collection compares.
+A file's id is its absolute path, so every file is one record, even if a run is interrupted and repeated. The collection
+compares the hash of a file's content to find changes.
 """
 
 import logging
@@ -30,11 +30,11 @@ __all__ = [
 
 _LOG = logging.getLogger(__name__)
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".avif", ".tif", ".tiff", ".bmp"})
-"""Files that are indexed as images, by the ends of their names in lower case."""
+"""The suffixes, in lower case, of files that are indexed as images."""
 TEXT_SUFFIXES = frozenset({".txt", ".md"})
-"""Files that are indexed as texts, by the ends of their names in lower case."""
-MAX_TEXT_BYTES = 2**20  # many times what a model reads; a larger file is data rather than a document
-"""The largest text file that is indexed."""
+"""The suffixes, in lower case, of files that are indexed as texts."""
+MAX_TEXT_BYTES = 2**20  # many times the model's limit; a larger file is data rather than a document
+"""The size of the largest text file that is indexed."""
 
 Progress = Callable[[int, int], None]  # (done, total) files, after every chunk
 
@@ -44,8 +44,8 @@ class BadFile:
     """A file or folder that could not be indexed.
 
     Attributes:
-        path: where it is.
-        error: why it could not be indexed.
+        path: its path.
+        error: the reason.
     """
 
     path: str
@@ -54,12 +54,12 @@ class BadFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """What a walk has found.
+    """The result of `find_files`.
 
     Attributes:
-        roots: the folders and files that were named, as absolute paths.
+        roots: the folders and files that were passed, as absolute paths.
         files: every file to index, once, in a stable order.
-        failed: folders that cannot be read, and named files of another kind.
+        failed: folders that cannot be read, and passed files of another kind.
     """
 
     roots: tuple[Path, ...]
@@ -69,12 +69,12 @@ class Found:
 
 @dataclass(frozen=True, kw_only=True)
 class IndexReport:
-    """What became of the files of one run.
+    """The result of one run.
 
     Attributes:
-        indexed: how many were embedded and written.
-        unchanged: how many the collection had already, with the same content.
-        failed: those that could not be read; of an earlier version that could, the record stays.
+        indexed: the number of files that were embedded and written.
+        unchanged: the number of files that the collection already had with the same content.
+        failed: files that could not be read; the record of an earlier version is kept.
     """
 
     indexed: int
@@ -83,18 +83,18 @@ class IndexReport:
 
 
 def find_files(roots: Sequence[str | Path]) -> Found:
-    """Find the pictures and texts in folders, and in the folders in them.
+    """Find the pictures and texts in folders and their subfolders.
 
-    Hidden files and folders are left out, and links to folders are not followed; a named one is always taken. Of two
-    names of one file, both are found.
+    Hidden files and folders, and links to folders, are left out, unless they are passed in `roots`. A file with two
+    names is found twice.
 
     Args:
-        roots: folders and files; one that is named twice, or lies in another, counts once.
+        roots: folders and files; a root that is repeated or inside another one counts once.
 
     Raises:
-        EmbedInputError: there is no such file or folder.
+        EmbedInputError: a file or folder does not exist.
     """
-    files: dict[Path, None] = {}  # a set in order
+    files: dict[Path, None] = {}  # an ordered set
     failed: list[BadFile] = []
     absolute = [_absolute(Path(root)) for root in roots]
     for root in absolute:
@@ -103,19 +103,19 @@ def find_files(roots: Sequence[str | Path]) -> Found:
         elif root.suffix.lower() in IMAGE_SUFFIXES | TEXT_SUFFIXES:
             files[root] = None
         else:
-            failed.append(BadFile(path=str(root), error=f"it is none of {_allowed()}"))
+            failed.append(BadFile(path=str(root), error=f"the type is not one of {_allowed()}"))
     return Found(roots=tuple(absolute), files=tuple(files), failed=tuple(failed))
 
 
 def index_files(
     collection: MultimodalCollection, files: Sequence[Path], *, chunk_size: int = 32, progress: Progress | None = None
 ) -> IndexReport:
-    """Bring files into a collection, a chunk at a time; what a chunk has written survives a killed process.
+    """Add files to a collection in chunks; finished chunks survive a killed process.
 
     Args:
-        collection: where to.
+        collection: the collection.
         files: absolute paths.
-        chunk_size: how many files are in work, and in memory, at a time.
+        chunk_size: the number of files that are processed and in memory at a time.
         progress: called with (done, total) before the first and after every chunk.
     """
     indexed = unchanged = 0
@@ -133,14 +133,14 @@ def index_files(
 
 
 def find_missing(store: VectorStore, found: Found, report: IndexReport) -> list[str]:
-    """The ids of records that came from the roots of a walk and whose file is there no more.
+    """The ids of records from these roots whose file no longer exists.
 
-    This reads every record, unless their number says that there are none but those of the run.
+    It reads every record, unless the number of records shows that all are from this run.
 
     Args:
-        store: holds the records.
-        found: the files of the walk.
-        report: what `index_files` did with these files.
+        store: the store of the records.
+        found: the result of `find_files`.
+        report: the result of `index_files` for these files.
     """
     if store.count() == report.indexed + report.unchanged:
         return []
@@ -149,7 +149,7 @@ def find_missing(store: VectorStore, found: Found, report: IndexReport) -> list[
         record.record_id
         for record in store.scroll()
         if record.record_id not in present
-        and record.metadata.get("path") == record.record_id  # or something else has made this record
+        and record.metadata.get("path") == record.record_id  # otherwise another program made this record
         and any(Path(record.record_id).is_relative_to(root) for root in found.roots)
         and _is_gone(record.record_id)
     ]
@@ -157,10 +157,10 @@ def find_missing(store: VectorStore, found: Found, report: IndexReport) -> list[
 
 def _absolute(root: Path) -> Path:
     try:
-        # A link to a folder leads to its files; a link to a file is a file of that name.
+        # A link to a folder is resolved; a link to a file keeps its own name.
         return root.resolve(strict=True) if root.is_dir() else root.parent.resolve(strict=True) / _existing(root).name
     except (OSError, RuntimeError, ValueError) as error:
-        raise EmbedInputError(f"there is no file or folder {str(root)!r} that can be read: {error}") from error
+        raise EmbedInputError(f"the file or folder {str(root)!r} does not exist or cannot be read: {error}") from error
 
 
 def _existing(path: Path) -> Path:
@@ -179,11 +179,11 @@ def _walk(root: Path, failed: list[BadFile]) -> Iterator[Path]:
             if not name.startswith(".") and path.suffix.lower() in IMAGE_SUFFIXES | TEXT_SUFFIXES:
                 yield path
             else:
-                _LOG.debug("left out, as it is hidden or neither a picture nor a text: %r", str(path))
+                _LOG.debug("left out, because it is hidden or neither a picture nor a text: %r", str(path))
 
 
 def _add_chunk(collection: MultimodalCollection, chunk: Sequence[Path], failed: list[BadFile]) -> Iterator[AddReport]:
-    images: dict[Path, dict[str, Any]] = {}  # and their metadata
+    images: dict[Path, dict[str, Any]] = {}  # the metadata of each image
     texts: dict[Path, dict[str, Any]] = {}
     contents: list[str] = []
     for path in chunk:
@@ -208,10 +208,10 @@ def _add_chunk(collection: MultimodalCollection, chunk: Sequence[Path], failed: 
 
 
 def _describe(path: Path) -> dict[str, Any]:
-    """The metadata of a file's record: what can be asked for with a filter."""
+    """The metadata of a file's record, for filters."""
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
-        raise EmbedInputError("it is not a regular file but a directory, a device or a pipe")
+        raise EmbedInputError("it is not a regular file, but a folder, a device or a pipe")
     try:
         str(path).encode()
     except UnicodeEncodeError as error:
@@ -241,7 +241,7 @@ def _read_text(path: Path) -> str:
 
 
 def _is_gone(path: str) -> bool:
-    """Whether there certainly is no such file: one behind a folder that cannot be read may be there."""
+    """Whether a file certainly does not exist; a file in an unreadable folder may exist."""
     try:
         os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):

@@ -99,7 +99,7 @@ def test_a_link_to_a_file_is_a_file_of_its_own(folder, shelf):
 
 
 def test_a_missing_root_is_refused_before_anything_is_walked(folder):
-    with pytest.raises(EmbedInputError, match=r"no file or folder .*nowhere"):
+    with pytest.raises(EmbedInputError, match=r"the file or folder .*nowhere.* does not exist"):
         find_files([folder, folder / "nowhere"])
 
 
