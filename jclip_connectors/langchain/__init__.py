@@ -1,4 +1,4 @@
-"""LangChain: embeddings, a vector store and a retriever over any of the stores."""
+"""LangChain: embeddings, a vector store and a retriever for every store of this package."""
 
 from jclip_connectors.errors import MissingDependencyError
 

@@ -1,4 +1,4 @@
-"""The asynchronous twins of the vector store's methods."""
+"""The async methods of the vector store."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -14,9 +14,9 @@ from jclip_connectors.port import ImageSource
 
 
 class AsyncMethods(VectorStore):
-    """What each method does, takes and raises is said at its blocking twin in `JinaClipVectorStore`.
+    """The async versions of the methods of `JinaClipVectorStore`, with the same arguments, results and errors.
 
-    On an asyncio store they await it; on a blocking one they work in threads.
+    On an asyncio store they await its methods; on a blocking store they run in threads.
     """
 
     _operations: Operations

@@ -1,11 +1,11 @@
-"""LangChain's `Document` and our `Record`: what an image's document looks like, and the way in and out.
+"""Conversion between LangChain's `Document` and our `Record`.
 
-A text is a `Document` as LangChain has it. An image is one whose metadata says so; its `page_content` is a caption:
+A text is an ordinary `Document`. The metadata of an image's document marks it as an image; `page_content` is a caption:
 
     Document("the red one", metadata={"modality": "image", "uri": "bikes/1.jpg", "content_hash": "sha256:...", "n": 1})
 
-`modality`, `uri`, `content_hash` and, on what a search by tiles has found, `box` are fields of the record and no part
-of its metadata: a filter does not see them. A text may use their names for itself, but for a `modality` of "image".
+`modality`, `uri`, `content_hash` and `box` (in results of a search over tiles) are fields of the record and not part of
+its metadata, so filters do not see them. A text's own metadata may use these keys, except `modality` "image".
 """
 
 import hashlib
@@ -26,13 +26,13 @@ _RESERVED = ("modality", "uri", "content_hash", "box")  # in the metadata of an 
 
 @dataclass(frozen=True, kw_only=True)
 class Item:
-    """A document on its way in, checked but for what `source` holds.
+    """A checked document to add; only the content of an image is not checked yet.
 
     Attributes:
-        source: the text, or the image.
-        is_image: which of the two.
-        caption: of an image, or `None`.
-        record_id: the id that was given, or `None`.
+        source: the text or the image.
+        is_image: whether `source` is an image.
+        caption: the caption of an image, or `None`.
+        record_id: the given id, or `None`.
         metadata: a JSON object without reserved keys.
     """
 
@@ -43,7 +43,7 @@ class Item:
     metadata: dict[str, object]
 
     def fields(self) -> dict[str, Any]:
-        """Describe its record but for the vectors.
+        """The fields of its record, without the vectors.
 
         Raises:
             EmbedInputError: the source cannot be read.
@@ -54,7 +54,7 @@ class Item:
         if self.record_id is not None:
             fields["record_id"] = self.record_id
         elif self.metadata:
-            # One text on two pages is two documents.
+            # The same text with different metadata, such as a page number, is another document.
             digest = hashlib.sha256(json.dumps(self.metadata, sort_keys=True).encode()).hexdigest()
             fields["record_id"] += f"-{digest[:16]}"
         return {**fields, "metadata": self.metadata}
@@ -63,15 +63,15 @@ class Item:
 def image_document(uri: str, *, caption: str = "", metadata: Mapping[str, Any] | None = None) -> Document:
     """Make the `Document` of an image file, for `add_documents` and for LangChain's `index`.
 
-    It carries the hash of the file, so that `index` sees when the file has changed.
+    The document has the hash of the file, so `index` sees when the file changes.
 
     Args:
         uri: the path of the image.
-        caption: becomes its `page_content`; it is kept beside the image and not embedded.
+        caption: becomes `page_content`; it is stored with the image and not embedded.
         metadata: a JSON object.
 
     Raises:
-        EmbedInputError: the file cannot be read, or `metadata` has a key that an image's document needs for itself.
+        EmbedInputError: the file cannot be read, or `metadata` has a reserved key.
     """
     item = image_item(uri, metadata, None, name="the image")
     marks = {name: value for name, value in describe_image(uri).items() if name in _RESERVED}
@@ -79,7 +79,7 @@ def image_document(uri: str, *, caption: str = "", metadata: Mapping[str, Any] |
 
 
 def to_document(found: Record | SearchHit) -> Document:
-    """The document of what a store has found; a hit knows no `content_hash`, and a record no `box`."""
+    """Make the document of a record or a result; a result has no `content_hash`, and a record no `box`."""
     metadata = found.metadata
     if found.modality == "image":
         marks: dict[str, Any] = {"modality": "image", "uri": found.uri}
@@ -87,7 +87,7 @@ def to_document(found: Record | SearchHit) -> Document:
             marks["content_hash"] = found.content_hash
         else:
             marks["box"] = None if found.box is None else list(found.box)
-        # A record that was not written from LangChain may have such a key of its own, which is not lost.
+        # A record of another program may have such a key in its metadata, which is kept.
         metadata = {**{name: value for name, value in marks.items() if value is not None}, **metadata}
     return Document(id=found.record_id, page_content="" if found.content is None else found.content, metadata=metadata)
 
@@ -97,39 +97,37 @@ def text_item(text: object, metadata: Mapping[str, Any] | None, record_id: str |
 
     Args:
         text: the text.
-        metadata: a JSON object; `None` is an empty one.
+        metadata: a JSON object; `None` is empty metadata.
         record_id: an id, or `None`.
-        name: what to call it in an error.
+        name: the name of the text in errors.
 
     Raises:
-        EmbedInputError: naming what cannot be accepted.
+        EmbedInputError: an argument is invalid; the message names it.
     """
     if not isinstance(text, str):
         raise EmbedInputError(f"{name} is {type(text).__name__}, not a string")
     own = _check(metadata, record_id, name=name)
     if own.get("modality") == "image":
-        raise EmbedInputError(
-            f"`metadata` of {name} has `modality` 'image', which marks images: name the key otherwise"
-        )
+        raise EmbedInputError(f"`metadata` of {name} has `modality` 'image', which marks images: rename the key")
     return Item(source=text, is_image=False, caption=None, record_id=record_id, metadata=own)
 
 
 def image_item(image: ImageSource, metadata: Mapping[str, Any] | None, record_id: str | None, *, name: str) -> Item:
-    """Check what comes with an image; see `text_item`."""
+    """Check the metadata and id of an image; see `text_item`."""
     own = _check(metadata, record_id, name=name)
     for key in _RESERVED:
         if key in own:
             raise EmbedInputError(
-                f"`metadata` of {name} has the key {key!r}, which an image's document needs for itself: rename it"
+                f"`metadata` of {name} has the key {key!r}, which is reserved in an image's document: rename it"
             )
     return Item(source=image, is_image=True, caption=None, record_id=record_id, metadata=own)
 
 
 def document_item(document: object, record_id: str | None, *, name: str) -> Item:
-    """Check a document; `record_id` counts more than its own id.
+    """Check a document; `record_id` overrides its own id.
 
     Raises:
-        EmbedInputError: naming what cannot be accepted.
+        EmbedInputError: an argument is invalid; the message names it.
     """
     if not isinstance(document, Document):
         raise EmbedInputError(f"{name} is {type(document).__name__}, not a Document")
@@ -140,7 +138,7 @@ def document_item(document: object, record_id: str | None, *, name: str) -> Item
     if not isinstance(uri, str):
         raise EmbedInputError(
             f"{name} is an image by its `modality`, but its `uri` is {uri!r}: give the path of the image, "
-            "or name the key otherwise if the document is a text"
+            "or rename the key if the document is a text"
         )
     own = {key: value for key, value in document.metadata.items() if key not in _RESERVED}
     caption = document.page_content if document.page_content else None
@@ -166,7 +164,7 @@ def texts_as_items(
         The items, and the options of the call.
 
     Raises:
-        EmbedInputError: naming what cannot be accepted.
+        EmbedInputError: an argument is invalid; the message names it.
     """
     return _each("texts", texts, metadatas, ids, text_item, kwargs)
 
@@ -182,7 +180,7 @@ def documents_as_items(documents: Iterable[Document], kwargs: Mapping[str, objec
     """Check the arguments of `add_documents`; see `texts_as_items`."""
     options = known_options(kwargs, "ids", "batch_size")
     single: object = documents
-    if isinstance(single, Document):  # which can be iterated, over its fields
+    if isinstance(single, Document):  # a Document is iterable, over its fields
         raise EmbedInputError("`documents` is one Document: pass a list; for a single one write [document]")
     given = as_list(documents, name="documents")
     ids = _one_each(options.pop("ids", None), len(given), name="ids")
@@ -210,10 +208,10 @@ def _each(
 
 
 def _one_each(values: Any, count: int, *, name: str) -> list[Any]:  # noqa: ANN401 (checked here)
-    """What goes with each of `count` items; `None` for each where `values` is `None`.
+    """One value for each of `count` items; `None` for each item if `values` is `None`.
 
     Raises:
-        EmbedInputError: another number of them.
+        EmbedInputError: the number of values is not `count`.
     """
     if values is None:
         return [None] * count
@@ -225,12 +223,12 @@ def _one_each(values: Any, count: int, *, name: str) -> list[Any]:  # noqa: ANN4
 
 
 def known_options(options: Mapping[str, object], *allowed: str) -> dict[str, Any]:
-    """The keyword arguments of a call whose signature LangChain leaves open.
+    """Check the keyword arguments of a method whose signature in LangChain has `**kwargs`.
 
     Raises:
-        EmbedInputError: one of them is not `allowed`.
+        EmbedInputError: an option is not `allowed`.
     """
     for name in options:
         if name not in allowed:
-            raise EmbedInputError(f"unknown option `{name}`; known here are {', '.join(allowed)}")
+            raise EmbedInputError(f"unknown option `{name}`; known are {', '.join(allowed)}")
     return dict(options)

@@ -1,4 +1,4 @@
-"""LangChain's `Embeddings` over the encoder: the `embedding=` of any LangChain store, and it embeds images too."""
+"""JinaClipEmbeddings: LangChain's `Embeddings` for texts and images, usable with every LangChain store."""
 
 import dataclasses
 import threading
@@ -19,7 +19,7 @@ from jclip_connectors.port import Embedder, ImageSource
 
 
 class _Slot:
-    """The embedder of an object and of its copies: loaded when it is first asked for, once."""
+    """Holds the embedder that an object shares with its copies; it is loaded once, on first use."""
 
     def __init__(self, given: Embedder | None = None) -> None:
         self.given = given is not None
@@ -35,29 +35,28 @@ class _Slot:
     def __eq__(self, other: object) -> bool:
         return self is other or (isinstance(other, _Slot) and not self.given and not other.given)
 
-    __hash__ = None  # type: ignore[assignment]  # as of any class with an __eq__ of its own; nothing hashes a slot
+    __hash__ = None  # type: ignore[assignment]  # because of __eq__; slots are never hashed
 
     def __deepcopy__(self, memo: dict[int, Any]) -> "_Slot":
-        return self  # a copy of the weights would serve nobody
+        return self  # copies share the model
 
     def __reduce__(self) -> tuple[type["_Slot"], tuple[()]]:
         if self.given:
             raise TypeError(
                 "a JinaClipEmbeddings that was made with `from_embedder` cannot be pickled: its embedder belongs to "
-                "this process; make one from the options of its `config`"
+                "this process; make a new one from its `config`"
             )
         return _Slot, ()
 
 
 class JinaClipEmbeddings(BaseModel, Embeddings):
-    """Texts and images to vectors of one space, with a jina-clip model in this process.
+    """Embeds texts and images in one vector space, with a jina-clip model in this process.
 
-    The options are those of `EmbeddingConfig`, by the same names. The model is loaded when the first vector is asked
-    for, and once, whatever the number of threads; copies share it. What is pickled or dumped has the options and not
-    the weights.
+    The options are those of `EmbeddingConfig`. The model is loaded once, on first use, and copies share it; threads may
+    share it too. A pickle or dump contains the options without the weights.
     """
 
-    # A refused value is not repeated by pydantic: it may be a key that was meant for another class.
+    # pydantic's errors leave out refused values: a value may be a key meant for another class.
     model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     model: str = EmbeddingConfig.model
@@ -70,16 +69,16 @@ class JinaClipEmbeddings(BaseModel, Embeddings):
     precision: Precision = "auto"
     tiling: Tiling | None = None
     device: str | None = None
-    """"cpu", "cuda", ...; `None` is CUDA where there is one."""
+    """"cpu", "cuda", ...; `None` uses CUDA if it is available."""
 
     _slot: _Slot = PrivateAttr(default_factory=_Slot)
 
     @classmethod
     def from_embedder(cls, embedder: Embedder) -> Self:
-        """Share an embedder that exists already, of any kind.
+        """Use an existing embedder of any kind.
 
         Raises:
-            ValueError: its configuration is not one that `EmbeddingConfig` allows.
+            ValueError: `EmbeddingConfig` does not allow its configuration.
         """
         config = embedder.config
         shared = cls(**{name: getattr(config, name) for name in _CONFIG_FIELDS})
@@ -88,17 +87,17 @@ class JinaClipEmbeddings(BaseModel, Embeddings):
 
     @model_validator(mode="after")
     def _check_options(self) -> Self:
-        _ = self.config  # it checks every field
+        _ = self.config  # checks every field
         return self
 
     @property
     def config(self) -> EmbeddingConfig:
-        """What shapes the vectors."""
+        """The configuration of the vectors."""
         return EmbeddingConfig(**{name: getattr(self, name) for name in _CONFIG_FIELDS})
 
     @property
     def embedder(self) -> Embedder:
-        """What makes the vectors, loaded now if it was not yet.
+        """The embedder, loaded on first use.
 
         Raises:
             MissingDependencyError: torch or another package of the extra "local" is not installed.
@@ -116,28 +115,28 @@ class JinaClipEmbeddings(BaseModel, Embeddings):
             B lists of E numbers, in the order of `texts`.
 
         Raises:
-            EmbedInputError: one of them is no text.
+            EmbedInputError: an item is not a text.
         """
         rows: list[list[float]] = self.embedder.embed_texts(texts).tolist()
         return rows
 
     def embed_query(self, text: str) -> list[float]:
-        """Embed what is searched for, with the prefix that the model has for queries.
+        """Embed a query, with the model's query prefix.
 
         Raises:
-            EmbedInputError: it is no text.
+            EmbedInputError: `text` is not a string.
         """
         row: list[float] = self.embedder.embed_query(text).tolist()
         return row
 
     def embed_images(self, uris: Sequence[ImageSource]) -> list[list[float]]:
-        """Embed images, each as a whole, in their order.
+        """Embed whole images.
 
         Args:
-            uris: paths, data URIs, encoded images as bytes, Pillow images or uint8 arrays; nothing is downloaded.
+            uris: paths, data URIs, encoded images as bytes, Pillow images or uint8 arrays; URLs are refused.
 
         Raises:
-            PartialFailureError: some cannot be read; `kept` has the (E,) rows of the others, as arrays.
+            PartialFailureError: some images cannot be read; `kept` has the (E,) rows of the others, as arrays.
         """
         rows: list[list[float]] = self.embedder.embed_images(uris).tolist()
         return rows
@@ -152,7 +151,7 @@ class JinaClipEmbeddings(BaseModel, Embeddings):
             E numbers.
 
         Raises:
-            EmbedInputError: it cannot be read.
+            EmbedInputError: the image cannot be read.
         """
         try:
             return self.embed_images([uri])[0]
@@ -160,10 +159,10 @@ class JinaClipEmbeddings(BaseModel, Embeddings):
             raise EmbedInputError(str(error.failed[0])) from error
 
     def embed_image_query(self, uri: ImageSource) -> list[float]:
-        """Embed an image that is searched for: the models have no prefix for images, so this is `embed_image`.
+        """Embed an image as a query; see `embed_image`. The models have no query prefix for images.
 
         Raises:
-            EmbedInputError: it cannot be read.
+            EmbedInputError: the image cannot be read.
         """
         return self.embed_image(uri)
 
@@ -188,26 +187,24 @@ class JinaClipEmbeddings(BaseModel, Embeddings):
         return await run_in_executor(None, self.embed_image_query, uri)
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """Copy, with the options of `update` in place of its own; they are checked, and load a model of their own.
+        """Copy; with `update`, the options are checked and the copy loads its own model.
 
         Args:
-            update: options by their names.
-            deep: as in pydantic; the model is shared in any case.
+            update: new values of options, by name.
+            deep: as in pydantic; without `update`, the model is always shared.
 
         Raises:
-            ValueError: an option that is unknown or out of range.
-            TypeError: it was made with `from_embedder`, whose embedder has the options that it has.
+            ValueError: an option is unknown or out of range.
+            TypeError: it was made with `from_embedder`, whose options cannot be changed.
         """
         if not update:
             return super().model_copy(deep=deep)
         if self._slot.given:
-            raise TypeError(
-                "`model_copy` cannot change a JinaClipEmbeddings made with `from_embedder`: make another one"
-            )
+            raise TypeError("`model_copy` cannot change a JinaClipEmbeddings made with `from_embedder`: make a new one")
         return type(self)(**{**{name: getattr(self, name) for name in type(self).model_fields}, **update})
 
     def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
-        """Give the options that differ from the defaults, and the model."""
+        """Show the model and the options that differ from the defaults."""
         for name, field in type(self).model_fields.items():
             value = getattr(self, name)
             if name == "model" or value != field.default:
@@ -218,10 +215,10 @@ _CONFIG_FIELDS = tuple(field.name for field in dataclasses.fields(EmbeddingConfi
 
 
 def image_function(embedding: Embeddings) -> Callable[[list[Any]], Sequence[Any]]:
-    """What embeds images in any of LangChain's embeddings: by convention it is called `embed_images`.
+    """The `embed_images` method of LangChain embeddings; the name is a convention.
 
     Raises:
-        EmbedInputError: these embed only texts.
+        EmbedInputError: the embeddings support only texts.
     """
     embed: Callable[[list[Any]], Sequence[Any]] | None = getattr(embedding, "embed_images", None)
     if embed is None:

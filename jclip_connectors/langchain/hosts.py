@@ -1,4 +1,4 @@
-"""LangChain's `Embeddings` as the embedder of a host: blocking, or asyncio by their own asynchronous methods."""
+"""Hosts over LangChain's `Embeddings`: blocking, or asyncio through their async methods."""
 
 import asyncio
 import functools
@@ -16,22 +16,22 @@ from jclip_connectors.store_kit.validation import check_embedding
 
 
 def blocking_host(store: VectorStore, embedding: Embeddings, *, tiled: bool) -> BlockingHost:
-    """Put a blocking store and embeddings together; `tiled` says whether the store keeps tiles."""
+    """Combine a blocking store and embeddings; `tiled` says whether the store has tiles."""
     embedder = _Blocking(embedding, tiled=tiled)
     return BlockingHost(store=store, embedder=embedder, embed=embedder.embed_items)
 
 
 def async_host(store: AsyncVectorStore, embedding: Embeddings, *, tiled: bool) -> AsyncHost:
-    """Put an asyncio store and embeddings together; `tiled` says whether the store keeps tiles."""
+    """Combine an asyncio store and embeddings; `tiled` says whether the store has tiles."""
     embedder = _Async(embedding, tiled=tiled)
     return AsyncHost(store=store, embedder=embedder, embed=embedder.embed_items)
 
 
 def as_vector(embedding: object) -> FloatArray:
-    """A query that is a vector already: (E,).
+    """Convert a query vector to an array: (E,).
 
     Raises:
-        EmbedInputError: it is no vector.
+        EmbedInputError: it is not a vector.
     """
     return check_embedding(embedding, dimensions=None)
 
@@ -83,7 +83,7 @@ def _gather(
     images: Mapping[int, ImageSource],
     embed: Callable[[list[ImageSource]], Sequence[Any]],
 ) -> list[Any]:
-    """What was made of each item, in the order of the items.
+    """Merge the vectors of texts and images, in the order of the items.
 
     Raises:
         PartialFailureError: some images cannot be read.
@@ -110,5 +110,5 @@ def _embed_images(embedding: Embeddings, images: list[ImageSource], *, tiled: bo
 
 def _counted(rows: Sequence[Any], count: int) -> Sequence[Any]:
     if len(rows) != count:
-        raise EmbedInputError(f"`embedding` has made {len(rows)} vectors of {count} items: it must make one of each")
+        raise EmbedInputError(f"`embedding` made {len(rows)} vectors for {count} items: it must make one for each")
     return rows

@@ -1,4 +1,4 @@
-"""The operations of LangChain's vector store on one of our stores, blocking or asyncio."""
+"""The operations of LangChain's vector store on a blocking or asyncio store."""
 
 import inspect
 from collections.abc import Mapping, Sequence
@@ -20,14 +20,14 @@ from jclip_connectors.store_kit.validation import check_count, check_fingerprint
 
 _Result = TypeVar("_Result")
 _BATCH_SIZE = 64
-_MAX_CONCURRENCY = 4  # batches of one call that are on their way at a time, on an asyncio store
+_MAX_CONCURRENCY = 4  # concurrent batches of one call, on an asyncio store
 
 
 class Operations:
-    """A store and embeddings; what is asked of an asyncio store is awaited in the event loop of the caller."""
+    """Combines a store and embeddings; an asyncio store is awaited in the caller's event loop."""
 
     def __init__(self, store: VectorStore | AsyncVectorStore, embedding: Embeddings) -> None:
-        """Put them together; `JinaClipVectorStore` says what is refused."""
+        """Combine a store and embeddings; for errors see `JinaClipVectorStore`."""
         if not isinstance(embedding, Embeddings):
             raise EmbedInputError(f"`embedding` is {type(embedding).__name__}, not one of LangChain's `Embeddings`")
         if isinstance(embedding, JinaClipEmbeddings):
@@ -50,20 +50,20 @@ class Operations:
         return self._blocking().run(flow)
 
     async def arun(self, flow: Flow[_Result]) -> _Result:
-        """Run a flow: in a thread, where the store is not asyncio."""
+        """Run a flow; in a thread if the store is blocking."""
         if isinstance(self._host, AsyncHost):
             return await self._host.run(flow)
         return await run_in_executor(None, self._host.run, flow)
 
     def add(self, items: list[Item], *, batch_size: int = _BATCH_SIZE) -> list[str]:
-        """Embed and write.
+        """Embed and write items.
 
         Returns:
-            The id of each.
+            The id of each item.
 
         Raises:
-            EmbedInputError: there are images, and the embeddings embed only texts.
-            PartialFailureError: some could not be added; `kept` has the ids of those that were.
+            EmbedInputError: there are images, but the embeddings support only texts.
+            PartialFailureError: some items could not be added; `kept` has the ids of the added items.
             StoreRequestError: the store is asyncio.
         """
         host, adding = self._blocking(), self._adding(items, batch_size)
@@ -71,7 +71,7 @@ class Operations:
         return _ids(adding)
 
     async def aadd(self, items: list[Item], *, batch_size: int = _BATCH_SIZE) -> list[str]:
-        """`add`: in a thread, where the store is not asyncio, and else with batches that overlap."""
+        """See `add`; in a thread if the store is blocking, else with concurrent batches."""
         if not isinstance(self._host, AsyncHost):
             return await run_in_executor(None, self.add, items, batch_size=batch_size)
         adding = self._adding(items, batch_size)
@@ -80,32 +80,32 @@ class Operations:
 
     @staticmethod
     def get(ids: Sequence[str]) -> Flow[list[Record]]:
-        """Fetch the records that exist, in the order of `ids`."""
+        """Fetch records by id, in the order of `ids`; unknown ids are left out."""
         records: list[Record] = yield lambda host: host.store.get(ids)
         return records
 
     @staticmethod
     def delete(ids: Sequence[str] | None, options: Mapping[str, object]) -> Flow[None]:
-        """Delete by `ids`, or by the option `filter`; everything, where neither is given."""
+        """Delete by `ids` or by the option `filter`; without both, delete everything."""
         where = known_options(options, "filter").get("filter")
         yield lambda host: host.store.delete(ids, where={} if ids is None and where is None else where)
 
     def _blocking(self) -> BlockingHost:
         if isinstance(self._host, AsyncHost):
-            raise StoreRequestError("the store is asyncio: call the asynchronous twin of this method, `a...`")
+            raise StoreRequestError("the store is asyncio: call the async version of this method, `a...`")
         return self._host
 
     def _adding(self, items: list[Item], batch_size: int) -> Adding:
         check_count(batch_size, name="batch_size")
         if any(item.is_image for item in items):
             image_function(self._embedding)
-        # Of other embeddings nothing says whether they made the vectors that the store has.
+        # For other embeddings it is not known whether they made the stored vectors.
         reuse = isinstance(self._embedding, JinaClipEmbeddings)
         return Adding(items, [{}] * len(items), describe=Item.fields, reuse=reuse)
 
 
 def _ids(adding: Adding) -> list[str]:
-    """The ids, where nothing failed."""
+    """The ids, if no item failed."""
     report: AddReport = adding.report(what="documents")
     if report.failed:
         raise PartialFailureError("documents", failed=report.failed, kept=dict(sorted(adding.kept.items())))

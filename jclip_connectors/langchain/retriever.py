@@ -1,4 +1,4 @@
-"""LangChain's retriever over a store with images: more kinds of search than text to anything."""
+"""LangChain's retriever with search types for images and tiles."""
 
 from collections.abc import Collection
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -12,12 +12,12 @@ from jclip_connectors.port import Modality
 
 
 class SearchType(NamedTuple):
-    """What a search type means.
+    """The meaning of a search type.
 
     Attributes:
-        query: what the query is: a text, or where an image is.
-        modality: what is found.
-        tiles: whether images are found by their tiles; `None` where they have any.
+        query: whether the query is a text, or the path of an image.
+        modality: the modality of the results.
+        tiles: whether to search tiles; `None` searches them if the store has tiles.
     """
 
     query: Literal["text", "image"]
@@ -36,18 +36,18 @@ SEARCH_TYPES: dict[str, SearchType] = {
     "image_to_image": SearchType("image", "image"),
     "tiles": SearchType("text", "image", tiles=True),
 }
-"""What `as_retriever(search_type=...)` knows beside LangChain's own types, and what each means."""
+"""The values of `as_retriever(search_type=...)` in addition to LangChain's own, with their meaning."""
 
 
 class JinaClipRetriever(VectorStoreRetriever):
-    """A retriever with LangChain's search types and those of `SEARCH_TYPES`; `as_retriever` of the store makes one."""
+    """A retriever with LangChain's search types and those of `SEARCH_TYPES`; the store's `as_retriever` makes it."""
 
-    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)  # what is not known may be a key
+    model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)  # an unknown value may be a key
 
     allowed_search_types: ClassVar[Collection[str]] = (*VectorStoreRetriever.allowed_search_types, *SEARCH_TYPES)
 
     k: PositiveInt | None = None
-    """How many documents; `None` leaves it to `search_kwargs`, and else is the store's 4."""
+    """The number of documents; `None` uses `search_kwargs`, or the store's default of 4."""
 
     def _get_relevant_documents(
         self,

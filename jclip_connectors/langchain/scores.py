@@ -1,4 +1,4 @@
-"""Results of a search as LangChain wants them: documents, with a score or without one."""
+"""Conversion of results to LangChain documents, with or without scores."""
 
 from collections.abc import Sequence
 
@@ -15,10 +15,10 @@ def scored(hits: Sequence[SearchHit]) -> list[tuple[Document, float]]:
 
 
 def without_scores(found: Sequence[tuple[Document, float]]) -> list[Document]:
-    """The documents alone."""
+    """The documents without their scores."""
     return [document for document, _ in found]
 
 
 def relevance(cosine: float) -> float:
-    """A cosine on LangChain's scale of 0 to 1."""
+    """Convert a cosine to LangChain's scale of 0 to 1."""
     return float(np.clip((1 + cosine) / 2, 0, 1))

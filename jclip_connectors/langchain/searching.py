@@ -1,6 +1,6 @@
-"""What LangChain's searches have in common: a query of some kind, options, and a ranking.
+"""The searches of LangChain's vector store: queries, options and ranking.
 
-Each is a flow (see `collection.hosts`), so that the blocking methods and their asynchronous twins run the same lines.
+Each search is a flow (see `collection.hosts`), so the blocking and the async methods share the code.
 """
 
 from collections.abc import Mapping
@@ -22,7 +22,7 @@ from jclip_connectors.store_kit.validation import check_count, check_modality
 
 @dataclass(frozen=True, kw_only=True)
 class _Request:
-    """What is asked of the store beside the vector."""
+    """The arguments of a search, except the vector."""
 
     where: Filter | None
     modality: Modality | None
@@ -30,28 +30,28 @@ class _Request:
 
 
 class Searcher:
-    """The searches over a store that keeps tiles or not, with embeddings for images or only for texts.
+    """The searches over a store.
 
-    Each search checks all of its options before it embeds the query, which takes long.
+    Each search checks all options before it embeds the query, because embedding is slow.
     """
 
     def __init__(self, embedding: Embeddings, *, tiled: bool) -> None:
-        """Look at what the embeddings can do."""
+        """Check what the embeddings support; `tiled` says whether the store has tiles."""
         self._fuses = hasattr(embedding, "embed_images")
         self._tiled = tiled
 
     def nearest(self, query: Flow[FloatArray], k: int, options: Mapping[str, object]) -> Flow[list[SearchHit]]:
-        """Find the nearest; where texts and images are found they are fused by rank.
+        """Find the nearest records; results of both modalities are fused by rank.
 
         Raises:
-            EmbedInputError: an option that is unknown or cannot be used, or a query that cannot be embedded.
+            EmbedInputError: an option is unknown or invalid, or the query cannot be embedded.
         """
         request = self._request(k, options)
         vector = yield from query
         return (yield from self._rank(vector, k, request))
 
     def by_cosine(self, query: Flow[FloatArray], k: int, options: Mapping[str, object]) -> Flow[list[SearchHit]]:
-        """Find the nearest, texts and images on one scale of cosines; see `nearest`."""
+        """Find the nearest records, with texts and images ordered by cosine together; see `nearest`."""
         request = self._request(k, options)
         vector = yield from query
         return (yield from _ask(vector, k, request, (request.modality,)))[0]
@@ -59,7 +59,7 @@ class Searcher:
     def diverse(
         self, query: Flow[FloatArray], k: int, options: Mapping[str, object], *, fetch_k: int, lambda_mult: float
     ) -> Flow[list[SearchHit]]:
-        """Choose `k` of the `fetch_k` nearest by maximal marginal relevance, on their full vectors; see `nearest`."""
+        """Choose `k` of the `fetch_k` nearest by maximal marginal relevance of their full vectors; see `nearest`."""
         request = self._request(k, options)
         check_count(fetch_k, name="fetch_k")
         weight: object = lambda_mult
@@ -69,7 +69,7 @@ class Searcher:
         hits = yield from self._rank(vector, max(k, fetch_k), request)
         found: list[Record] = yield lambda host: host.store.get([hit.record_id for hit in hits])
         stored = {record.record_id: record.embedding for record in found}
-        hits = [hit for hit in hits if hit.record_id in stored]  # without those that were deleted meanwhile
+        hits = [hit for hit in hits if hit.record_id in stored]  # without records that were deleted in the meantime
         rows = np.array([stored[hit.record_id] for hit in hits], dtype=np.float32).reshape(-1, len(vector))  # (N, E)
         return [hits[at] for at in choose_diverse(rows @ vector, rows, limit=k, threshold=lambda_mult)]
 
@@ -87,10 +87,10 @@ class Searcher:
 
 
 def text_query(text: object) -> Flow[FloatArray]:
-    """Embed a text that is searched for: (E,).
+    """Embed a text as a query: (E,).
 
     Raises:
-        EmbedInputError: it is no text.
+        EmbedInputError: `text` is not a string.
     """
     if not isinstance(text, str):
         raise EmbedInputError(f"`query` is {type(text).__name__}, not a string")
@@ -99,23 +99,23 @@ def text_query(text: object) -> Flow[FloatArray]:
 
 
 def image_query(image: ImageSource) -> Flow[FloatArray]:
-    """Embed an image that is searched for: (E,).
+    """Embed an image as a query: (E,).
 
     Raises:
-        EmbedInputError: it cannot be read, or the embeddings embed only texts.
+        EmbedInputError: the image cannot be read, or the embeddings support only texts.
     """
     try:
         rows = yield lambda host: host.embedder.embed_images([image])
     except PartialFailureError as error:
-        raise EmbedInputError(f"`uri` cannot be searched for: {error.failed[0]}") from error
+        raise EmbedInputError(f"`uri` cannot be embedded: {error.failed[0]}") from error
     return as_vector(rows[0])
 
 
 def vector_query(embedding: object) -> Flow[FloatArray]:
-    """Take a vector that was made already: (E,).
+    """Use an existing vector as a query: (E,).
 
     Raises:
-        EmbedInputError: it is no vector.
+        EmbedInputError: it is not a vector.
     """
     yield from ()
     return as_vector(embedding)

@@ -1,4 +1,4 @@
-"""LangChain's `VectorStore` over any store of this package: texts, images and tiles side by side."""
+"""JinaClipVectorStore: LangChain's `VectorStore` over every store of this package."""
 
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Self
@@ -20,35 +20,36 @@ from jclip_connectors.port import AsyncVectorStore, ImageSource, VectorStore
 
 
 class JinaClipVectorStore(AsyncMethods):
-    """Documents in one of our stores, found by text or by image; `image_document` tells how an image is a document.
+    """Documents in one of our stores, searched by text or by image; for images see `image_document`.
 
-    Every search takes these options, beside `k`, and refuses others:
+    Every search has these options in addition to `k`, and refuses others:
         filter: on metadata, like `{"year": {"gte": 2020}}` (see `jclip_connectors.filters`), or a `NativeFilter`.
-        modality: "image" or "text" to find only these. Cosines of the two are on different scales: where both are
-            found they are ranked apart and fused by reciprocal rank, which is then the score; else it is the cosine.
-        tiles: whether an image is as near as its nearest tile; by default where the store keeps tiles.
+        modality: "image" or "text" to find only images or only texts. Their cosines are on different scales: if both
+            are found, they are ranked separately and fused, and the score is the reciprocal rank; else it is the
+            cosine.
+        tiles: compare the nearest tile of each image; the default is true if the store has tiles.
 
-    Every method has an asynchronous twin, `a...`. On an asyncio store the twins await it, and a method without `a` is
-    refused; on a blocking store they work in threads.
+    Every method has an async version, `a...`. With an asyncio store, the async methods await the store, and the
+    blocking methods are refused; with a blocking store, the async methods run in threads.
     """
 
     def __init__(self, store: VectorStore | AsyncVectorStore, embedding: Embeddings) -> None:
-        """Put a store and embeddings together.
+        """Combine a store and embeddings.
 
         Args:
-            store: keeps the vectors, blocking or asyncio; closing it stays with the caller.
-            embedding: makes the vectors: `JinaClipEmbeddings`, or any other. Images need one with `embed_images`.
+            store: stores the vectors, blocking or asyncio; the caller closes it.
+            embedding: makes the vectors: `JinaClipEmbeddings`, or any other. Images need `embed_images`.
 
         Raises:
-            CollectionMismatchError: the store's vectors were made with another configuration than `embedding`'s. Of
-                others than `JinaClipEmbeddings` only the length of their vectors can be compared, by the store.
+            CollectionMismatchError: the store's vectors were made with another configuration than `embedding`'s. With
+                other embeddings than `JinaClipEmbeddings`, only the store checks the length of the vectors.
         """
         self._operations = Operations(store, embedding)
         self._embedding = embedding
 
     @property
     def embeddings(self) -> Embeddings:
-        """What makes the vectors."""
+        """The embeddings that make the vectors."""
         return self._embedding
 
     @classmethod
@@ -67,14 +68,14 @@ class JinaClipVectorStore(AsyncMethods):
         Args:
             texts: the texts.
             embedding: makes the vectors.
-            metadatas: a JSON object for each, or `None`.
-            ids: an id for each, or `None`.
-            store: keeps the vectors; `None` keeps them in memory.
+            metadatas: a JSON object for each text, or `None`.
+            ids: an id for each item, or `None`.
+            store: stores the vectors; `None` keeps them in memory.
             **kwargs: options of `add_texts`.
 
         Raises:
-            EmbedInputError: an item that cannot be accepted; nothing has been written then.
-            PartialFailureError: some could not be added.
+            EmbedInputError: an item is invalid; nothing is written.
+            PartialFailureError: some items could not be added.
         """
         made = cls(_in_memory(embedding) if store is None else store, embedding)
         made.add_texts(texts, metadatas, ids=ids, **kwargs)
@@ -94,12 +95,12 @@ class JinaClipVectorStore(AsyncMethods):
         Args:
             documents: the documents.
             embedding: makes the vectors.
-            store: keeps the vectors; `None` keeps them in memory.
+            store: stores the vectors; `None` keeps them in memory.
             **kwargs: options of `add_documents`.
 
         Raises:
-            EmbedInputError: a document that cannot be accepted; nothing has been written then.
-            PartialFailureError: some could not be added.
+            EmbedInputError: a document is invalid; nothing is written.
+            PartialFailureError: some items could not be added.
         """
         made = cls(_in_memory(embedding) if store is None else store, embedding)
         made.add_documents(documents, **kwargs)
@@ -143,21 +144,21 @@ class JinaClipVectorStore(AsyncMethods):
         ids: list[str] | None = None,
         **kwargs: object,
     ) -> list[str]:
-        """Add texts, each in place of the document with its id.
+        """Add texts; a document with the same id is replaced.
 
         Args:
             texts: the texts.
-            metadatas: a JSON object for each; `None` gives all an empty one.
-            ids: an id for each. Without one it is made of the text and its metadata, so that adding both again
-                changes nothing.
-            **kwargs: `batch_size`, how many are embedded and written at a time.
+            metadatas: a JSON object for each text; `None` means empty metadata.
+            ids: an id for each text. A missing id is made from the text and its metadata, so adding both again changes
+                nothing.
+            **kwargs: `batch_size`, the number of items that are embedded and written at a time.
 
         Returns:
             The ids, in the order of `texts`.
 
         Raises:
-            EmbedInputError: an item that cannot be accepted; nothing has been written then.
-            PartialFailureError: some could not be added; `kept` has the ids of those that were.
+            EmbedInputError: an item is invalid; nothing is written.
+            PartialFailureError: some items could not be added; `kept` has the ids of the added items.
         """
         items, options = texts_as_items(texts, metadatas, ids, kwargs)
         return self._operations.add(items, **options)
@@ -169,58 +170,58 @@ class JinaClipVectorStore(AsyncMethods):
         ids: list[str] | None = None,
         **kwargs: object,
     ) -> list[str]:
-        """Add images; what `add_texts` says goes for them too.
+        """Add images; results and errors are as for `add_texts`.
 
         Args:
-            uris: paths, data URIs, encoded images as bytes, Pillow images or uint8 arrays. A path is kept as the
-                document's `uri`; the image itself is not kept, and nothing is downloaded.
-            metadatas: a JSON object for each, without the keys that an image's document needs for itself.
-            ids: an id for each, or `None`.
+            uris: paths, data URIs, encoded images as bytes, Pillow images or uint8 arrays; URLs are refused. A path is
+                stored as the document's `uri`; the image itself is not stored.
+            metadatas: a JSON object for each image, without the reserved keys of an image's document.
+            ids: an id for each item, or `None`.
             **kwargs: `batch_size`.
         """
         items, options = images_as_items(uris, metadatas, ids, kwargs)
         return self._operations.add(items, **options)
 
     def add_documents(self, documents: list[Document], **kwargs: object) -> list[str]:
-        """Add documents: texts, and images by their metadata; `image_document` makes one of an image.
+        """Add documents: texts, and images that `image_document` makes.
 
         Args:
-            documents: the documents, which stay as they are.
-            **kwargs: `ids`, an id for each, which counts more than the document's own; and `batch_size`.
+            documents: the documents; they are not changed.
+            **kwargs: `ids`, an id for each document, which overrides the document's own; and `batch_size`.
 
         Returns:
             The ids, in the order of `documents`.
 
         Raises:
-            EmbedInputError: a document that cannot be accepted; nothing has been written then.
-            PartialFailureError: some could not be added; `kept` has the ids of those that were.
+            EmbedInputError: a document is invalid; nothing is written.
+            PartialFailureError: some items could not be added; `kept` has the ids of the added items.
         """
         items, options = documents_as_items(documents, kwargs)
         return self._operations.add(items, **options)
 
     def get_by_ids(self, ids: Sequence[str], /) -> list[Document]:
-        """Fetch the documents that exist, in the order of `ids`; an id that is not there is no error."""
+        """Fetch documents by id, in the order of `ids`; unknown ids are left out."""
         return [to_document(record) for record in self._operations.run(self._operations.get(ids))]
 
     def delete(self, ids: list[str] | None = None, **kwargs: object) -> bool:
-        """Delete by `ids`, or by a `filter`; everything, where neither is given.
+        """Delete by `ids` or by a `filter`; without both, delete everything.
 
         Returns:
-            `True`: a failure is an error, and an id that is not there is none.
+            `True`: a failure raises an error, and unknown ids are ignored.
         """
         self._operations.run(self._operations.delete(ids, kwargs))
         return True
 
     def similarity_search(self, query: str, k: int = 4, **kwargs: object) -> list[Document]:
-        """Find the `k` documents that are nearest to the text `query`."""
+        """Find the `k` documents nearest to the text `query`."""
         return without_scores(self.similarity_search_with_score(query, k, **kwargs))
 
     def similarity_search_with_score(self, query: str, k: int = 4, **kwargs: object) -> list[tuple[Document, float]]:
-        """Find the `k` documents that are nearest to the text `query`, with scores: higher is nearer."""
+        """Find the `k` documents nearest to the text `query`, with scores: higher is nearer."""
         return scored(self._operations.run(self._operations.searcher.nearest(text_query(query), k, kwargs)))
 
     def similarity_search_by_vector(self, embedding: list[float], k: int = 4, **kwargs: object) -> list[Document]:
-        """Find the `k` documents that are nearest to the vector `embedding`, (E,) numbers."""
+        """Find the `k` documents nearest to the vector `embedding`, (E,) numbers."""
         return without_scores(self.similarity_search_with_score_by_vector(embedding, k, **kwargs))
 
     def similarity_search_with_score_by_vector(
@@ -230,28 +231,28 @@ class JinaClipVectorStore(AsyncMethods):
         return scored(self._operations.run(self._operations.searcher.nearest(vector_query(embedding), k, kwargs)))
 
     def similarity_search_by_image(self, uri: ImageSource, k: int = 4, **kwargs: object) -> list[Document]:
-        """Find the `k` documents that are nearest to the image `uri`: a path, a data URI, bytes, an image, an array."""
+        """Find the `k` documents nearest to the image `uri`: a path, a data URI, bytes, an image or an array."""
         return without_scores(self.similarity_search_by_image_with_score(uri, k, **kwargs))
 
-    similarity_search_image = similarity_search_by_image  # what stores with images in LangChain's field call it
+    similarity_search_image = similarity_search_by_image  # the name in other LangChain stores with images
 
     def similarity_search_by_image_with_score(
         self, uri: ImageSource, k: int = 4, **kwargs: object
     ) -> list[tuple[Document, float]]:
-        """Find the `k` documents that are nearest to the image `uri`, with scores: higher is nearer."""
+        """Find the `k` documents nearest to the image `uri`, with scores: higher is nearer."""
         return scored(self._operations.run(self._operations.searcher.nearest(image_query(uri), k, kwargs)))
 
     def max_marginal_relevance_search(
         self, query: str, k: int = 4, fetch_k: int = 20, lambda_mult: float = 0.5, **kwargs: object
     ) -> list[Document]:
-        """Find what is near to a text and unlike one another.
+        """Find diverse documents near to a text.
 
         Args:
             query: the text.
-            k: at most this many documents.
-            fetch_k: how many of the nearest they are chosen from.
-            lambda_mult: 1 weighs only nearness, 0 only difference.
-            **kwargs: the class's options. Nearness is compared by cosine: ask for one `modality`.
+            k: the largest number of documents.
+            fetch_k: the number of nearest documents to choose from.
+            lambda_mult: 1 uses only the similarity to the query, 0 only diversity.
+            **kwargs: the options of the class. Similarity is the cosine, so use one `modality`.
         """
         flow = self._operations.searcher.diverse(text_query(query), k, kwargs, fetch_k=fetch_k, lambda_mult=lambda_mult)
         return [to_document(hit) for hit in self._operations.run(flow)]
@@ -259,7 +260,7 @@ class JinaClipVectorStore(AsyncMethods):
     def max_marginal_relevance_search_by_vector(
         self, embedding: list[float], k: int = 4, fetch_k: int = 20, lambda_mult: float = 0.5, **kwargs: object
     ) -> list[Document]:
-        """Find what is near to a vector and unlike one another; see `max_marginal_relevance_search`."""
+        """Find diverse documents near to a vector; see `max_marginal_relevance_search`."""
         flow = self._operations.searcher.diverse(
             vector_query(embedding), k, kwargs, fetch_k=fetch_k, lambda_mult=lambda_mult
         )
@@ -268,20 +269,20 @@ class JinaClipVectorStore(AsyncMethods):
     def max_marginal_relevance_search_by_image(
         self, uri: ImageSource, k: int = 4, fetch_k: int = 20, lambda_mult: float = 0.5, **kwargs: object
     ) -> list[Document]:
-        """Find what is near to an image and unlike one another; see `max_marginal_relevance_search`."""
+        """Find diverse documents near to an image; see `max_marginal_relevance_search`."""
         flow = self._operations.searcher.diverse(image_query(uri), k, kwargs, fetch_k=fetch_k, lambda_mult=lambda_mult)
         return [to_document(hit) for hit in self._operations.run(flow)]
 
     def search(self, query: str, search_type: str, **kwargs: Any) -> list[Document]:  # noqa: ANN401 (as the base)
-        """Search in the way that `search_type` names.
+        """Search with a search type.
 
         Args:
-            query: a text; or the path of an image, where the search type is for images.
-            search_type: one of LangChain's, or of `SEARCH_TYPES`.
-            **kwargs: `k` and the class's options.
+            query: a text, or the path of an image for a search type with images.
+            search_type: one of LangChain's types, or of `SEARCH_TYPES`.
+            **kwargs: `k` and the options of the class.
 
         Raises:
-            EmbedInputError: an unknown search type or option, or a query that cannot be embedded.
+            EmbedInputError: the search type or an option is unknown, or the query cannot be embedded.
         """
         if search_type not in SEARCH_TYPES:
             _check_search_type(search_type)
@@ -303,9 +304,9 @@ class JinaClipVectorStore(AsyncMethods):
         """Make a retriever.
 
         Args:
-            **kwargs: `search_type`: "similarity" if left out, "similarity_score_threshold", "mmr", or one of
+            **kwargs: `search_type`: "similarity" (default), "similarity_score_threshold", "mmr", or one of
                 `SEARCH_TYPES`: "text_to_image", "image_to_image" (the query is a path), "tiles", ...; `k`;
-                `search_kwargs`, options of the search; and what every `Runnable` takes.
+                `search_kwargs`, options of the search; and the options of every `Runnable`.
         """
         tags = kwargs.pop("tags", None)
         return JinaClipRetriever(vectorstore=self, tags=self._get_retriever_tags() if tags is None else tags, **kwargs)
@@ -316,7 +317,7 @@ class JinaClipVectorStore(AsyncMethods):
     def _similarity_search_with_relevance_scores(
         self, query: str, k: int = 4, **kwargs: object
     ) -> list[tuple[Document, float]]:
-        # A threshold needs cosines: nothing is fused here.
+        # A threshold needs cosines, so results are not fused here.
         hits = self._operations.run(self._operations.searcher.by_cosine(text_query(query), k, kwargs))
         return [(to_document(hit), relevance(hit.score)) for hit in hits]
 
@@ -330,5 +331,5 @@ def _check_search_type(search_type: str) -> None:
 def _in_memory(embedding: Embeddings) -> InMemoryStore:
     if isinstance(embedding, JinaClipEmbeddings):
         return InMemoryStore(embedding.config)
-    # Of others no more than the name is known; the first vector tells their length.
+    # For other embeddings only the name is known; the first vector sets the length.
     return InMemoryStore(EmbeddingConfig(model=type(embedding).__name__))

@@ -1,4 +1,4 @@
-"""LlamaIndex: an embedding model, and a vector store over any of the stores."""
+"""LlamaIndex: an embedding model and a vector store for every store of this package."""
 
 from jclip_connectors.errors import MissingDependencyError
 

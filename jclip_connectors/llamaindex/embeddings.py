@@ -1,4 +1,4 @@
-"""LlamaIndex's `MultiModalEmbedding` over the encoder: texts, queries and images, in indices and in pipelines."""
+"""JinaClipEmbedding: LlamaIndex's `MultiModalEmbedding` for texts, queries and images."""
 
 import asyncio
 import dataclasses
@@ -30,32 +30,31 @@ _Vector: TypeAlias = list[float]
 
 
 class JinaClipEmbedding(MultiModalEmbedding):
-    """Texts and images to vectors of one space, with a jina-clip model in this process.
+    """Embeds texts and images in one vector space, with a jina-clip model in this process.
 
-    The options are those of `EmbeddingConfig`, by the same names. The model is loaded when the first vector is asked
-    for, and once, whatever the number of threads. What is pickled or dumped has the options and not
-    the weights.
+    The options are those of `EmbeddingConfig`. The model is loaded once, on first use; threads may share it. A pickle
+    or dump contains the options without the weights.
 
-    In an `IngestionPipeline` every node with an image gets the vector of its image, any other node that of its text.
-    Of LlamaIndex itself one has to know: the cache of a pipeline knows a node by its text and metadata only, so give
-    image nodes metadata that tells them apart, like their `file_path`, or pass `disable_cache=True`; an index leaves
-    out nodes without text and metadata; and a `VectorStoreIndex` embeds the texts of nodes without a vector, so
-    give it image nodes that a pipeline has embedded, or use a `MultiModalVectorStoreIndex`.
+    In an `IngestionPipeline`, a node with an image gets the vector of its image, any other node the vector of its text.
+    Limits of LlamaIndex: the cache of a pipeline identifies a node by its text and metadata only, so give image nodes
+    distinct metadata, like their `file_path`, or pass `disable_cache=True`. An index leaves out nodes without text and
+    metadata. A `VectorStoreIndex` embeds the texts of nodes without a vector, so pass it image nodes that a pipeline
+    has embedded, or use a `MultiModalVectorStoreIndex`.
     """
 
-    # A refused value is not repeated by pydantic: it may be a key that was meant for another class.
+    # pydantic's errors leave out refused values: a value may be a key meant for another class.
     model_config = ConfigDict(extra="forbid", strict=True, hide_input_in_errors=True)
 
     model: str = Field(default=EmbeddingConfig.model, frozen=True, description="Hub id, folder, or 'nano'.")
     revision: str | None = Field(default=None, frozen=True, description="Commit of a hub id.")
-    dimensions: int | None = Field(default=None, frozen=True, description="Length of the vectors: a prefix.")
+    dimensions: int | None = Field(default=None, frozen=True, description="Length of the vectors.")
     normalize: bool = Field(default=True, frozen=True, description="Whether vectors have unit length.")
-    max_tokens: int | None = Field(default=None, frozen=True, description="Where texts are cut.")
+    max_tokens: int | None = Field(default=None, frozen=True, description="Texts are cut to this length.")
     resize_mode: ResizeMode | None = Field(default=None, frozen=True, description="How an image becomes square.")
-    exif_orientation: bool = Field(default=False, frozen=True, description="Turn images upright by EXIF first.")
-    precision: Precision = Field(default="auto", frozen=True, description="Number format of the arithmetic.")
+    exif_orientation: bool = Field(default=False, frozen=True, description="Rotate images by EXIF first.")
+    precision: Precision = Field(default="auto", frozen=True, description="Number format of the model.")
     tiling: Tiling | None = Field(default=None, frozen=True, description="How a collection cuts images into tiles.")
-    device: str | None = Field(default=None, frozen=True, description="'cpu', 'cuda', ...; None is CUDA if there is.")
+    device: str | None = Field(default=None, frozen=True, description="'cpu', 'cuda', ...; None prefers CUDA.")
     embeddings_cache: None = Field(default=None, frozen=True, description="Not supported: its keys are bare texts.")
 
     _embedder: Embedder | None = PrivateAttr(default=None)
@@ -64,7 +63,7 @@ class JinaClipEmbedding(MultiModalEmbedding):
 
     @classmethod
     def from_embedder(cls, embedder: Embedder, *, embed_batch_size: int = 10) -> Self:
-        """Share an embedder that exists already, of any kind.
+        """Use an existing embedder of any kind.
 
         Raises:
             ValueError: `embed_batch_size` is out of range.
@@ -76,44 +75,44 @@ class JinaClipEmbedding(MultiModalEmbedding):
 
     @classmethod
     def class_name(cls) -> str:
-        """The name in what `to_dict` gives."""
+        """The class name in the result of `to_dict`."""
         return "JinaClipEmbedding"
 
     @model_validator(mode="before")
     @classmethod
-    def _read_options(cls, values: Any) -> Any:  # noqa: ANN401 (pydantic passes whatever was given)
+    def _read_options(cls, values: Any) -> Any:  # noqa: ANN401 (pydantic passes the raw input)
         if not isinstance(values, dict):
             return values
         values = dict(values)
         if values.get("embeddings_cache") is not None:
             raise EmbedInputError(
-                "`embeddings_cache` is refused: LlamaIndex looks vectors up by their text alone, so those of queries, "
-                "documents, other models and other dimensions would be mixed up; use the cache of an IngestionPipeline"
+                "`embeddings_cache` is not supported: LlamaIndex finds cached vectors by their text alone, so queries, "
+                "documents, models and dimensions would be mixed up; use the cache of an IngestionPipeline"
             )
         tiling = values.get("tiling")
-        if isinstance(tiling, Mapping):  # as `to_dict` writes it
+        if isinstance(tiling, Mapping):  # the form in `to_dict`
             known = {field.name for field in dataclasses.fields(Tiling)}
             if unknown := [name for name in tiling if name not in known]:
                 raise EmbedInputError(f"`tiling` has the unknown key {unknown[0]!r}; known are {', '.join(known)}")
             values["tiling"] = Tiling(**tiling)
         model = values.get("model", EmbeddingConfig.model)
         if values.setdefault("model_name", model) != model:
-            raise EmbedInputError(f"`model_name` is {values['model_name']!r}: it is written `model` here")
+            raise EmbedInputError(f"`model_name` is {values['model_name']!r}: use `model` instead")
         return values
 
     @model_validator(mode="after")
     def _check_options(self) -> Self:
-        _ = self.config  # it checks every field
+        _ = self.config  # checks every field
         return self
 
     @property
     def config(self) -> EmbeddingConfig:
-        """What shapes the vectors; open a store with it."""
+        """The configuration of the vectors, for opening a store."""
         return EmbeddingConfig(**{name: getattr(self, name) for name in _CONFIG_FIELDS})
 
     @property
     def embedder(self) -> Embedder:
-        """What makes the vectors, loaded now if it was not yet.
+        """The embedder, loaded on first use.
 
         Raises:
             MissingDependencyError: torch or another package of the extra "local" is not installed.
@@ -125,26 +124,26 @@ class JinaClipEmbedding(MultiModalEmbedding):
             return self._embedder
 
     def to_payload(self) -> dict[str, Any]:
-        """What events say of this embedding."""
+        """The description of this embedding in events."""
         return {**super().to_payload(), "revision": self.revision, "dimensions": self.dimensions}
 
     def get_text_embeddings(self, texts: Sequence[str]) -> list[_Vector]:
-        """Embed documents or captions, in their order, a batch at a time.
+        """Embed documents or captions in order, one batch at a time.
 
         Raises:
-            EmbedInputError: one of them is no text.
+            EmbedInputError: an item is not a text.
         """
         return self.get_text_embedding_batch(texts)
 
     def get_image_embeddings(self, images: Sequence[_Image]) -> list[_Vector]:
-        """Embed images, each as a whole, in their order, a batch at a time.
+        """Embed whole images in order, one batch at a time.
 
         Args:
-            images: paths, file:// URLs, data URIs, `BytesIO`, bytes, Pillow images or uint8 arrays; nothing is
-                downloaded.
+            images: paths, file:// URLs, data URIs, `BytesIO`, bytes, Pillow images or uint8 arrays; other URLs are
+                refused.
 
         Raises:
-            PartialFailureError: some cannot be read; `kept` has the vectors of the others.
+            PartialFailureError: some images cannot be read; `kept` has the vectors of the others.
         """
         return self.get_image_embedding_batch(images)
 
@@ -174,7 +173,7 @@ class JinaClipEmbedding(MultiModalEmbedding):
         """`get_text_embedding_batch` off the event loop."""
         return await super().aget_text_embedding_batch(as_list(texts, name="texts"), show_progress, **kwargs)
 
-    # LlamaIndex's own loops lose what a batch has kept and count its failures from the start of the batch.
+    # LlamaIndex's own loops lose the kept results of a batch, and count failures from the start of the batch.
 
     def get_image_embedding_batch(
         self,
@@ -194,7 +193,7 @@ class JinaClipEmbedding(MultiModalEmbedding):
         img_file_paths: Sequence[_Image],
         show_progress: bool = False,  # noqa: FBT001, FBT002 (LlamaIndex's signature)
     ) -> list[_Vector]:
-        """`get_image_embedding_batch` off the event loop; one batch is worked on at a time."""
+        """`get_image_embedding_batch` off the event loop, one batch at a time."""
         found = _Outcome("images")
         batches = self._batches(as_list(img_file_paths, name="images"))
         for positions in get_tqdm_iterable(batches, show_progress, "Generating image embeddings"):
@@ -204,11 +203,11 @@ class JinaClipEmbedding(MultiModalEmbedding):
         return found.rows()
 
     def __call__(self, nodes: Sequence[BaseNode], **kwargs: Any) -> Sequence[BaseNode]:  # noqa: ANN401 (LlamaIndex's signature)
-        """Give every node its embedding: of its image where it has one, else of its text.
+        """Set the embedding of every node: of its image if it has one, else of its text.
 
         Raises:
-            PartialFailureError: some nodes have none that can be read, and no node was changed; `kept` has the vectors
-                of the others.
+            PartialFailureError: some nodes cannot be embedded; no node is changed, and `kept` has the vectors of the
+                other nodes.
         """
         found = _Outcome("nodes")
         texts, images = _sort_out(nodes, found)
@@ -218,7 +217,7 @@ class JinaClipEmbedding(MultiModalEmbedding):
         return _with_embeddings(nodes, found)
 
     async def acall(self, nodes: Sequence[BaseNode], **kwargs: Any) -> Sequence[BaseNode]:  # noqa: ANN401 (LlamaIndex's signature)
-        """Give every node its embedding, off the event loop."""
+        """Set the embedding of every node, off the event loop."""
         found = _Outcome("nodes")
         texts, images = _sort_out(nodes, found)
         found.keep(list(texts), await self.aget_text_embedding_batch(list(texts.values()), **kwargs))
@@ -227,21 +226,21 @@ class JinaClipEmbedding(MultiModalEmbedding):
         return _with_embeddings(nodes, found)
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
-        """Copy, with the options of `update` in place of its own; they are checked, and load a model of their own.
+        """Copy; with `update`, the options are checked and the copy loads its own model.
 
         Args:
-            update: options by their names.
-            deep: as in pydantic; the model is shared in any case.
+            update: new values of options, by name.
+            deep: as in pydantic; without `update`, the model is always shared.
 
         Raises:
-            ValueError: an option that is unknown or out of range.
+            ValueError: an option is unknown or out of range.
         """
         if not update:
             return super().model_copy(deep=deep)
         return type(self)(**{**self._options(), "model_name": update.get("model", self.model), **update})
 
     def __deepcopy__(self, memo: dict[int, Any] | None = None) -> Self:
-        """Share the model: a copy of the weights would serve nobody."""
+        """Copy and share the model."""
         return self.__copy__()
 
     def __eq__(self, other: object) -> bool:
@@ -249,11 +248,11 @@ class JinaClipEmbedding(MultiModalEmbedding):
         return isinstance(other, JinaClipEmbedding) and self._options() == other._options()
 
     def __getstate__(self) -> dict[str, Any]:
-        """What is pickled: the options."""
+        """The state of a pickle: the options."""
         if self._is_given:
             raise TypeError(
                 "a JinaClipEmbedding that was made with `from_embedder` cannot be pickled: its embedder belongs to "
-                "this process; make one from the options of its `config`"
+                "this process; make a new one from its `config`"
             )
         return {"__dict__": self._options()}
 
@@ -310,7 +309,7 @@ class JinaClipEmbedding(MultiModalEmbedding):
 
 
 class _Outcome:
-    """What has become of the items of a bulk call, by position."""
+    """The results and errors of the items of a bulk call, by position."""
 
     def __init__(self, what: str) -> None:
         self.failed: dict[int, Exception] = {}
@@ -322,7 +321,7 @@ class _Outcome:
 
     @contextmanager
     def of(self, positions: Sequence[int]) -> Iterator[None]:
-        """Take over what a call for the items at `positions` says of them when some have failed."""
+        """Collect the results and errors of a partial failure of a call for the items at `positions`."""
         try:
             yield
         except PartialFailureError as error:
@@ -337,7 +336,7 @@ class _Outcome:
 
 
 def _sort_out(nodes: Sequence[BaseNode], found: _Outcome) -> tuple[dict[int, str], dict[int, ImageSource]]:
-    """The texts and the images to embed, by position; a node that has neither goes among the failures."""
+    """The texts and the images to embed, by position; a node with neither becomes a failure."""
     texts: dict[int, str] = {}
     images: dict[int, ImageSource] = {}
     for position, node in enumerate(nodes):
@@ -359,6 +358,6 @@ def _with_embeddings(nodes: Sequence[BaseNode], found: _Outcome) -> Sequence[Bas
     return nodes
 
 
-def _vector(row: Any) -> _Vector:  # noqa: ANN401 (an array, or the list that was made of one)
+def _vector(row: Any) -> _Vector:  # noqa: ANN401 (an array or a list)
     vector: _Vector = np.asarray(row, dtype=np.float32).tolist()
     return vector

@@ -1,4 +1,4 @@
-"""LlamaIndex's metadata filters in the portable grammar of `jclip_connectors.filters`."""
+"""Translation of LlamaIndex's metadata filters to the portable grammar of `jclip_connectors.filters`."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -8,9 +8,9 @@ from llama_index.core.vector_stores.types import FilterCondition, FilterOperator
 
 from jclip_connectors.errors import EmbedInputError
 
-_MAX_DEPTH = 20  # each level becomes two of the grammar, which takes 50
+_MAX_DEPTH = 20  # each level becomes two levels of the grammar, which allows 50
 _NOT_A_FIELD = ("and", "or", "not")
-# One operator there for one here. A list in the metadata matches if an element of it does.
+# Operators with a direct equivalent. A list in the metadata matches if one of its elements matches.
 _OPERATORS: Mapping[FilterOperator, str] = MappingProxyType(
     {
         FilterOperator.EQ: "eq",
@@ -29,14 +29,14 @@ _MORE = (FilterOperator.ALL, FilterOperator.IS_EMPTY)
 
 
 def to_filter(filters: MetadataFilters | None) -> dict[str, Any]:
-    """Translate filters, nested ones too.
+    """Translate filters, including nested filters.
 
     Args:
-        filters: joined by their condition; "not" matches where none of them does. None, or none in the list, match
-            everything.
+        filters: filters and the condition that joins them; "not" matches if none of them matches. `None` and an empty
+            list match everything.
 
     Raises:
-        EmbedInputError: an operator that the stores do not have, a field that cannot be asked for, or no filters.
+        EmbedInputError: an operator or a field is not supported, or `filters` is not `MetadataFilters`.
     """
     return {} if filters is None else _translate(filters, depth=0)
 
@@ -47,7 +47,7 @@ def _translate(filters: object, *, depth: int) -> dict[str, Any]:
     if not isinstance(filters, MetadataFilters):
         raise EmbedInputError(f"`filters` is {type(filters).__name__}, not `MetadataFilters`")
     if depth > _MAX_DEPTH:
-        raise EmbedInputError(f"`filters` are nested more than {_MAX_DEPTH} levels deep: write them flatter")
+        raise EmbedInputError(f"`filters` are nested more than {_MAX_DEPTH} levels deep: use fewer levels")
     parts = [_translate(part, depth=depth + 1) for part in filters.filters]
     if not parts:
         return {}
@@ -59,7 +59,7 @@ def _translate(filters: object, *, depth: int) -> dict[str, Any]:
 def _translate_one(asked: MetadataFilter) -> dict[str, Any]:
     key, value = asked.key, asked.value
     if key in _NOT_A_FIELD:
-        raise EmbedInputError(f"`filters`: no field named {key!r} can be asked for: it joins filters")
+        raise EmbedInputError(f"`filters`: a field named {key!r} cannot be filtered: it is an operator")
     if asked.operator in _OPERATORS:
         return {key: {_OPERATORS[asked.operator]: value}}
     if asked.operator is FilterOperator.IS_EMPTY:

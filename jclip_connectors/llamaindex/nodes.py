@@ -1,7 +1,7 @@
-"""LlamaIndex's nodes: where the image of one is, and a node as a record of a collection and back.
+"""Conversion between LlamaIndex's nodes and our records, and access to a node's image.
 
-A record's metadata is the node's, and beside it `_node_content` and `_node_type`, LlamaIndex's own form of the whole
-node, and `_node_id` and `_ref_doc_id`, by which records are found again.
+A record's metadata contains the node's metadata; `_node_content` and `_node_type`, LlamaIndex's own serialisation of
+the node; and `_node_id` and `_ref_doc_id`, which identify the record.
 """
 
 import base64
@@ -22,27 +22,27 @@ from jclip_connectors.errors import EmbedInputError, PartialFailureError, StoreR
 from jclip_connectors.port import Embedder, ImageSource, Modality, Record, SearchHit
 from jclip_connectors.store_kit.validation import check_embedding, check_id, check_metadata
 
-BOX = "box"  # in the metadata of a node that was found: its nearest tile
+BOX = "box"  # key in the metadata of a result: its nearest tile
 NODE_ID, REF_DOC_ID = "_node_id", "_ref_doc_id"
 _CONTENT, _TYPE = "_node_content", "_node_type"
 _RESERVED = (NODE_ID, REF_DOC_ID, _CONTENT, _TYPE)
-_DOC_ID_KEYS = ("document_id", "doc_id", "ref_doc_id")  # under which LlamaIndex's other stores keep the id
+_DOC_ID_KEYS = ("document_id", "doc_id", "ref_doc_id")  # keys of the document's id in LlamaIndex's other stores
 _CLASSES: Mapping[str, type[BaseNode]] = MappingProxyType(
     {kind.class_name(): kind for kind in (TextNode, ImageNode, IndexNode, Node, Document, ImageDocument)}
 )
-_URL = re.compile(r"([a-z][a-z0-9+.-]+)://(.*)", re.IGNORECASE | re.DOTALL)  # one letter is a drive
+_URL = re.compile(r"([a-z][a-z0-9+.-]+)://(.*)", re.IGNORECASE | re.DOTALL)  # a single letter is a drive
 
 
 def is_image(node: BaseNode) -> bool:
-    """Whether a node is of an image, with or without a text beside it."""
+    """Whether a node has an image, with or without a text."""
     return isinstance(node, ImageNode) or (isinstance(node, Node) and node.image_resource is not None)
 
 
 def image_of(node: BaseNode) -> ImageSource:
-    """The image of a node: its bytes, or where it is. As in LlamaIndex bytes come first, then the path, then the URL.
+    """The image of a node. As in LlamaIndex, bytes come first, then the path, then the URL.
 
     Raises:
-        EmbedInputError: it has none, damaged base64, or one that would have to be downloaded.
+        EmbedInputError: the node has no image, damaged base64, or a URL other than file://.
     """
     data, path, url = _image_fields(node)
     if data is not None:
@@ -51,14 +51,14 @@ def image_of(node: BaseNode) -> ImageSource:
         return image_source(str(path))
     if url is not None:
         return image_source(str(url))
-    raise EmbedInputError("there is no image in it: set `image_path`, or `image` to base64")
+    raise EmbedInputError("it has no image: set `image_path`, or `image` to base64")
 
 
 def image_source(image: str | BytesIO | ImageSource) -> ImageSource:
-    """An image as LlamaIndex passes it, in a form that an `Embedder` takes.
+    """Convert an image from LlamaIndex for an `Embedder`.
 
     Raises:
-        EmbedInputError: a URL other than file://.
+        EmbedInputError: the image is a URL other than file://.
     """
     if isinstance(image, BytesIO):
         return image.getvalue()
@@ -67,12 +67,12 @@ def image_source(image: str | BytesIO | ImageSource) -> ImageSource:
     scheme, rest = url.groups()
     host, slash, path = rest.partition("/")
     if scheme.lower() != "file":
-        # The rest of a URL may hold a password: it is not repeated.
+        # The message leaves out the rest of the URL: it may contain a password.
         raise EmbedInputError(
-            f"the image is a URL ('{scheme}://...'), and nothing is downloaded here: fetch it and pass its bytes"
+            f"the image is a URL ('{scheme}://...'), and URLs are not downloaded: download it and pass its bytes"
         )
     if host not in ("", "localhost"):
-        raise EmbedInputError("the image is a file:// URL of another host; write file:///path")
+        raise EmbedInputError("the image is a file:// URL with another host: write file:///path")
     return url2pathname(slash + path)
 
 
@@ -85,28 +85,27 @@ def text_of(node: BaseNode) -> str:
 
 
 def to_record(node: BaseNode, *, position: int, modality: Modality | None) -> Record:
-    """The record of a node that has its embedding; its id is the node's.
+    """Make the record of a node with an embedding; the record has the node's id.
 
     Args:
-        node: comes back from `to_node` as it is, but for its embedding and the bytes of its image.
-        position: among the nodes of the call, for messages.
-        modality: what the embedding was made of; `None` is the image of a node that has one.
+        node: the node; `to_node` restores it without its embedding and the bytes of its image.
+        position: its position in the call, for messages.
+        modality: what was embedded; `None` is the image if the node has one, else the text.
 
     Raises:
-        EmbedInputError: no embedding, metadata that is not JSON, a key of ours in it, or a node of another kind.
+        EmbedInputError: the node has no embedding or an unsupported type, or its metadata is not JSON or has a
+            reserved key.
     """
     if not isinstance(node, BaseNode):
         raise EmbedInputError(f"node {position} is {type(node).__name__}, not a node of LlamaIndex")
     check_id(node.node_id, name=f"the id of node {position}")
     name = f"node {position} ({node.node_id!r})"
     if _CLASSES.get(node.class_name()) is not type(node):
-        raise EmbedInputError(
-            f"{name} is a {type(node).__name__}, which would not come back; use {', '.join(_CLASSES)}"
-        )
+        raise EmbedInputError(f"{name} is a {type(node).__name__}, which cannot be restored; use {', '.join(_CLASSES)}")
     if node.embedding is None:
-        raise EmbedInputError(f"{name} has no `embedding`: embed it first, as an index or a pipeline does")
+        raise EmbedInputError(f"{name} has no `embedding`: embed it first, with an index or a pipeline")
     if modality == "image" and not is_image(node):
-        raise EmbedInputError(f"{name} is a {type(node).__name__} without an image, and this is a store of images")
+        raise EmbedInputError(f"{name} is a {type(node).__name__} without an image, but `modality` is 'image'")
     kind: Modality = modality if modality is not None else "image" if is_image(node) else "text"
     path, url = _image_fields(_without_bytes(node))[1:]
     return Record(
@@ -120,10 +119,10 @@ def to_record(node: BaseNode, *, position: int, modality: Modality | None) -> Re
 
 
 def to_node(found: Record | SearchHit) -> BaseNode:
-    """The node of a record; one that was not written as a node becomes a `TextNode` or an `ImageNode`.
+    """Restore the node of a record; a record of another program becomes a `TextNode` or an `ImageNode`.
 
     Raises:
-        StoreRequestError: the record holds a node that cannot be read.
+        StoreRequestError: the record contains a node that cannot be read.
     """
     metadata = found.metadata
     if _CONTENT not in metadata:
@@ -141,24 +140,24 @@ def to_node(found: Record | SearchHit) -> BaseNode:
 
 
 def with_tiles(records: Sequence[Record], nodes: Sequence[BaseNode], embedder: Embedder | None) -> list[Record]:
-    """The records of nodes, those of images with their tiles.
+    """Add the tiles of images to their records.
 
     Raises:
-        EmbedInputError: there is no embedder, or an image that cannot be read.
+        EmbedInputError: there is no embedder, or an image cannot be read.
     """
     positions = [at for at, record in enumerate(records) if record.modality == "image"]
     if not positions:
         return list(records)
     if embedder is None:
         raise EmbedInputError(
-            "this collection keeps the tiles of images: give the store an `embedder` to make them, like "
+            "this collection stores the tiles of images: give the vector store an `embedder` to make them, like "
             "`embedding.embedder`"
         )
     for at in positions:
         if BOX in nodes[at].metadata:
             raise EmbedInputError(
-                f"`metadata` of node {at} ({nodes[at].node_id!r}) has the key {BOX!r}, under which a search gives the "
-                "tile that it found: rename it, or take it out of a node that was found"
+                f"`metadata` of node {at} ({nodes[at].node_id!r}) has the key {BOX!r}, which a search sets to the "
+                "nearest tile: rename it, or remove it from a search result"
             )
     tiled = dict(zip(positions, _embed_tiles(embedder, nodes, positions), strict=True))
     return [
@@ -184,31 +183,31 @@ def _embed_tiles(embedder: Embedder, nodes: Sequence[BaseNode], positions: Seque
             failed = {positions[at]: failure for at, failure in error.failed.items()}
     named = "; ".join(f"node {at} ({nodes[at].node_id!r}): {failure}" for at, failure in list(failed.items())[:5])
     more = f"; and {len(failed) - 5} more" if len(failed) > 5 else ""
-    raise EmbedInputError(f"nothing was written, as images cannot be read: {named}{more}")
+    raise EmbedInputError(f"nothing was written, because images cannot be read: {named}{more}")
 
 
 def _metadata(node: BaseNode, *, modality: Modality, name: str) -> dict[str, Any]:
     own = check_metadata(node.metadata, name=f"`metadata` of {name}")
     if taken := [key for key in _RESERVED if key in own]:
-        raise EmbedInputError(f"`metadata` of {name} has the key {taken[0]!r}, which is used for the node itself")
+        raise EmbedInputError(f"`metadata` of {name} has the key {taken[0]!r}, which is reserved for the node itself")
     for related in node.relationships.values():
         for info in related if isinstance(related, list) else [related]:
             check_metadata(info.metadata, name=f"the metadata of {info.node_id!r}, a relation of {name},")
     try:
-        # The text of a text is the record's content already.
+        # The text is already stored as the record's content.
         text_is_kept = modality == "text" and isinstance(node, TextNode)
         written = node_to_metadata_dict(_without_bytes(node), remove_text=text_is_kept)
         ref_doc_id = node.ref_doc_id
     except (ValueError, TypeError) as error:
         raise EmbedInputError(f"{name} cannot be written as JSON: {error}") from error
     of_document = {} if ref_doc_id is None else {**dict.fromkeys(_DOC_ID_KEYS, ref_doc_id), REF_DOC_ID: ref_doc_id}
-    # A filter's "is empty" means missing, null or []; of these it cannot ask for [] (the node itself keeps it).
+    # The filter "is empty" means missing, null or [], but stores cannot filter []: drop it here (the node keeps it).
     filterable = {key: value for key, value in own.items() if value != []}
     return {**of_document, **filterable, NODE_ID: node.node_id, **{key: written[key] for key in (_CONTENT, _TYPE)}}
 
 
 def _image_fields(node: BaseNode) -> tuple[Any, Any, Any]:
-    """Base64, path and URL of a node's image, each or `None`."""
+    """Base64, path and URL of a node's image; each may be `None`."""
     if isinstance(node, ImageNode):
         return node.image, node.image_path, node.image_url
     resource = node.image_resource if isinstance(node, Node) else None
@@ -216,13 +215,13 @@ def _image_fields(node: BaseNode) -> tuple[Any, Any, Any]:
 
 
 def _without_bytes(node: BaseNode) -> BaseNode:
-    """The node without the image itself: a collection keeps where an image is."""
+    """The node without the image's bytes: a collection stores only the location of an image."""
     in_url = str(_image_fields(node)[2])[:5].lower() == "data:"
     if isinstance(node, ImageNode):
         return node.model_copy(update={"image": None, "image_url": None if in_url else node.image_url})
     if isinstance(node, Node) and node.image_resource is not None and in_url:
         return node.model_copy(update={"image_resource": node.image_resource.model_copy(update={"url": None})})
-    return node  # no other resource writes its bytes
+    return node  # other resources do not serialise bytes
 
 
 def _foreign_node(found: Record | SearchHit) -> BaseNode:

@@ -1,4 +1,4 @@
-"""The operations of LlamaIndex's vector store, as flows: on a blocking store or an asyncio one."""
+"""The operations of LlamaIndex's vector store, as flows for blocking and asyncio stores."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -30,12 +30,12 @@ _NOT_ASKED = ("alpha", "sparse_top_k", "hybrid_top_k", "output_fields", "embeddi
 
 @dataclass(frozen=True, kw_only=True)
 class Operations:
-    """What `JinaClipVectorStore` says of its methods goes for these.
+    """The operations behind the methods of `JinaClipVectorStore`; see there.
 
     Attributes:
-        modality: "text" or "image" to see only these.
-        tiled: whether the store keeps tiles.
-        embedder: embeds the tiles of images that are added, or `None`.
+        modality: "text" or "image" to use only texts or only images.
+        tiled: whether the store has tiles.
+        embedder: embeds the tiles of added images, or `None`.
     """
 
     modality: Modality | None
@@ -43,7 +43,7 @@ class Operations:
     embedder: Embedder | None
 
     def add(self, nodes: Sequence[BaseNode], kwargs: Mapping[str, Any]) -> Flow[list[str]]:
-        """Write nodes that have their embeddings."""
+        """Write nodes with embeddings."""
         _refuse(kwargs)
         given: object = nodes
         if isinstance(given, BaseNode):
@@ -103,7 +103,7 @@ class Operations:
     def delete_nodes(
         self, node_ids: list[str] | None, filters: MetadataFilters | None, kwargs: Mapping[str, Any]
     ) -> Flow[None]:
-        """Delete nodes by ids, by filters, or those of the ids that match the filters."""
+        """Delete nodes by ids, by filters, or by both."""
         _refuse(kwargs)
         where = to_filter(filters)
         if node_ids is None and not where:
@@ -117,11 +117,11 @@ class Operations:
             yield lambda host: host.store.delete(ids)
 
     def delete_where(self, where: dict[str, Any]) -> Flow[None]:
-        """Delete what matches, of this modality."""
+        """Delete the matching records of this modality."""
         if self.modality is None:
             yield lambda host: host.store.delete(where=where)
             return
-        # A filter does not tell texts from images.
+        # A filter cannot select a modality.
         records: list[Record] = yield lambda host: host.records(where=where, modality=self.modality)
         yield lambda host: host.store.delete([record.record_id for record in records])
 
@@ -132,7 +132,7 @@ class Operations:
         return [dataclasses.replace(record, record_id=self._record_id(record.record_id)) for record in records]
 
     def _record_id(self, node_id: str) -> str:
-        # An image node with a text is in both parts of a multimodal index, under one id.
+        # A multimodal index adds an image node with a text to both stores, with the same id.
         return node_id if self.modality is None else f"{self.modality}:{node_id}"
 
     def _search(
@@ -155,7 +155,7 @@ class Operations:
         hits = (yield from self._search(embedding, prefetch, where, (self.modality,)))[0]
         found: list[Record] = yield lambda host: host.store.get([hit.record_id for hit in hits])
         vectors = {record.record_id: record.embedding for record in found}
-        hits = [hit for hit in hits if hit.record_id in vectors]  # of which none was deleted since
+        hits = [hit for hit in hits if hit.record_id in vectors]  # without records that were deleted in the meantime
         relevance = np.array([hit.score for hit in hits], dtype=np.float32)  # (N,)
         rows = np.array([vectors[hit.record_id] for hit in hits], dtype=np.float32)  # (N, E)
         return [hits[at] for at in choose_diverse(relevance, rows, limit=limit, threshold=threshold)]
@@ -171,7 +171,7 @@ def _check_query(query: VectorStoreQuery) -> None:
         raise EmbedInputError(f"`mode` is {str(query.mode.value)!r}; use 'default' or 'mmr'")
     for name in _NOT_ASKED:
         if getattr(query, name) is not None:
-            raise EmbedInputError(f"`{name}` is {getattr(query, name)!r}, which a search for vectors does not have")
+            raise EmbedInputError(f"`{name}` is {getattr(query, name)!r}, which a vector search does not support")
     if query.query_embedding is None:
         raise EmbedInputError("`query_embedding` is None: search with an index or retriever that embeds the query")
     check_count(query.similarity_top_k, name="similarity_top_k")

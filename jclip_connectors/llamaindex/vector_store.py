@@ -1,4 +1,4 @@
-"""LlamaIndex's vector store over any of our stores: nodes of texts and of images in one collection, or in two."""
+"""JinaClipVectorStore: LlamaIndex's vector store over every store of this package."""
 
 import asyncio
 import inspect
@@ -29,23 +29,22 @@ _METHODS = ("upsert", "search", "get", "delete", "scroll")
 class JinaClipVectorStore(BasePydanticVectorStore):
     """Nodes in one of our stores: `JinaClipVectorStore(store=QdrantEdgeStore.open("photos.jclip", embedding.config))`.
 
-    A node comes back as it was given, but for the bytes of its image: where the image is (`image_path`, `image_url`) is
-    kept, the image is not. Its metadata must be JSON. Records that were written without LlamaIndex, say by
-    `jclip index`, are found as `TextNode` and `ImageNode`.
+    A node is restored without the bytes of its image; `image_path` and `image_url` are stored. Its metadata must be
+    JSON. Records of other programs, such as `jclip index`, are found as `TextNode` and `ImageNode`.
 
-    A search over texts and images ranks each on its own and fuses the two lists by reciprocal rank, as their cosines
-    are not comparable; where only one kind is there, or asked for with `modality`, scores are cosines.
+    A search over texts and images ranks the two modalities separately and fuses the lists by reciprocal rank, because
+    their cosines are not comparable; if only one modality is found, or requested with `modality`, scores are cosines.
 
-    With an asyncio store the asynchronous methods await it, and the others are refused; with a blocking one the
-    asynchronous methods work in threads.
+    With an asyncio store, the async methods await the store, and the blocking methods are refused; with a blocking
+    store, the async methods run in threads.
 
-    In a collection with tiling, images are added with their tiles, for which `embedder` must be given, and found by
-    their nearest tile: `node.metadata["box"]` of a node that was found is its box in pixels of the image.
+    In a collection with tiling, images are added with their tiles, which needs `embedder`, and found by their nearest
+    tile: `node.metadata["box"]` of a result is the box of this tile in pixels of the image.
 
-    One store serves both parts of a `MultiModalVectorStoreIndex`: give it one of these with `modality="text"` and one
-    with `modality="image"`. Each of the two sees and deletes only its own records.
+    One store serves both parts of a `MultiModalVectorStoreIndex`: make one instance with `modality="text"` and one with
+    `modality="image"`. Each instance reads and deletes only its own records.
 
-    What `to_dict` gives has no store; `from_dict(data, store=...)` brings one back.
+    The result of `to_dict` has no store: use `from_dict(data, store=...)`.
     """
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)
@@ -53,19 +52,19 @@ class JinaClipVectorStore(BasePydanticVectorStore):
     stores_text: bool = True
     is_embedding_query: bool = True
     store: SkipValidation[VectorStore | AsyncVectorStore] = Field(
-        exclude=True, repr=False, frozen=True, description="Where records are: a blocking store or an asyncio one."
+        exclude=True, repr=False, frozen=True, description="A blocking or asyncio store."
     )
     embedder: SkipValidation[Embedder | None] = Field(
-        default=None, exclude=True, repr=False, frozen=True, description="Embeds the tiles of images that are added."
+        default=None, exclude=True, repr=False, frozen=True, description="Embeds the tiles of added images."
     )
-    modality: Modality | None = Field(default=None, frozen=True, description="'text' or 'image': only these.")
+    modality: Modality | None = Field(default=None, frozen=True, description="'text' or 'image': use only these.")
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         missing = [name for name in _METHODS if not callable(getattr(self.store, name, None))]
         if missing:
             raise EmbedInputError(
-                f"`store` is a {type(self.store).__name__}, which has no {missing[0]}; give a store that is open"
+                f"`store` is a {type(self.store).__name__}, which has no {missing[0]}; give an open store"
             )
         if self.embedder is not None:
             check_fingerprint(self.store.fingerprint, self.embedder.config.fingerprint(), collection="the collection")
@@ -73,7 +72,7 @@ class JinaClipVectorStore(BasePydanticVectorStore):
 
     @classmethod
     def class_name(cls) -> str:
-        """The name in what `to_dict` gives."""
+        """The class name in the result of `to_dict`."""
         return "JinaClipVectorStore"
 
     @property
@@ -83,14 +82,14 @@ class JinaClipVectorStore(BasePydanticVectorStore):
         return store
 
     def add(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[str]:  # noqa: ANN401 (LlamaIndex's signature)
-        """Write nodes that have their embeddings, each in place of the one with its id; all are checked first.
+        """Write nodes with embeddings; a node with the same id is replaced. All nodes are checked first.
 
         Returns:
             Their ids.
 
         Raises:
-            EmbedInputError: a node that cannot be kept; nothing was written.
-            PartialFailureError: the store refused some; positions are those in `nodes`.
+            EmbedInputError: a node is invalid; nothing is written.
+            PartialFailureError: the store refused some nodes; `failed` and `kept` are by position in `nodes`.
         """
         return self._run(self._operations.add(nodes, kwargs))
 
@@ -106,25 +105,25 @@ class JinaClipVectorStore(BasePydanticVectorStore):
 
         Args:
             query: in mode "default" or "mmr". Empty `node_ids` and `doc_ids` do not restrict it. The relevance in mode
-                "mmr" is the cosine: over texts and images together ask for one `modality`.
-            mmr_threshold: with mode "mmr", 0..1: 1 looks at relevance only, 0 at diversity only; `None` is 0.5.
-            mmr_prefetch_k: with mode "mmr", how many are chosen from; `None` is four times `similarity_top_k`.
-            kwargs: none are known.
+                "mmr" is the cosine, so use one `modality` if the store has texts and images.
+            mmr_threshold: for mode "mmr", 0..1: 1 uses only relevance, 0 only diversity; `None` is 0.5.
+            mmr_prefetch_k: for mode "mmr", the number of candidates; `None` is four times `similarity_top_k`.
+            kwargs: no keywords are supported.
 
         Raises:
-            EmbedInputError: another mode, an argument of another mode, a filter that no store has, or no embedding.
+            EmbedInputError: the mode, an argument or a filter is not supported, or there is no embedding.
         """
         return self._run(self._operations.query(query, mmr_threshold, mmr_prefetch_k, kwargs))
 
     def get_nodes(self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None) -> list[BaseNode]:
-        """Fetch nodes with their embeddings: by ids, in their order; by filters; by both; or all.
+        """Fetch nodes with their embeddings: by ids, in order; by filters; by both; or all.
 
         Args:
-            node_ids: of the nodes, or `None` for all.
-            filters: only nodes that match them.
+            node_ids: ids of nodes, or `None` for all.
+            filters: only nodes that match the filters.
 
         Raises:
-            EmbedInputError: an id or filter that cannot be.
+            EmbedInputError: an id or filter is invalid.
         """
         return self._run(self._operations.get(node_ids, filters))
 
@@ -133,10 +132,10 @@ class JinaClipVectorStore(BasePydanticVectorStore):
 
         Args:
             ref_doc_id: the id of the document.
-            **delete_kwargs: none are known.
+            **delete_kwargs: no keywords are supported.
 
         Raises:
-            EmbedInputError: `ref_doc_id` is no id.
+            EmbedInputError: `ref_doc_id` is not an id.
         """
         self._run(self._operations.delete(ref_doc_id, delete_kwargs))
 
@@ -146,20 +145,20 @@ class JinaClipVectorStore(BasePydanticVectorStore):
         filters: MetadataFilters | None = None,
         **delete_kwargs: Any,  # noqa: ANN401 (LlamaIndex's signature)
     ) -> None:
-        """Delete nodes by ids, by filters, or those of the ids that match the filters.
+        """Delete nodes by ids, by filters, or by both.
 
         Args:
-            node_ids: of the nodes, or `None`.
-            filters: only nodes that match them, or `None`.
-            **delete_kwargs: none are known.
+            node_ids: ids of nodes, or `None`.
+            filters: only nodes that match the filters, or `None`.
+            **delete_kwargs: no keywords are supported.
 
         Raises:
-            EmbedInputError: neither is given, or an id or filter that cannot be.
+            EmbedInputError: neither is given, or an id or filter is invalid.
         """
         self._run(self._operations.delete_nodes(node_ids, filters, delete_kwargs))
 
     def clear(self) -> None:
-        """Delete everything, or everything of this `modality`."""
+        """Delete all nodes, or all nodes of this `modality`."""
         self._run(self._operations.delete_where({}))
 
     async def async_add(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[str]:  # noqa: ANN401 (LlamaIndex's signature)
@@ -201,7 +200,7 @@ class JinaClipVectorStore(BasePydanticVectorStore):
         await self._arun(self._operations.delete_where({}))
 
     def __getstate__(self) -> dict[str, Any]:
-        """Refuse: a store may hold a connection and its credentials."""
+        """Refuse pickling, because a store may contain a connection and its credentials."""
         raise TypeError("a JinaClipVectorStore cannot be pickled: open its store again where it is needed")
 
     @property
@@ -215,7 +214,7 @@ class JinaClipVectorStore(BasePydanticVectorStore):
 
     def _run(self, flow: Flow[_Result]) -> _Result:
         if self._is_async:
-            raise StoreRequestError("the store is asyncio: call the asynchronous twin of this method")
+            raise StoreRequestError("the store is asyncio: call the async version of this method")
         host = BlockingHost(store=cast("VectorStore", self.store))
         return host.run(flow)
 

@@ -93,7 +93,7 @@ def test_a_blocking_method_of_an_asyncio_store_is_refused_and_says_what_to_call(
         lambda: vectors.delete(["a"]),
         lambda: vectors.as_retriever().invoke("a"),
     ):
-        with pytest.raises(StoreRequestError, match="asyncio: call the asynchronous twin"):
+        with pytest.raises(StoreRequestError, match="asyncio: call the async version"):
             call()
 
 

@@ -185,7 +185,7 @@ def test_embeddings_that_lose_a_text_are_refused():
             return super().embed_documents(texts[1:])
 
     vectors = JinaClipVectorStore(InMemoryStore(SUITE), Losing(size=6))
-    with pytest.raises(EmbedInputError, match="1 vectors of 2 items"):
+    with pytest.raises(EmbedInputError, match="1 vectors for 2 items"):
         vectors.add_texts(["one", "two"], ids=["1", "2"])
     assert vectors.get_by_ids(["1", "2"]) == []
 

@@ -84,7 +84,7 @@ def test_a_blocking_method_of_an_asyncio_store_is_refused_and_says_what_to_call(
         lambda: nodes.delete_nodes(["a"]),
         lambda: nodes.clear(),
     ):
-        with pytest.raises(StoreRequestError, match="asyncio: call the asynchronous twin"):
+        with pytest.raises(StoreRequestError, match="asyncio: call the async version"):
             call()
 
 

@@ -279,14 +279,14 @@ BAD_OPTIONS = {
     "more dimensions than the model has": ({"dimensions": 1025}, "`dimensions` is 1025"),
     "a misspelt option": ({"dimension": 256}, "dimension\n"),
     "no model": ({"model": ""}, "`model` is ''"),
-    "the model under LlamaIndex's name": ({"model_name": "jinaai/jina-clip-v1"}, "it is written `model`"),
+    "the model under LlamaIndex's name": ({"model_name": "jinaai/jina-clip-v1"}, "use `model` instead"),
     "an unknown resize mode": ({"resize_mode": "crop"}, "resize_mode"),
     "a number as bool": ({"normalize": 1}, "normalize"),
     "tiling that is a number": ({"tiling": 9}, "tiling"),
     "a misspelt option of tiling": ({"tiling": {"max_tile": 9}}, "unknown key 'max_tile'"),
     "no tiles": ({"tiling": {"max_tiles": 0}}, "`max_tiles`"),
     "empty batches": ({"embed_batch_size": 0}, "embed_batch_size"),
-    "a cache that mixes everything up": ({"embeddings_cache": SimpleKVStore()}, "`embeddings_cache` is refused"),
+    "a cache that mixes everything up": ({"embeddings_cache": SimpleKVStore()}, "`embeddings_cache` is not supported"),
 }
 
 
@@ -298,8 +298,8 @@ def test_a_bad_option_is_refused_by_name(options, message):
 
 BAD_IMAGES = {
     "a missing file": ("nope.png", "nope.png"),
-    "a web address": (f"https://user:{SECRET}@host/a.png", "nothing is downloaded"),
-    "another address": ("s3://bucket/a.png", "nothing is downloaded"),
+    "a web address": (f"https://user:{SECRET}@host/a.png", "URLs are not downloaded"),
+    "another address": ("s3://bucket/a.png", "URLs are not downloaded"),
     "a file of another host": ("file://host/a.png", "another host"),
     "no image": (BytesIO(b"no image"), "cannot"),
     "an empty file": (BytesIO(), "cannot"),
@@ -327,8 +327,8 @@ async def test_a_bad_image_is_refused_by_the_async_twin_too(embedding, paths):
 
 BAD_NODES = {
     "a node without an image": (ImageNode(text="only a caption"), "no image"),
-    "a node with a web address": (ImageNode(image_url=f"https://host/a.png?key={SECRET}"), "nothing is downloaded"),
-    "a node with a web address as its path": (ImageNode(image_path="https://host/a.png"), "nothing is downloaded"),
+    "a node with a web address": (ImageNode(image_url=f"https://host/a.png?key={SECRET}"), "URLs are not downloaded"),
+    "a node with a web address as its path": (ImageNode(image_path="https://host/a.png"), "URLs are not downloaded"),
     "a node with damaged base64": (ImageNode(image="?!"), "base64"),
     "a node with a missing file": (ImageNode(image_path="nope.png"), "nope.png"),
     "a resource with a web address": (

@@ -100,7 +100,7 @@ BAD_FILTERS = {
     "nothing for all": (where(one("tags", [], "all")), "at least one value"),
     "a text for all": (where(one("tags", "x", "all")), "takes a list"),
     "an infinity": (where(one("year", float("inf"))), "inf"),
-    "a field that joins": (where(one("and", 1)), "no field named 'and'"),
+    "a field that joins": (where(one("and", 1)), "a field named 'and' cannot be filtered"),
     "a dict": ({"year": 2019}, "is dict, not `MetadataFilters`"),
     "filters without end": (nested(200), "levels deep"),
 }

@@ -143,7 +143,7 @@ BAD_NODES = {
     "a tuple": (lambda: note("bad", metadata={"size": (1, 2)}), "a tuple must be a list"),
     "a NaN in the metadata": (lambda: note("bad", metadata={"x": float("nan")}), r"\['x'\] is not JSON"),
     "a number of numpy": (lambda: note("bad", metadata={"x": np.float32(1)}), r"\['x'\] is not JSON"),
-    "a key of ours": (lambda: note("bad", metadata={"_node_content": "x"}), "'_node_content', which is used"),
+    "a key of ours": (lambda: note("bad", metadata={"_node_content": "x"}), "'_node_content', which is reserved"),
     "a lone surrogate": (lambda: note("bad", text="\ud800"), "surrogate|JSON"),
     "a node class that would not come back": (lambda: OwnNode(id_="bad", embedding=RED), "OwnNode.* use TextNode"),
     "a relation that JSON cannot hold": (

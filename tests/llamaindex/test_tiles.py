@@ -41,7 +41,7 @@ def test_tiles_find_the_part_of_an_image_and_tell_its_box(open_store, tmp_path):
 
 def test_tiles_need_an_embedder_and_images_that_can_be_read(tmp_path):
     store = InMemoryStore(TILED)
-    with pytest.raises(EmbedInputError, match="give the store an `embedder`"):
+    with pytest.raises(EmbedInputError, match="give the vector store an `embedder`"):
         JinaClipVectorStore(store=store).add([note("note"), photo("photo")])
     nodes = JinaClipVectorStore(store=store, embedder=HashEmbedder(TILED))
     picture(0).save(tmp_path / "good.png")
