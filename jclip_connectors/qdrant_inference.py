@@ -48,7 +48,7 @@ _Item = TypeVar("_Item")
 _Loaded = tuple[str, str | None, str, str | None]  # model, revision, precision, device
 
 _PREFIXES = (32, 64, 128, 256, 512, 768)  # the lengths "<model>@<length>" of a Matryoshka-trained model
-_LOADING = ("device", "local_files_only")  # options of `LocalEmbedder`; the others are those of `EmbeddingConfig`
+_LOADING = ("device", "local_files_only")  # options of `LocalEmbedder`; all others are of `EmbeddingConfig`
 _OPTIONS = tuple(field.name for field in dataclasses.fields(EmbeddingConfig) if field.name not in ("model", "tiling"))
 # Values that both packages pass for ONNX options that are not set; `threads` is 1 in qdrant-client's own processes.
 _ONNX_UNSET: Mapping[str, tuple[object, ...]] = MappingProxyType(

@@ -1,4 +1,4 @@
-"""PostgreSQL with the extension pgvector."""
+"""PostgreSQL stores with the extension pgvector."""
 
 from jclip_connectors.errors import MissingDependencyError
 

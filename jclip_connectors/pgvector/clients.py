@@ -1,4 +1,4 @@
-"""psycopg's blocking and asyncio connections behind one method: run some statements in one transaction."""
+"""Clients that run statements in one transaction, on psycopg's blocking and asyncio connections and pools."""
 
 import asyncio
 import threading
@@ -19,17 +19,17 @@ Row: TypeAlias = tuple[Any, ...]
 
 
 class Pool(Protocol):
-    """What is used of `psycopg_pool.ConnectionPool`, or of another pool."""
+    """The interface of `psycopg_pool.ConnectionPool` that is used."""
 
     def connection(self) -> AbstractContextManager[psycopg.Connection[Any]]:
-        """Lend a connection for the time of a `with` block."""
+        """Lend a connection for a `with` block."""
 
 
 class AsyncPool(Protocol):
-    """What is used of `psycopg_pool.AsyncConnectionPool`, or of another pool."""
+    """The interface of `psycopg_pool.AsyncConnectionPool` that is used."""
 
     def connection(self) -> AbstractAsyncContextManager[psycopg.AsyncConnection[Any]]:
-        """Lend a connection for the time of an `async with` block."""
+        """Lend a connection for an `async with` block."""
 
 
 Connection: TypeAlias = psycopg.Connection[Any] | Pool
@@ -41,9 +41,9 @@ class Statement:
     """One statement of a transaction.
 
     Attributes:
-        query: the SQL, put together by `psycopg.sql`.
+        query: the SQL, composed with `psycopg.sql`.
         parameters: the values of its placeholders, by name.
-        copied: for `COPY ... FROM STDIN`: what is copied, in PostgreSQL's binary format.
+        copied: the data for `COPY ... FROM STDIN`, in PostgreSQL's binary format.
     """
 
     query: sql.Composable
@@ -51,7 +51,7 @@ class Statement:
     copied: bytes | None = None
 
 
-# A connection has one transaction at a time, whatever the number of threads or tasks, and of stores over it.
+# A connection has only one transaction at a time, so its threads, tasks and stores share a lock.
 _locks: WeakKeyDictionary[psycopg.Connection[Any], threading.Lock] = WeakKeyDictionary()
 _async_locks: WeakKeyDictionary[psycopg.AsyncConnection[Any], asyncio.Lock] = WeakKeyDictionary()
 _new_lock = threading.Lock()
@@ -68,26 +68,26 @@ def _async_lock_of(connection: psycopg.AsyncConnection[Any]) -> asyncio.Lock:
 
 
 class BlockingClient:
-    """Transactions on a connection or a pool, which stay the caller's."""
+    """Transactions on a connection or a pool, which the caller closes."""
 
     def __init__(self, connection: Connection) -> None:
-        """Take what the caller has connected."""
+        """Keep the caller's connection or pool."""
         self._connection = connection
 
     def transact(self, statements: Sequence[Statement], *, undo: bool = False) -> list[list[Row]]:
-        """Run statements, all or none; in a transaction of the caller's, they become a part of it.
+        """Run statements in one transaction, or as a part of the caller's open transaction.
 
         Args:
-            statements: in their order.
-            undo: roll back in the end, as settings of the transaction would else stay for the rest of the caller's.
+            statements: the statements, in order.
+            undo: roll back at the end, so that settings do not stay in the caller's transaction.
 
         Returns:
-            The rows of each statement; none for one that has no rows.
+            The rows of each statement, which may be empty.
         """
         with (
             self._lend() as connection,
             connection.transaction(force_rollback=undo),
-            # Not `connection.cursor()`: the caller may have set another kind of cursor or of rows.
+            # Not `connection.cursor()`: the caller may have set another cursor or row factory.
             psycopg.Cursor(connection, row_factory=tuple_row) as cursor,
         ):
             return [_execute(cursor, statement) for statement in statements]
@@ -106,11 +106,11 @@ class AsyncClient:
     """Transactions on an asyncio connection or pool; see `BlockingClient`."""
 
     def __init__(self, connection: AsyncConnection) -> None:
-        """Take what the caller has connected."""
+        """Keep the caller's connection or pool."""
         self._connection = connection
 
     async def transact(self, statements: Sequence[Statement], *, undo: bool = False) -> list[list[Row]]:
-        """Run statements, all or none."""
+        """See `BlockingClient.transact`."""
         async with (
             self._lend() as connection,
             connection.transaction(force_rollback=undo),
@@ -128,7 +128,7 @@ class AsyncClient:
                 yield connection
 
 
-# Nothing is prepared: a plan that is made once knows neither the filter's values nor the settings of this transaction.
+# Statements are not prepared: a cached plan ignores the filter's values and the settings of the transaction.
 
 
 def _execute(cursor: psycopg.Cursor[Row], statement: Statement) -> list[Row]:

@@ -1,6 +1,6 @@
-"""psycopg's errors as ours. psycopg itself tries nothing again.
+"""Translation of psycopg's errors. psycopg itself never retries.
 
-Of what the server says, its first line is repeated: the details under it can quote a row.
+Messages repeat only the first line of the server's message: its details can quote a row.
 """
 
 import psycopg
@@ -9,10 +9,10 @@ from psycopg import errors
 from jclip_connectors.errors import ConnectorError, StoreRequestError, StoreUnavailableError
 from jclip_connectors.store_kit.retry import ClientGaveUpError
 
-# The classes of SQLSTATE after which the same call may succeed: the connection, a deadlock or a serialization failure,
-# resources (too many connections), the operator (a server that starts or stops); and a lock that is not to be had.
+# The classes of SQLSTATE for which a retry may help: connection, deadlock or serialization failure, resources (too many
+# connections), operator intervention (a server that starts or stops); and a lock that is not available.
 _WORTH_ANOTHER_TRY = ("08", "40", "53", "57", "55P03")
-# Why a connection is refused, which has no SQLSTATE.
+# Texts of a refused connection, which has no SQLSTATE.
 _CREDENTIALS = ("password", "authentication failed", "pg_hba.conf", "role ")
 _ENDED = ("the connection is closed", "the connection is lost")
 _NO_DATABASE = 'database "'
@@ -20,24 +20,24 @@ _SHOWN_CHARS = 500
 
 
 def translate(error: Exception) -> ConnectorError | None:
-    """Our error for one of psycopg's, `None` for any other error."""
+    """Translate an error of psycopg; `None` for any other error."""
     match error:
         case errors.QueryCanceled() | errors.LockNotAvailable():
-            return StoreUnavailableError(f"PostgreSQL has not answered in time: {_told(error)}")
+            return StoreUnavailableError(f"PostgreSQL did not answer in time: {_told(error)}")
         case errors.InsufficientPrivilege():
-            return StoreRequestError(f"PostgreSQL refuses the credentials: {_told(error)}; grant the role that right")
+            return StoreRequestError(f"PostgreSQL refuses the credentials: {_told(error)}; grant the permission")
         case errors.UndefinedTable():
             return StoreRequestError(f"PostgreSQL has no such table: {_told(error)}")
         case errors.InFailedSqlTransaction():
-            return StoreRequestError("your transaction on this connection has failed before: roll it back")
+            return StoreRequestError("the transaction on this connection has already failed: roll it back")
         case psycopg.Error() if error.sqlstate is not None:
             if error.sqlstate.startswith(_WORTH_ANOTHER_TRY):
                 return StoreUnavailableError(f"PostgreSQL cannot be reached or is busy: {_told(error)}")
-            return StoreRequestError(f"PostgreSQL refuses this ({error.sqlstate}): {_told(error)}")
+            return StoreRequestError(f"PostgreSQL refuses the request ({error.sqlstate}): {_told(error)}")
         case psycopg.OperationalError():
             return _of_connection(error)
         case psycopg.Error():
-            return StoreRequestError(f"psycopg refuses this: {_told(error)}")
+            return StoreRequestError(f"psycopg refuses the request: {_told(error)}")
         case _:
             return None
 
@@ -48,7 +48,7 @@ def _of_connection(error: psycopg.OperationalError) -> ConnectorError:
         return ClientGaveUpError(f"PostgreSQL cannot be reached: the pool has no connection: {told}")
     if told in _ENDED:
         return ClientGaveUpError(
-            f"PostgreSQL cannot be reached: {told}. Connect again, or give the store a pool, which does so itself"
+            f"PostgreSQL cannot be reached: {told}. Connect again, or use a pool, which reconnects itself"
         )
     if any(word in told for word in _CREDENTIALS):
         return StoreRequestError(f"PostgreSQL refuses the credentials: {told}; set PGUSER and PGPASSWORD, or ~/.pgpass")
@@ -58,6 +58,6 @@ def _of_connection(error: psycopg.OperationalError) -> ConnectorError:
 
 
 def _told(error: psycopg.Error) -> str:
-    """The first line of what went wrong."""
+    """The first line of the message."""
     told = error.diag.message_primary or str(error)
     return told.partition("\n")[0][:_SHOWN_CHARS]

@@ -1,7 +1,7 @@
-"""Portable filters as SQL conditions on the columns `terms` and `numbers`, both JSONB.
+"""Translation of portable filters to SQL conditions on the JSONB columns `terms` and `numbers`.
 
-`terms ?| array` asks whether the list holds one of some strings, which a GIN index answers. A number is compared as
-float64: PostgreSQL's own type of numbers in JSONB, numeric, would round a float64 parameter to 15 digits.
+`terms ?| array` matches if the list contains one of the strings, and uses a GIN index. Numbers are compared as float64,
+because PostgreSQL's JSONB numbers (numeric) would round a float64 parameter to 15 digits.
 """
 
 from types import MappingProxyType
@@ -25,12 +25,12 @@ def to_sql(where: Filter | None) -> tuple[sql.Composable, dict[str, Any]]:
     """The condition of a filter, and the values of its placeholders.
 
     Raises:
-        EmbedInputError: `where` is in another database's language, or no filter.
+        EmbedInputError: `where` is a filter of another database, or not a filter.
     """
     if isinstance(where, NativeFilter):
         if not isinstance(where.value, sql.Composable):
             raise EmbedInputError(
-                f"`where` is a NativeFilter of {type(where.value).__name__}: PostgreSQL takes a "
+                f"`where` is a NativeFilter of {type(where.value).__name__}: PostgreSQL needs a "
                 "`psycopg.sql.Composable`, like SQL(\"fields->>'year' = {}\").format('2020'); "
                 "the metadata is in `fields`"
             )
@@ -40,7 +40,7 @@ def to_sql(where: Filter | None) -> tuple[sql.Composable, dict[str, Any]]:
 
 
 def of_modality(modality: Modality) -> sql.Composable:
-    """The condition of a modality, written out: a partial index is only used for a condition that is known."""
+    """The condition of a modality, as a literal: PostgreSQL uses a partial index only for a constant condition."""
     return sql.SQL("modality = {}").format(sql.Literal(modality))
 
 

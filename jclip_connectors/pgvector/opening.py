@@ -1,4 +1,4 @@
-"""How a collection in PostgreSQL is found, or made in one transaction."""
+"""Opening or creating a collection in PostgreSQL, in one transaction."""
 
 import dataclasses
 import json
@@ -34,11 +34,11 @@ _LOCKED = Statement(query=sql.SQL("SELECT pg_advisory_xact_lock({})").format(sql
 _EXISTS = sql.SQL(
     "EXISTS (SELECT FROM pg_class WHERE relname = %(name)s::text AND relnamespace = to_regnamespace(%(quoted)s::text))"
 )
-_OLDEST = (0, 8)  # has scans that go on until enough rows are found
+_OLDEST = (0, 8)  # the first version with iterative index scans
 
 
 class Found(NamedTuple):
-    """A collection that exists; `options` are the fields of its layout but `tiled`."""
+    """An existing collection; `options` are the fields of its layout without `tiled`."""
 
     fingerprint: Fingerprint
     options: dict[str, Any]
@@ -56,13 +56,13 @@ def open_flow(
     candidates: int,
     dimensions: int | None,
 ) -> Flow[PgVectorFlows]:
-    """Open a collection, or make it; see `PgVectorStore.open`."""
+    """Open or create a collection; see `PgVectorStore.open`."""
     names = check_names(collection_name, schema)
     check_count(candidates, name="candidates")
     _check_choice("storage", storage, ("vector", "halfvec"))
     _check_choice("quantization", quantization, ("binary",))
     length = resolve_dimensions(config, dimensions, most=MOST_DIMENSIONS)
-    # Bits are a first stage of their own.
+    # Binary vectors are a first stage themselves.
     prefix = None if quantization is not None and coarse_dimensions == "auto" else coarse_dimensions
     coarse = resolve_coarse(prefix, dataclasses.replace(config, dimensions=length))
     fingerprint = config.fingerprint()
@@ -98,10 +98,10 @@ def open_flow(
 
 
 def find_flow(names: Names) -> Flow[Found | None]:
-    """Find a collection; `None` if there is none, and nothing else has its name.
+    """Find a collection; `None` if its name is free.
 
     Raises:
-        StoreRequestError: another program made a table of that name, or the collection cannot be read.
+        StoreRequestError: another program made a table with this name, or the collection cannot be read.
     """
     (((version, usable, has_registry),),) = yield lambda client: client.transact([_ask_database(names)])
     _check_extension(version, usable=usable)
@@ -111,13 +111,13 @@ def find_flow(names: Names) -> Flow[Found | None]:
     if not stored or stored[0] is None:
         if exists:
             raise StoreRequestError(
-                f"another program made the table {names.name!r}, as {REGISTRY!r} has no row for it: name another "
-                "collection"
+                f"another program made the table {names.name!r}, because {REGISTRY!r} has no row for it: use another "
+                "name"
             )
         return None
     if not exists:
         raise StoreRequestError(
-            f"the table of the collection {names.name!r} is gone: delete its row in {REGISTRY!r} to make it again"
+            f"the table of the collection {names.name!r} is missing: delete its row in {REGISTRY!r} to make it again"
         )
     return _read(*stored, name=names.name)
 
@@ -129,7 +129,7 @@ def _make(names: Names, layout: Layout, fingerprint: Fingerprint) -> Flow[Found]
         found = yield from find_flow(names)
         if found is None:
             raise
-        return found  # another process has made it meanwhile
+        return found  # another process has made it in the meantime
     _LOG.debug("%r: made the collection, %s", names.name, layout)
     return Found(fingerprint, _options(layout))
 
@@ -160,21 +160,21 @@ def _check_choice(option: str, given: object, known: tuple[str, ...]) -> None:
 def _check_extension(version: str | None, *, usable: bool) -> None:
     if version is None:
         raise StoreRequestError(
-            "this database has no pgvector: run CREATE EXTENSION vector in it, as a role that may, and with pgvector "
-            "installed on the server"
+            "this database does not have pgvector: install it on the server, and run CREATE EXTENSION vector in the "
+            "database with a role that has the permission"
         )
     if not usable:
         raise StoreRequestError(
-            "the types of pgvector are in a schema that `search_path` does not have, or that this role may not use"
+            "the types of pgvector are in a schema that is not in `search_path`, or that this role cannot use"
         )
     if tuple(int(part) for part in version.split(".")[:2]) < _OLDEST:
         raise StoreRequestError(
-            f"pgvector is {version} here, and 0.8 or later is needed: run ALTER EXTENSION vector UPDATE"
+            f"the server has pgvector {version}, but 0.8 or later is needed: run ALTER EXTENSION vector UPDATE"
         )
 
 
 def _ask_database(names: Names) -> Statement:
-    """One row: the version of pgvector, whether its types are found, whether there is a table of all collections."""
+    """One row: the version of pgvector, whether its types are found, whether the table of all collections exists."""
     return Statement(
         query=sql.SQL(
             "SELECT (SELECT extversion FROM pg_extension WHERE extname = 'vector'), to_regtype('halfvec') IS NOT NULL, "
@@ -185,12 +185,12 @@ def _ask_database(names: Names) -> Statement:
 
 
 def _ask_table(names: Names) -> Statement:
-    """One row: whether there is anything with the name of the collection."""
+    """One row: whether the name of the collection is taken."""
     return Statement(query=sql.SQL("SELECT {}").format(_EXISTS), parameters=_named(names))
 
 
 def _ask_collection(names: Names) -> Statement:
-    """One row: the format, fingerprint and layout of the collection, or nulls; whether anything has its name."""
+    """One row: the format, fingerprint and layout of the collection, or nulls; whether its name is taken."""
     return Statement(
         query=sql.SQL(
             "SELECT format, fingerprint, layout, {} FROM (SELECT) AS one LEFT JOIN {} ON name = %(name)s::text"
@@ -215,11 +215,11 @@ def _read(stored_format: int, fingerprint: str, layout: str, *, name: str) -> Fo
 
 
 def _options(layout: Layout) -> dict[str, Any]:
-    return {name: value for name, value in vars(layout).items() if name != "tiled"}  # the fingerprint has that
+    return {name: value for name, value in vars(layout).items() if name != "tiled"}  # the fingerprint has `tiled`
 
 
 def _make_collection(names: Names, layout: Layout, fingerprint: Fingerprint) -> list[Statement]:
-    """Make the tables of a collection; it fails where one of them exists."""
+    """Make the tables of a collection; fails if one of them exists."""
     first: sql.Composable = sql.SQL("")
     if layout.staged:
         kind, made = sized(layout.first_kind, layout.first_length), layout.first_of(sql.SQL("embedding"))
@@ -260,7 +260,7 @@ def _make_collection(names: Names, layout: Layout, fingerprint: Fingerprint) -> 
 
 
 def _make_index(names: Names, layout: Layout, hnsw: Hnsw) -> list[Statement]:
-    """Make the graphs, one for each modality: a search in one modality is not held up by records of the other."""
+    """Make one HNSW index per modality, so that a search in one modality does not scan records of the other."""
     index = sql.SQL("CREATE INDEX {} ON {} USING hnsw ({} {}) WITH (m = {}, ef_construction = {}) WHERE modality = {}")
     kind = sql.Identifier("bit_hamming_ops" if layout.quantization else f"{layout.storage}_cosine_ops")
     m, ef_construction = sql.Literal(hnsw.m), sql.Literal(hnsw.ef_construction)

@@ -1,4 +1,4 @@
-"""The port's operations on a collection in PostgreSQL, as statements that either of psycopg's connections can run."""
+"""The operations of the port on a collection in PostgreSQL, as flows for blocking and asyncio connections."""
 
 import functools
 import logging
@@ -32,19 +32,19 @@ _LOG = logging.getLogger(__package__)
 ATTEMPTS = 3
 
 _BATCH_RECORDS = 1000
-_BATCH_BYTES = 32 * 2**20  # in memory here, and of one transaction
+_BATCH_BYTES = 32 * 2**20  # in memory, and per transaction
 _PAGE_RECORDS, _TILED_PAGE_RECORDS = 256, 32
-_WORTH_A_GRAPH = 10  # records for each candidate: to find one in the graph takes as long as to compare so many
-_MOST_SCANNED = 20_000  # rows: the default of `hnsw.max_scan_tuples`, after which a graph gives no more
+_WORTH_A_GRAPH = 10  # records per candidate: finding a candidate in the index costs as much as comparing this many
+_MOST_SCANNED = 20_000  # rows: the default of `hnsw.max_scan_tuples`, at which an index scan stops
 
 
 class PgVectorFlows:
-    """The operations of the port, as calls of either client."""
+    """The operations of one collection; see `StoreFlows`."""
 
     attempts = ATTEMPTS
 
     def __init__(self, names: Names, fingerprint: Fingerprint, layout: Layout, *, candidates: int) -> None:
-        """Take a collection that exists."""
+        """Use an existing collection."""
         self._names = names
         self._fingerprint = fingerprint
         self._layout = layout
@@ -52,15 +52,15 @@ class PgVectorFlows:
 
     @property
     def fingerprint(self) -> Fingerprint:
-        """That of the configuration that the collection was made with."""
+        """The fingerprint of the configuration that the collection was made with."""
         return self._fingerprint
 
     def translate(self, error: Exception) -> ConnectorError | None:
-        """Our error for one of psycopg's."""
+        """Translate an error of psycopg."""
         return translate(error)
 
     def upsert(self, records: Sequence[Record]) -> Flow[None]:
-        """Write in batches by count and size, each in one transaction."""
+        """Write in batches limited by count and size, each in one transaction."""
         checked = check_records(records, dimensions=self._layout.dimensions, tiled=self._layout.tiled)
         size_bytes = functools.partial(row_bytes, layout=self._layout)
         batches = list(split(checked, size_bytes=size_bytes, most_items=_BATCH_RECORDS, most_bytes=_BATCH_BYTES))
@@ -70,7 +70,7 @@ class PgVectorFlows:
     def search(
         self, embedding: FloatArray, *, limit: int, where: Filter | None, modality: Modality | None, tiles: bool
     ) -> Flow[list[SearchHit]]:
-        """Search in one statement, all stages of it."""
+        """Search with all stages in one statement."""
         query = check_embedding(embedding, dimensions=self._layout.dimensions)
         check_count(limit, name="limit")
         check_tiles(tiles, tiled=self._layout.tiled)
@@ -96,7 +96,7 @@ class PgVectorFlows:
         return [row_to_hit(row) for row in rows]
 
     def get(self, ids: Sequence[str]) -> Flow[list[Record]]:
-        """Fetch in the order of `ids`."""
+        """Fetch records by id, in the order of `ids`."""
         wanted = check_ids(ids)
         keys = [record_uuid(record_id) for record_id in dict.fromkeys(wanted)]
         found: dict[str, Record] = {}
@@ -121,7 +121,7 @@ class PgVectorFlows:
         yield from _transact([Statement(query=deleted, parameters=values)])
 
     def count(self, *, where: Filter | None, modality: Modality | None) -> Flow[int]:
-        """Count exactly."""
+        """Count the matching records exactly."""
         condition, values = to_sql(where)
         counted = sql.SQL("SELECT count(*) FROM {} WHERE {}").format(
             self._names.records, with_modality(condition, modality)
@@ -130,7 +130,7 @@ class PgVectorFlows:
         return int(count)
 
     def page(self, start: Any, *, where: Filter | None, modality: Modality | None) -> Flow[Page]:  # noqa: ANN401 (a key as text)
-        """Read some of the records that match, in the order of their keys."""
+        """Read one page of the matching records, in the order of their keys."""
         condition, values = to_sql(where)
         condition = with_modality(condition, modality)
         if start is not None:
@@ -142,7 +142,7 @@ class PgVectorFlows:
 
     @property
     def _page_size(self) -> int:
-        """How many records are read at once: few where each has tiles."""
+        """The number of records per request: fewer if records have tiles."""
         return _TILED_PAGE_RECORDS if self._layout.tiled else _PAGE_RECORDS
 
     def _has_more(self, rows: int) -> Flow[bool]:

@@ -1,4 +1,4 @@
-"""What PostgreSQL is asked, in SQL: records as rows and back, searches, pages."""
+"""SQL statements for PostgreSQL, and the conversion of records to rows and back."""
 
 import json
 import struct
@@ -19,24 +19,24 @@ _COLUMNS = ("key", "record_id", "modality", "payload", "terms", "numbers", "fiel
 _TILE_COLUMNS = ("key", "position", "embedding")
 _INCOMING = sql.Identifier("pg_temp", "jclip_incoming")
 _INCOMING_TILES = sql.Identifier("pg_temp", "jclip_incoming_tiles")
-_MOST_ROWS = 2**62  # of a LIMIT
+_MOST_ROWS = 2**62  # for a LIMIT
 _MOST_EF_SEARCH = 1000
 _JSONB_VERSION = b"\x01"
 _COPY_HEADER, _COPY_END = b"PGCOPY\n\xff\r\n\0" + bytes(8), struct.pack("!h", -1)
 
 
 def row_bytes(record: Record, layout: Layout) -> int:
-    """How large a checked record is in a batch, at most."""
+    """An upper bound for the size of a checked record in a batch."""
     rows = 1 if record.tile_embeddings is None else 1 + len(record.tile_embeddings)
     payload = json.dumps(to_payload(record))
     return 200 + 2 * len(payload) + rows * (40 + 4 * layout.dimensions)
 
 
 def to_rows(records: Sequence[Record], names: Names, layout: Layout) -> list[Statement]:
-    """Write checked records: copied to a temporary table, and from there in the place of those with their ids.
+    """Write checked records: copy them to a temporary table, then upsert from there.
 
-    Rows are written in the order of their keys, so that two batches with the same records wait for each other, and
-    neither for the one that waits for it.
+    Rows are written in the order of their keys, so that concurrent batches with the same records wait for each other
+    without a deadlock.
     """
     columns = sql.SQL(", ").join(map(sql.Identifier, _COLUMNS))
     replaced = sql.SQL(", ").join(
@@ -57,7 +57,7 @@ def to_rows(records: Sequence[Record], names: Names, layout: Layout) -> list[Sta
         )
         statements += [
             *_copy(_INCOMING_TILES, names.tiles, _TILE_COLUMNS, fields),
-            # The rows of these records are locked by now.
+            # The rows of these records are locked now.
             Statement(
                 query=sql.SQL("DELETE FROM {} AS tiles USING {} AS incoming WHERE tiles.key = incoming.key").format(
                     names.tiles, _INCOMING
@@ -65,7 +65,7 @@ def to_rows(records: Sequence[Record], names: Names, layout: Layout) -> list[Sta
             ),
             Statement(query=sql.SQL("INSERT INTO {} SELECT * FROM {}").format(names.tiles, _INCOMING_TILES)),
         ]
-    # Not left to the end of the transaction: it may be the caller's, and have other batches.
+    # Dropped now, not at the end of the transaction: a transaction of the caller may have more batches.
     tables = [_INCOMING, _INCOMING_TILES] if layout.tiled else [_INCOMING]
     return [*statements, Statement(query=sql.SQL("DROP TABLE {}").format(sql.SQL(", ").join(tables)))]
 
@@ -83,15 +83,15 @@ def to_search(
     candidates: int,
     approximate: bool,
 ) -> list[Statement]:
-    """One search, from what is searched first to the tiles: rows for `row_to_hit`, nearest first.
+    """A search with all stages, from the first stage to the tiles: rows for `row_to_hit`, nearest first.
 
-    The first stage leaves `candidates` records, so a collection of no more is searched exactly. Where it is
-    `approximate`, it uses the graphs, of each modality its own; else it compares every record.
+    The first stage passes on `candidates` records, so search is exact in a collection of this size. An `approximate`
+    first stage uses the HNSW index of each modality; otherwise it compares every record.
     """
     limit, candidates = min(limit, _MOST_ROWS), min(candidates, _MOST_ROWS)
     vector = sql.SQL("{}::vector").format(sql.Placeholder("query"))
     parameters = {**values, "query": "[" + ",".join(map(str, query.tolist())) + "]"}
-    # Of halfvecs the whole values are compared: the cosine is that of what is stored, with no more rounding.
+    # Halfvecs are compared as vectors, so that the cosine of the stored values is not rounded again.
     whole = sql.SQL("1 - (embedding::vector <=> {})").format(vector)
     settings: list[Statement] = []
     source = sql.SQL("{} WHERE {}").format(names.records, with_modality(condition, modality))
@@ -102,7 +102,7 @@ def to_search(
             settings = _settings(candidates)
             branches = [of_modality(one) for one in MODALITIES if modality in (None, one)]
         else:
-            distance = sql.SQL("({}) + 0").format(distance)  # no index, which is approximate, has this order
+            distance = sql.SQL("({}) + 0").format(distance)  # prevents the use of an index, which would be approximate
             branches = [with_modality(condition, modality)]
         chosen = sql.SQL(" UNION ALL ").join(
             sql.SQL("(SELECT key FROM {} WHERE {} ORDER BY {} LIMIT {})").format(
@@ -129,9 +129,9 @@ def to_search(
 def to_read(
     names: Names, layout: Layout, *, condition: sql.Composable, values: dict[str, Any], limit: int | None = None
 ) -> Statement:
-    """The records of a condition, in the order of their keys: rows for `row_to_record`, each with its key behind."""
+    """Read the records of a condition, in the order of their keys: rows for `row_to_record`, followed by the key."""
     query = sql.SQL("SELECT payload, {}, {}, key::text FROM {} AS records WHERE {} ORDER BY key LIMIT {}")
-    send = sql.Identifier(f"{layout.storage}_send")  # in its binary format, whatever the connection makes of its type
+    send = sql.Identifier(f"{layout.storage}_send")  # binary: does not depend on type adapters of the connection
     tiles: sql.Composable = sql.SQL("NULL::bytea[]")
     if layout.tiled:
         tiles = sql.SQL(
@@ -156,9 +156,9 @@ def row_to_hit(row: Row) -> SearchHit:
 
 
 def _settings(candidates: int) -> list[Statement]:
-    """How a graph is searched: until there are enough, and not only `hnsw.ef_search` of them.
+    """The settings for a search in an HNSW index: the scan continues until there are enough results.
 
-    Without a scan of the table: the planner takes that for cheap, as it does not count what is stored out of line.
+    A scan of the table is disabled: the planner underestimates its cost, because it ignores TOAST storage.
     """
     ef_search = sql.Literal(max(40, min(candidates, _MOST_EF_SEARCH)))
     return [
@@ -219,13 +219,13 @@ def _jsonb(value: object) -> bytes:
 
 
 def _fits(value: object) -> bool:
-    """Whether JSONB has `value`."""
+    """Whether JSONB can represent `value`."""
     text = json.dumps(value, ensure_ascii=False)
     return "\\u0000" not in text and not any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def _vector(row: FloatArray, layout: Layout) -> bytes:
-    """A vector in pgvector's binary format: its length, 16 bits without a meaning, the values."""
+    """A vector in pgvector's binary format: its length, 16 unused bits, the values."""
     return struct.pack("!HH", len(row), 0) + row.astype(_value_type(layout)).tobytes()
 
 

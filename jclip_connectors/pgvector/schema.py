@@ -1,18 +1,18 @@
-r"""What is kept in PostgreSQL: the tables of a collection, their indexes, and the table of all collections.
+r"""The schema in PostgreSQL: the tables of a collection, their indexes, and the table of all collections.
 
 `jclip_collections` has a row for each collection of its schema, with the fingerprint and the layout. The collection
-"photos" is the table `photos`, a row for each record, and, where the configuration has tiles, `photos_tiles`:
+"photos" is the table `photos`, with a row for each record, and, if the configuration has tiles, `photos_tiles`:
 
     key         UUID of the id
-    record_id   the id in UTF-8, as bytes: a text column has no "\0", and sorts by the rules of a language
+    record_id   the id in UTF-8, as bytes: a text column cannot contain "\0", and sorts by the rules of a language
     modality    "text" or "image"
-    payload     the record without its vectors, as JSON in text, which JSONB does not hold exactly
+    payload     the record without its vectors, as JSON text, because JSONB does not keep JSON exactly
     terms       JSONB, a list of strings: which field has which value; with a GIN index
-    numbers     JSONB, a list of numbers for each field that has any
-    fields      JSONB, the metadata once more, for conditions of your own; nothing else reads it. Left out are entries
-                with "\0" or a lone surrogate, which JSONB does not hold
-    embedding   the vector: vector, or halfvec with 16 bits a value
-    first       where the collection has a first stage: what it searches, made by PostgreSQL from `embedding`
+    numbers     JSONB, a list of numbers for each field with numbers
+    fields      JSONB, a copy of the metadata for your own conditions; this package does not read it. Entries with "\0"
+                or a lone surrogate, which JSONB cannot represent, are left out
+    embedding   the vector: vector, or halfvec with 16 bits per value
+    first       only with a first stage: the short vectors that it searches, made by PostgreSQL from `embedding`
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ from jclip_connectors.errors import EmbedInputError
 Storage = Literal["vector", "halfvec"]
 Quantization = Literal["binary"]
 
-MOST_DIMENSIONS = 16_000  # of a vector and of a halfvec
+MOST_DIMENSIONS = 16_000  # for vector and halfvec
 REGISTRY = "jclip_collections"
 _MOST_IN_INDEX = {"vector": 2_000, "halfvec": 4_000, "bit": 64_000}
 _NAME_BYTES = 63 - len("_image_hnsw")  # PostgreSQL cuts longer names without an error
@@ -33,14 +33,14 @@ _NAME_BYTES = 63 - len("_image_hnsw")  # PostgreSQL cuts longer names without an
 
 @dataclass(frozen=True, kw_only=True)
 class Hnsw:
-    """The options of a graph index; what they do is described in pgvector's documentation.
+    """The options of an HNSW index; see pgvector's documentation.
 
     Attributes:
-        m: connections of each vector in the graph, 2 to 100; more make the search better, and the index larger.
-        ef_construction: how many neighbours are compared when a vector is added, 4 to 1000, at least `2 * m`.
+        m: connections of each vector in the graph, 2 to 100; more make the search better and the index larger.
+        ef_construction: the number of neighbours that are compared when a vector is added, 4 to 1000, at least `2 * m`.
 
     Raises:
-        EmbedInputError: out of range.
+        EmbedInputError: an option is out of range.
     """
 
     m: int = 16
@@ -59,14 +59,14 @@ class Hnsw:
 
 @dataclass(frozen=True, kw_only=True)
 class Layout:
-    """How the vectors of a collection are kept.
+    """How the vectors of a collection are stored.
 
     Attributes:
         dimensions: length of the vectors.
         storage: type of the vectors.
         coarse: length of the prefix that is searched first, or `None`.
-        quantization: of what is searched first, or `None`.
-        hnsw: the index on what is searched first, or `None` while there is none.
+        quantization: quantization of the vectors that are searched first, or `None`.
+        hnsw: the index on the vectors that are searched first, or `None`.
         tiled: whether there is a table of tiles.
     """
 
@@ -89,12 +89,12 @@ class Layout:
 
     @property
     def first_kind(self) -> str:
-        """The type of what is searched first."""
+        """The type of the vectors that are searched first."""
         return self.storage if self.quantization is None else "bit"
 
     @property
     def first_length(self) -> int:
-        """The length of what is searched first."""
+        """The length of the vectors that are searched first."""
         return self.dimensions if self.coarse is None else self.coarse
 
     @property
@@ -104,11 +104,11 @@ class Layout:
 
     @property
     def nearness(self) -> sql.Composable:
-        """The operator that compares what is searched first."""
+        """The operator that compares the vectors that are searched first."""
         return sql.SQL("<=>" if self.quantization is None else "<~>")
 
     def first_of(self, vector: sql.Composable) -> sql.Composable:
-        """What is searched first, of a vector in SQL."""
+        """The SQL that makes the vector for the first stage from a full vector."""
         length = self.first_length
         if self.coarse is not None:
             prefix = sql.SQL("subvector({}, 1, {})::{}")
@@ -118,15 +118,15 @@ class Layout:
         return vector
 
     def check_index(self) -> None:
-        """Refuse an index on vectors that are too long for one.
+        """Refuse an index on vectors that are too long for an index.
 
         Raises:
-            EmbedInputError: naming the limit.
+            EmbedInputError: the vectors are too long; the message names the limit.
         """
         kind = self.first_kind
         if self.first_length > _MOST_IN_INDEX[kind]:
             raise EmbedInputError(
-                f"`hnsw` is asked for {self.first_length} values of the type {kind}, and pgvector's index has at most "
+                f"`hnsw` needs an index of {self.first_length} values of the type {kind}, but pgvector allows at most "
                 f"{_MOST_IN_INDEX[kind]}: use `coarse_dimensions`, `quantization` or `storage='halfvec'`"
             )
 
@@ -154,31 +154,31 @@ class Names:
         return _identifier(self.schema, REGISTRY)
 
     def index(self, suffix: str) -> sql.Identifier:
-        """An index, which is in the schema of its table."""
+        """The name of an index; an index is in the schema of its table."""
         return _identifier(f"{self.name}_{suffix}")
 
 
 def _identifier(*parts: str) -> sql.Identifier:
-    """A quoted name in a query that has parameters: psycopg takes a single % for a placeholder, within quotes too."""
+    """A quoted name, with % doubled: psycopg reads a single % as a placeholder, also inside quotes."""
     return sql.Identifier(*(part.replace("%", "%%") for part in parts))
 
 
 def check_names(name: object, schema: object) -> Names:
-    """Check what the tables of a collection are called.
+    """Check the names of the tables of a collection.
 
     Raises:
-        EmbedInputError: PostgreSQL has no such names.
+        EmbedInputError: PostgreSQL does not allow a name.
     """
     for option, given in (("collection_name", name), ("schema", schema)):
         if not isinstance(given, str) or not 0 < len(given.encode(errors="replace")) <= _NAME_BYTES:
             raise EmbedInputError(f"`{option}` is {given!r}; use 1 to {_NAME_BYTES} bytes of UTF-8")
         if "\0" in given or any("\ud800" <= char <= "\udfff" for char in given):
-            raise EmbedInputError(f"`{option}` is {given!r}: PostgreSQL has no such names")
+            raise EmbedInputError(f"`{option}` is {given!r}: PostgreSQL does not allow this name")
     if name == REGISTRY:
         raise EmbedInputError(f"`collection_name` is {name!r}, the table of all collections: use another name")
     return Names(schema=str(schema), name=str(name))
 
 
 def sized(kind: str, length: int) -> sql.Composable:
-    """A type of vectors of a length."""
+    """The type of vectors of a length."""
     return sql.SQL("{}({})").format(sql.Identifier(kind), sql.Literal(length))

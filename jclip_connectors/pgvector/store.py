@@ -1,7 +1,7 @@
-"""PostgreSQL with the extension pgvector (psycopg >= 3.2, pgvector >= 0.8, PostgreSQL 13 or later).
+"""PostgreSQL stores with the extension pgvector (psycopg >= 3.2, pgvector >= 0.8, PostgreSQL 13 or later).
 
-The connection, or the pool, is the caller's: its credentials, its timeouts, and whether it is closed. A collection is
-two tables and a row in `jclip_collections`; one statement does a whole search, one transaction writes a batch.
+The caller makes and closes the connection or pool, and sets its credentials and timeouts. A collection is two tables
+and a row in `jclip_collections`. A search is one statement; a batch is written in one transaction.
 """
 
 from typing import Self
@@ -38,38 +38,39 @@ class PgVectorStore(BlockingStore):
         candidates: int = CANDIDATES,
         dimensions: int | None = None,
     ) -> Self:
-        """Open a collection, or make it.
+        """Open or create a collection.
 
         Args:
             connection: your `psycopg.Connection`, for one transaction at a time, or your
-                `psycopg_pool.ConnectionPool`, for many threads; it stays yours to close. In a transaction of yours,
-                what the store writes is a part of it: others see it when you commit.
-            collection_name: up to 52 bytes; the name of the table of the records, beside which are the tables
+                `psycopg_pool.ConnectionPool`, for many threads; you close it. If the connection has an open
+                transaction, writes are a part of it, and other connections see them after your commit.
+            collection_name: up to 52 bytes; the name of the table of the records. The store also has the tables
                 `<name>_tiles` and `jclip_collections`.
-            config: what the vectors are made with.
-            schema: where the tables are.
-            storage: the type of the vectors: "vector", 32 bits a value, or "halfvec", 16 bits: half the room, and
-                scores that are right to about 0.001. `None` is what the collection was made with, and "vector" for a
-                new one.
-            coarse_dimensions: length of the prefix of the vectors that is searched first: faster, and right only for
-                models trained so that a prefix means something. "auto" is what the collection was made with; for a new
-                one without `quantization` 64 where the model was trained so and the vectors have more than 128 values,
-                else none. `None` is no such prefix.
-            quantization: "binary" searches a bit of each value first, and compares what it finds by the whole vectors.
-                `None` is what the collection was made with, and none for a new one.
-            hnsw: make an index, a graph, on what is searched first, if there is none yet. Making it is slow and holds
-                up writing: open a large collection with it once, after the records are written. It is used for searches
-                without a filter in collections of more than ten times `candidates`. `None` leaves the collection as it
-                is, without an index if it is new: then every search compares all records in its first stage.
-            candidates: how many records, at least, are compared by their whole vectors or their tiles: more make a
-                search slower and nearer to exact. A collection of no more is searched exactly.
-            dimensions: length of the vectors of a new collection, where `config` does not know it.
+            config: the configuration of the vectors.
+            schema: the schema of the tables.
+            storage: the type of the vectors: "vector", 32 bits per value, or "halfvec", 16 bits: half the space, and
+                scores that are exact to about 0.001. `None` keeps the setting of an existing collection; for a new
+                one it is "vector".
+            coarse_dimensions: length of the prefix of the vectors that is searched first: faster, but correct only for
+                models trained for prefixes. "auto" keeps the setting of an existing collection; for a new one without
+                `quantization` it is 64 if the model was trained for prefixes and the vectors have more than 128
+                values, else no prefix. `None` is no prefix.
+            quantization: "binary" searches one bit per value first, and rescores the candidates with the full vectors.
+                `None` keeps the setting of an existing collection; for a new one it is no quantization.
+            hnsw: make an HNSW index on the vectors that are searched first, if there is none. This is slow and blocks
+                writes: do it once for a large collection, after the records are written. The index is used for
+                searches without a filter in collections of more than ten times `candidates`. `None` changes nothing;
+                without an index, the first stage of every search compares all records.
+            candidates: the smallest number of records that are compared by their full vectors or tiles: more is
+                slower and more exact. Search is exact in a collection of this size.
+            dimensions: length of the vectors of a new collection, if `config` does not set it.
 
         Raises:
             CollectionMismatchError: the collection was made with another configuration.
-            StoreRequestError: another program made a table of that name; the database has no pgvector, or refuses.
+            StoreRequestError: another program made a table with this name, the database does not have pgvector, or
+                it refuses the request.
             StoreUnavailableError: the database cannot be reached.
-            EmbedInputError: an option is out of range, or not what the collection was made with.
+            EmbedInputError: an option is out of range, or differs from the setting of the collection.
         """
         client = BlockingClient(connection)
         opening = open_flow(
@@ -87,7 +88,7 @@ class PgVectorStore(BlockingStore):
 
 
 class AsyncPgVectorStore(AsyncStore):
-    """A collection in PostgreSQL, for a program with an event loop."""
+    """A collection in PostgreSQL, through an asyncio connection or pool."""
 
     @classmethod
     async def open(
@@ -104,7 +105,7 @@ class AsyncPgVectorStore(AsyncStore):
         candidates: int = CANDIDATES,
         dimensions: int | None = None,
     ) -> Self:
-        """Open a collection, or make it, over an asyncio connection or pool; see `PgVectorStore.open`."""
+        """Open or create a collection; see `PgVectorStore.open`."""
         client = AsyncClient(connection)
         opening = open_flow(
             collection_name,
@@ -121,15 +122,16 @@ class AsyncPgVectorStore(AsyncStore):
 
 
 def stored_fingerprint(connection: Connection, collection_name: str, *, schema: str = _SCHEMA) -> Fingerprint | None:
-    """The fingerprint of a collection; `None` if there is no such collection.
+    """The fingerprint of a collection; `None` if the collection does not exist.
 
     Args:
-        connection: your connection or pool; it stays yours to close.
-        collection_name: the name that the collection was opened with.
-        schema: where its tables are.
+        connection: your connection or pool; you close it.
+        collection_name: the name of the collection.
+        schema: the schema of its tables.
 
     Raises:
-        StoreRequestError: another program made a table of that name; the database has no pgvector, or refuses.
+        StoreRequestError: another program made a table with this name, the database does not have pgvector, or it
+            refuses the request.
         StoreUnavailableError: the database cannot be reached.
     """
     finding = find_flow(check_names(collection_name, schema))

@@ -1,4 +1,4 @@
-"""Batches of a write: how a sequence is split into requests, and what becomes of the records where a batch fails."""
+"""Splitting a write into batches, and writing the batches until one fails."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
@@ -14,7 +14,7 @@ _Item = TypeVar("_Item")
 def split(
     items: Iterable[_Item], *, size_bytes: Callable[[_Item], int], most_items: int, most_bytes: int
 ) -> Iterator[list[_Item]]:
-    """Split items into batches, in their order; an item of more than `most_bytes` is a batch by itself."""
+    """Split items into batches, in order; an item of more than `most_bytes` gets its own batch."""
     batch: list[_Item] = []
     total = 0
     for item in items:
@@ -33,16 +33,16 @@ def write_batches(
     batches: Sequence[Sequence[Record]],
     write: Callable[[Sequence[Record]], Flow[None]],
 ) -> Flow[None]:
-    """Write batches that the database accepts or refuses as a whole, one after the other.
+    """Write batches one after another; the database accepts or refuses a batch as a whole.
 
     Args:
-        records: as the caller of `upsert` gave them, for the positions in the error.
-        batches: of the checked records.
+        records: the records that the caller of `upsert` passed, for the positions in the error.
+        batches: the batches of the checked records.
         write: the flow that writes a batch.
 
     Raises:
-        PartialFailureError: some batches were written, and others were not.
-        ConnectorError: no batch was written; the first error.
+        PartialFailureError: some batches were written and some were not.
+        ConnectorError: no batch was written; this is the first error.
     """
     failed: dict[str, ConnectorError] = {}
     for position, batch in enumerate(batches):

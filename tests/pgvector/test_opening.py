@@ -78,7 +78,7 @@ def test_a_collection_whose_table_is_gone_is_told(connection):
     connection.execute("DROP TABLE photos")
     with pytest.raises(StoreRequestError, match=r"no such table: relation \"public.photos\""):
         store.count()
-    with pytest.raises(StoreRequestError, match="table of the collection 'photos' is gone"):
+    with pytest.raises(StoreRequestError, match="table of the collection 'photos' is missing"):
         PgVectorStore.open(connection, "photos", CONFIG)
 
 
@@ -238,7 +238,7 @@ def test_an_index_is_added_to_a_collection_that_has_none_and_kept(connection):
 )
 def test_vectors_too_long_for_an_index_are_refused_with_what_can_be_done(connection, length, options, kind):
     config = dataclasses.replace(CONFIG, dimensions=length)
-    with pytest.raises(EmbedInputError, match=f"`hnsw` is asked for {kind}, .* use `coarse_dimensions`"):
+    with pytest.raises(EmbedInputError, match=f"`hnsw` needs an index of {kind}, .* use `coarse_dimensions`"):
         PgVectorStore.open(connection, "photos", config, hnsw=Hnsw(), **options)
     assert column(connection, TABLES) == []
     PgVectorStore.open(connection, "photos", config, coarse_dimensions=64, hnsw=Hnsw(), **options)
@@ -270,13 +270,13 @@ def test_a_role_that_may_make_nothing_is_told(connection, connect):
 
 def test_a_database_without_pgvector_or_with_an_old_one_is_told_what_to_do(new_database):
     new_database.execute("UPDATE pg_extension SET extversion = '0.7.4' WHERE extname = 'vector'")
-    with pytest.raises(StoreRequestError, match=r"pgvector is 0\.7\.4 here, .* ALTER EXTENSION vector UPDATE"):
+    with pytest.raises(StoreRequestError, match=r"the server has pgvector 0\.7\.4, .* ALTER EXTENSION vector UPDATE"):
         PgVectorStore.open(new_database, "photos", CONFIG)
     new_database.execute("DROP EXTENSION vector")
-    with pytest.raises(StoreRequestError, match="run CREATE EXTENSION vector in it"):
+    with pytest.raises(StoreRequestError, match="run CREATE EXTENSION vector in the database"):
         PgVectorStore.open(new_database, "photos", CONFIG)
     new_database.execute("CREATE SCHEMA extensions; CREATE EXTENSION vector SCHEMA extensions")
-    with pytest.raises(StoreRequestError, match="a schema that `search_path` does not have"):
+    with pytest.raises(StoreRequestError, match="a schema that is not in `search_path`"):
         PgVectorStore.open(new_database, "photos", CONFIG)
     new_database.execute("SET search_path = public, extensions")
     store = PgVectorStore.open(new_database, "photos", CONFIG, coarse_dimensions=8, hnsw=Hnsw(), candidates=1)
@@ -286,7 +286,5 @@ def test_a_database_without_pgvector_or_with_an_old_one_is_told_what_to_do(new_d
 
 def test_a_closed_connection_is_told(connection):
     connection.close()
-    with pytest.raises(
-        StoreUnavailableError, match=r"the connection is closed\. Connect again, or give the store a pool"
-    ):
+    with pytest.raises(StoreUnavailableError, match=r"the connection is closed\. Connect again, or use a pool"):
         PgVectorStore.open(connection, "photos", CONFIG)

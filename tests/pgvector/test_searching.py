@@ -196,7 +196,7 @@ def test_a_native_filter_asks_the_fields_of_the_metadata(store):
 
 
 def test_a_native_filter_that_postgresql_refuses_is_told(store):
-    with pytest.raises(StoreRequestError, match=r"refuses this \(42703\): column \"year\" does not exist"):
+    with pytest.raises(StoreRequestError, match=r"refuses the request \(42703\): column \"year\" does not exist"):
         store.count(where=NativeFilter(sql.SQL("year = 2020")))
 
 
@@ -204,7 +204,7 @@ def test_a_native_filter_that_postgresql_refuses_is_told(store):
 def test_a_native_filter_of_another_kind_is_refused_before_anything_is_asked(store, connection, value):
     connection.close()
     for call in (store.count, store.delete, store.scroll, lambda where: store.search(QUERY, where=where)):
-        with pytest.raises(EmbedInputError, match=r"PostgreSQL takes a `psycopg.sql.Composable`"):
+        with pytest.raises(EmbedInputError, match=r"PostgreSQL needs a `psycopg.sql.Composable`"):
             call(where=NativeFilter(value))
 
 

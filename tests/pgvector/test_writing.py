@@ -69,7 +69,7 @@ def test_a_batch_that_does_not_get_through_stops_the_rest(store, connection, con
     with connect(autocommit=False) as holder:
         holder.execute("SELECT FROM photos FOR UPDATE")
         connection.execute("SET lock_timeout = '50ms'")
-        with pytest.raises(PartialFailureError, match="not answered in time") as caught:
+        with pytest.raises(PartialFailureError, match="did not answer in time") as caught:
             store.upsert(records(0, 6))
     assert sorted(caught.value.failed) == [2, 3, 4, 5]
     assert sorted(ids_of(store.scroll())) == ["0", "1", "2"]
@@ -109,7 +109,7 @@ def test_a_transaction_that_has_failed_is_told(connect):
     store = PgVectorStore.open(connection, "photos", CONFIG)
     with pytest.raises(Exception, match="division by zero"):
         connection.execute("SELECT 1 / 0")
-    with pytest.raises(StoreRequestError, match="your transaction on this connection has failed before: roll it back"):
+    with pytest.raises(StoreRequestError, match="the transaction on this connection has already failed: roll it back"):
         store.count()
     connection.rollback()
     assert store.count() == 0
