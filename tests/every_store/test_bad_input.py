@@ -491,7 +491,7 @@ CASES: dict[str, Case] = {
     # LangChain
     "a NaN from LangChain's embeddings": refused(add_with([GOOD_ROW, [NAN] * E]), r"`embedding` of record 1 \("),
     "another length from LangChain's embeddings": refused(add_with([GOOD_ROW, [1.0]]), r"has the shape \(1,\)"),
-    "too few vectors from LangChain's embeddings": refused(add_with([GOOD_ROW]), "1 vectors of 2 items"),
+    "too few vectors from LangChain's embeddings": refused(add_with([GOOD_ROW]), "1 vectors for 2 items"),
     "an empty id through LangChain": refused(
         lambda front: front.langchain.add_texts(["a", "b"], ids=["a", ""]), r"the id of `texts`\[1\] is ''"
     ),
