@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 from jclip_connectors.collection.adding import Adding, AddReport, Describe, check_given, check_images, check_texts
-from jclip_connectors.collection.hosts import AsyncHost, ThreadedEmbedder
+from jclip_connectors.collection.hosts import AsyncHost, ThreadedEmbedder, is_asyncio
 from jclip_connectors.collection.searching import search
 from jclip_connectors.errors import EmbedInputError
 from jclip_connectors.identity import describe_image, describe_text
@@ -52,7 +52,7 @@ class AsyncMultimodalCollection:
             CollectionMismatchError: the store's vectors were made with another configuration.
             EmbedInputError: `batch_size` or `max_concurrency` is less than 1, or `store` is not asyncio.
         """
-        if not inspect.iscoroutinefunction(store.upsert):
+        if not is_asyncio(store):
             raise EmbedInputError(f"`store` is a {type(store).__name__}, which is not asyncio: use its async version")
         check_fingerprint(store.fingerprint, embedder.config.fingerprint(), collection="the collection")
         check_count(batch_size, name="batch_size")

@@ -1,9 +1,10 @@
 """Hosts: they run the flows of a collection on a store and an embedder, both blocking or both asyncio."""
 
 import asyncio
+import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, TypeGuard, TypeVar
 
 from core_encoder.tiling import TileEmbeddings
 from jclip_connectors.collection.adding import Adding
@@ -171,6 +172,11 @@ class ThreadedEmbedder:
         """Embed each image as a whole and in tiles."""
         async with self._batches:
             return await asyncio.to_thread(self._embedder.embed_image_tiles, images)
+
+
+def is_asyncio(store: VectorStore | AsyncVectorStore) -> TypeGuard[AsyncVectorStore]:
+    """Whether the methods of a store are awaited."""
+    return inspect.iscoroutinefunction(store.upsert)
 
 
 async def _first_done(running: dict[asyncio.Task[None], set[str]]) -> None:

@@ -1,6 +1,5 @@
 """The operations of LangChain's vector store on a blocking or asyncio store."""
 
-import inspect
 from collections.abc import Mapping, Sequence
 from typing import TypeVar, cast
 
@@ -8,7 +7,7 @@ from langchain_core.embeddings import Embeddings
 from langchain_core.runnables.config import run_in_executor
 
 from jclip_connectors.collection.adding import Adding, AddReport
-from jclip_connectors.collection.hosts import AsyncHost, BlockingHost
+from jclip_connectors.collection.hosts import AsyncHost, BlockingHost, is_asyncio
 from jclip_connectors.errors import EmbedInputError, PartialFailureError, StoreRequestError
 from jclip_connectors.langchain.documents import Item, known_options
 from jclip_connectors.langchain.embeddings import JinaClipEmbeddings, image_function
@@ -36,8 +35,8 @@ class Operations:
         tiled = store.fingerprint.get("tiling") is not None
         self.searcher = Searcher(embedding, tiled=tiled)
         self._host: BlockingHost | AsyncHost
-        if inspect.iscoroutinefunction(store.upsert):
-            self._host = async_host(cast("AsyncVectorStore", store), embedding, tiled=tiled)
+        if is_asyncio(store):
+            self._host = async_host(store, embedding, tiled=tiled)
         else:
             self._host = blocking_host(cast("VectorStore", store), embedding, tiled=tiled)
 

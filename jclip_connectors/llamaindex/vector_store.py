@@ -1,7 +1,6 @@
 """JinaClipVectorStore: LlamaIndex's vector store over every store of this package."""
 
 import asyncio
-import inspect
 from collections.abc import Sequence
 from typing import Any, Self, TypeVar, cast
 
@@ -15,7 +14,7 @@ from llama_index.core.vector_stores.types import (
 )
 from pydantic import SkipValidation
 
-from jclip_connectors.collection.hosts import AsyncHost, BlockingHost
+from jclip_connectors.collection.hosts import AsyncHost, BlockingHost, is_asyncio
 from jclip_connectors.errors import EmbedInputError, StoreRequestError
 from jclip_connectors.llamaindex.operations import Operations
 from jclip_connectors.port import AsyncVectorStore, Embedder, Modality, VectorStore
@@ -208,17 +207,12 @@ class JinaClipVectorStore(BasePydanticVectorStore):
         tiled = self.store.fingerprint.get("tiling") is not None
         return Operations(modality=self.modality, tiled=tiled, embedder=self.embedder)
 
-    @property
-    def _is_async(self) -> bool:
-        return inspect.iscoroutinefunction(self.store.upsert)
-
     def _run(self, flow: Flow[_Result]) -> _Result:
-        if self._is_async:
+        if is_asyncio(self.store):
             raise StoreRequestError("the store is asyncio: call the async version of this method")
-        host = BlockingHost(store=cast("VectorStore", self.store))
-        return host.run(flow)
+        return BlockingHost(store=cast("VectorStore", self.store)).run(flow)
 
     async def _arun(self, flow: Flow[_Result]) -> _Result:
-        if not self._is_async:
-            return await asyncio.to_thread(self._run, flow)
-        return await AsyncHost(store=cast("AsyncVectorStore", self.store)).run(flow)
+        if is_asyncio(self.store):
+            return await AsyncHost(store=self.store).run(flow)
+        return await asyncio.to_thread(self._run, flow)

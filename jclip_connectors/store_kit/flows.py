@@ -205,8 +205,7 @@ class AsyncStore:
 
     async def upsert(self, records: Sequence[Record]) -> None:
         """Write records; they are checked and converted in threads. See `BlockingStore.upsert`."""
-        flow, flows = self._flows.upsert(records), self._flows
-        await run_async(flow, self._client, translate=flows.translate, attempts=flows.attempts, in_threads=True)
+        await self._run(self._flows.upsert(records), in_threads=True)
 
     async def search(
         self,
@@ -245,8 +244,11 @@ class AsyncStore:
     async def close(self) -> None:
         """Do nothing: the caller closes the client."""
 
-    async def _run(self, flow: Flow[_Result]) -> _Result:
-        return await run_async(flow, self._client, translate=self._flows.translate, attempts=self._flows.attempts)
+    async def _run(self, flow: Flow[_Result], *, in_threads: bool = False) -> _Result:
+        flows = self._flows
+        return await run_async(
+            flow, self._client, translate=flows.translate, attempts=flows.attempts, in_threads=in_threads
+        )
 
 
 def _advance(step: Callable[[Any], Call], value: Any) -> tuple[Call | None, Any]:  # noqa: ANN401 (an SDK result)
