@@ -1,6 +1,8 @@
 """The walk over folders, and the way of files into a collection; without a model."""
 
+import dataclasses
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,13 +11,15 @@ from PIL import Image
 
 from core_encoder import image_input
 from jclip_connectors.collection import MultimodalCollection
-from jclip_connectors.errors import EmbedInputError
+from jclip_connectors.errors import EmbedInputError, StoreUnavailableError
 from jclip_connectors.indexing import (
     IMAGE_SUFFIXES,
     MAX_TEXT_BYTES,
     find_files,
     find_missing,
     index_files,
+    pruning,
+    reasons_to_keep,
 )
 from jclip_connectors.memory import InMemoryStore
 from jclip_connectors.port import Record
@@ -42,13 +46,16 @@ class Shelf:
         self.store = InMemoryStore(embedder.config)
         self.collection = MultimodalCollection(embedder, self.store)
 
-    def index(self, *roots, **options):
-        self.found = find_files(roots)
+    def index(self, *roots, allow_gone=False, **options):
+        self.found = find_files(roots, allow_gone=allow_gone)
         self.report = index_files(self.collection, self.found.files, **options)
         return self.report.indexed, self.report.unchanged, [bad.path for bad in self.report.failed]
 
     def missing(self):
         return find_missing(self.store, self.found, self.report)
+
+    def reasons(self):
+        return reasons_to_keep(self.missing(), self.found, count=self.store.count())
 
     def ids(self):
         return sorted(record.record_id for record in self.store.scroll())
@@ -186,6 +193,7 @@ def test_a_record_says_what_can_be_asked_for(folder, shelf):
         "suffix": ".png",
         "size_bytes": path.stat().st_size,
         "modified_s": int(path.stat().st_mtime),
+        "content_hash": record.content_hash,
     }
 
 
@@ -196,7 +204,8 @@ def test_a_second_run_changes_nothing_and_embeds_nothing(folder, shelf, monkeypa
     assert shelf.index(folder) == (6, 0, [])
     monkeypatch.setattr(HashEmbedder, "embed_images", None)
     monkeypatch.setattr(HashEmbedder, "embed_texts", None)
-    monkeypatch.setattr(shelf.store, "upsert", lambda records: records and pytest.fail("something was written"))
+    monkeypatch.setattr(shelf.store, "upsert", None)
+    monkeypatch.setattr(shelf.store, "scroll", None)
     assert shelf.index(folder) == (0, 6, [])
 
 
@@ -264,4 +273,216 @@ def test_no_record_is_read_where_none_can_be_missing(folder, shelf, monkeypatch)
     picture(folder / "1.png")
     shelf.index(folder)
     monkeypatch.setattr(shelf.store, "scroll", None)
+    assert shelf.missing() == []
+
+
+def forbid_embedding(monkeypatch):
+    monkeypatch.setattr(HashEmbedder, "embed_images", None)
+    monkeypatch.setattr(HashEmbedder, "embed_texts", None)
+
+
+def vectors(shelf):
+    return {record.metadata["name"]: record.embedding for record in shelf.store.scroll()}
+
+
+@pytest.mark.parametrize("chunk_size", [1, 2, 32])
+def test_a_renamed_folder_keeps_its_vectors_and_leaves_no_dead_record(folder, shelf, monkeypatch, chunk_size):
+    for i in range(5):
+        picture(folder / "old" / f"{i}.png", seed=i)
+    (folder / "old" / "a.txt").write_text("a text")
+    shelf.index(folder)
+    before = vectors(shelf)
+    (folder / "old").rename(folder / "new")
+    forbid_embedding(monkeypatch)
+    assert shelf.index(folder, chunk_size=chunk_size) == (0, 0, [])
+    assert shelf.report.reused == 6
+    assert shelf.ids() == sorted(str(path) for path in (folder / "new").iterdir())
+    np.testing.assert_equal(vectors(shelf), before)
+    for record in shelf.store.scroll():
+        assert record.metadata["path"] == record.record_id
+        assert record.uri == (None if record.modality == "text" else record.record_id)
+    assert shelf.index(folder) == (0, 6, [])
+
+
+def test_a_moved_file_is_found_at_its_new_place_though_another_root_is_indexed(folder, shelf, monkeypatch):
+    shelf.index(picture(folder / "a" / "1.png").parent)
+    (folder / "b").mkdir()
+    (folder / "a" / "1.png").rename(folder / "b" / "2.png")
+    forbid_embedding(monkeypatch)
+    assert shelf.index(folder / "b") == (0, 0, [])
+    assert shelf.ids() == [str(folder / "b" / "2.png")]
+
+
+def test_files_that_change_places_keep_their_vectors(folder, shelf, monkeypatch):
+    for name, seed in (("1.png", 1), ("2.png", 2)):
+        picture(folder / name, seed=seed)
+    shelf.index(folder)
+    before = vectors(shelf)
+    (folder / "1.png").rename(folder / "3.png")
+    (folder / "2.png").rename(folder / "1.png")
+    (folder / "3.png").rename(folder / "2.png")
+    forbid_embedding(monkeypatch)
+    shelf.index(folder)
+    np.testing.assert_equal(vectors(shelf), {"1.png": before["2.png"], "2.png": before["1.png"]})
+
+
+def test_a_copy_is_not_embedded_and_the_record_of_the_original_stays(folder, shelf, monkeypatch):
+    original = picture(folder / "1.png")
+    shelf.index(folder)
+    copies = [folder / "0.png", folder / "2.png"]
+    for copy in copies:
+        copy.write_bytes(original.read_bytes())
+    forbid_embedding(monkeypatch)
+    assert shelf.index(folder) == (0, 1, [])
+    assert shelf.report.reused == 2
+    assert shelf.ids() == sorted(map(str, [original, *copies]))
+
+
+def test_of_many_equal_files_those_that_moved_are_moved_and_the_others_stay(folder, shelf):
+    paths = [picture(folder / f"{i}.png", seed=0) for i in range(4)]
+    shelf.index(folder)
+    paths[1].rename(folder / "a.png")
+    paths[2].rename(folder / "b.png")
+    assert shelf.index(folder) == (0, 2, [])
+    assert shelf.ids() == [str(folder / name) for name in ("0.png", "3.png", "a.png", "b.png")]
+
+
+def test_an_equal_record_of_another_program_gives_its_vectors_and_stays(folder, shelf, monkeypatch):
+    path = picture(folder / "1.png")
+    shelf.index(folder)
+    (record,) = shelf.store.get([str(path)])
+    shelf.store.delete([str(path)])
+    shelf.store.upsert([dataclasses.replace(record, record_id="mine")])
+    forbid_embedding(monkeypatch)
+    assert shelf.index(folder) == (0, 0, [])
+    assert shelf.ids() == [str(path), "mine"]
+
+
+def test_a_moved_file_that_was_changed_as_well_is_embedded(folder, shelf):
+    shelf.index(picture(folder / "1.png", seed=1))
+    (folder / "1.png").unlink()
+    picture(folder / "2.png", seed=2)
+    assert shelf.index(folder) == (1, 0, [])
+    assert shelf.report.reused == 0
+
+
+def test_a_moved_file_whose_new_record_cannot_be_written_keeps_its_old_one(folder, shelf, monkeypatch):
+    path = picture(folder / "1.png")
+    shelf.index(folder)
+    path.rename(folder / "2.png")
+
+    def refuse(_):
+        raise StoreUnavailableError("not now")
+
+    monkeypatch.setattr(shelf.store, "upsert", refuse)
+    with pytest.raises(StoreUnavailableError):
+        shelf.index(folder)
+    assert shelf.ids() == [str(path)]
+
+
+def test_one_more_file_does_not_read_the_collection(folder, shelf, monkeypatch):
+    for i in range(3):
+        picture(folder / f"{i}.png", seed=i)
+    shelf.index(folder)
+    new = picture(folder / "new.png", seed=9)
+    scroll, asked = shelf.store.scroll, []
+
+    def note(**options):
+        asked.append(options)
+        return scroll(**options)
+
+    monkeypatch.setattr(shelf.store, "scroll", note)
+    assert shelf.index(new) == (1, 0, [])
+    assert [list(options["where"]["content_hash"]["in"]) for options in asked] == [
+        [shelf.store.get([str(new)])[0].content_hash]
+    ]
+
+
+def gallery(folder, count=30):
+    return [picture(folder / f"{i:02}.png", seed=i) for i in range(count)]
+
+
+def test_a_few_files_of_many_can_be_removed_without_a_second_word(folder, shelf):
+    paths = gallery(folder)
+    shelf.index(folder)
+    for path in paths[:3]:
+        path.unlink()
+    shelf.index(folder)
+    assert shelf.missing() == [str(path) for path in paths[:3]]
+    assert shelf.reasons() == []
+    paths[3].unlink()
+    shelf.index(folder)
+    assert shelf.reasons() == ["4 of the 30 records are more than a tenth of the collection"]
+
+
+def test_an_empty_root_is_a_reason_to_keep_few_records_of_many(folder, shelf):
+    gallery(folder / "many")
+    drive = picture(folder / "drive" / "1.png", seed=99).parent
+    shelf.index(folder / "many", drive)
+    (drive / "1.png").unlink()
+    (drive / ".not_mounted").touch()
+    shelf.index(folder / "many", drive)
+    assert shelf.reasons() == [f"{str(drive)!r} contains no picture and no text now: 1 records are from there"]
+
+
+def test_an_empty_folder_below_a_root_may_be_a_drive(folder, shelf):
+    gallery(folder)
+    picture(folder / "drive" / "a" / "1.png", seed=99)
+    shelf.index(folder)
+    (folder / "drive" / "a" / "1.png").unlink()
+    (folder / "drive" / "a").rmdir()
+    shelf.index(folder)
+    assert shelf.reasons() == [f"{str(folder / 'drive')!r} is empty now: 1 records are from there"]
+    (folder / "drive").rmdir()  # a deleted folder is no empty folder
+    shelf.index(folder)
+    assert (len(shelf.missing()), shelf.reasons()) == (1, [])
+
+
+def test_a_folder_where_drives_are_mounted_is_a_reason(folder, shelf, monkeypatch):
+    gallery(folder / "media" / "me" / "disk")
+    shutil.copytree(folder / "media" / "me" / "disk", folder / "media" / "me" / "usb")
+    for i in range(3):
+        picture(folder / "media" / "me" / "usb" / f"{i:02}.png", seed=1000 + i)
+    for path in (folder / "media" / "me" / "usb").glob("[0-2][3-9].png"):
+        path.unlink()
+    shelf.index(folder)
+    monkeypatch.setattr(pruning, "_FOLDERS_OF_DRIVES", (str(folder / "media"),))
+    (folder / "media" / "me" / "usb" / "00.png").unlink()
+    shelf.index(folder)
+    assert shelf.reasons() == []
+    shutil.rmtree(folder / "media" / "me" / "usb")
+    shelf.index(folder)
+    assert any("is where drives are mounted" in reason for reason in shelf.reasons())
+
+
+def test_a_root_that_is_gone_is_named_as_it_was(folder, shelf, monkeypatch):
+    gallery(folder / "many")
+    drive = picture(folder / "drive" / "1.png", seed=99).parent
+    (folder / "link").symlink_to(drive)
+    shelf.index(folder / "many", folder / "link")
+    shutil.rmtree(drive)
+    monkeypatch.chdir(folder)
+    for name in (drive, "drive", "many/../drive", "link", drive / "1.png"):
+        with pytest.raises(EmbedInputError, match="does not exist"):
+            find_files([name])
+        shelf.index(folder / "many", name, allow_gone=True)
+        assert shelf.missing() == [str(drive / "1.png")]
+        (reason,) = shelf.reasons()
+        assert reason.endswith("does not exist: 1 records are from there")
+
+
+def test_a_root_that_cannot_be_read_is_refused_even_if_it_may_be_gone(folder, monkeypatch):
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    with pytest.raises(EmbedInputError, match="Permission denied"):
+        find_files([folder / "nowhere"], allow_gone=True)
+
+
+def test_a_link_to_nothing_keeps_its_record(folder, shelf):
+    shelf.index(gallery(folder)[0])
+    (folder / "00.png").rename(folder / "there")
+    (folder / "00.png").symlink_to(folder / "nowhere")
+    shelf.index(folder)
     assert shelf.missing() == []

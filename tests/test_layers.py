@@ -19,7 +19,7 @@ VIOLATIONS = {
     "store-layers": ("jclip_connectors/weaviate/schema.py", "import jclip_connectors.weaviate.operations"),
     "server-layers": ("jclip_connectors/server/limits.py", "import jclip_connectors.server.engine"),
     "dialect-layers": ("jclip_connectors/server/dialects/fields.py", "import jclip_connectors.server.dialects.tei"),
-    "who-runs-the-model": ("jclip_connectors/indexing.py", "import core_encoder.encoder"),
+    "who-runs-the-model": ("jclip_connectors/indexing/walk.py", "import core_encoder.encoder"),
     "thin-base": ("jclip_connectors/filters.py", "import torch"),
 }
 

@@ -22,14 +22,14 @@ from jclip_connectors.cli.options import (
     parse_path,
     parse_where,
 )
+from jclip_connectors.cli.pruning import prune_records, say_pruned
 from jclip_connectors.cli.store_urls import connected
-from jclip_connectors.errors import StoreRequestError
+from jclip_connectors.errors import EmbedInputError, StoreRequestError
 from jclip_connectors.indexing import (
     IMAGE_SUFFIXES,
     MAX_TEXT_BYTES,
     TEXT_SUFFIXES,
     find_files,
-    find_missing,
     index_files,
 )
 from jclip_connectors.port import SearchHit
@@ -38,11 +38,12 @@ from jclip_connectors.store_kit.files import replace_file
 INDEX_NOTES = (
     f"Files with {', '.join(sorted(IMAGE_SUFFIXES))} are indexed as pictures, files with "
     f"{', '.join(sorted(TEXT_SUFFIXES))} as texts of at most {MAX_TEXT_BYTES // 2**20} MiB. Hidden files and links to "
-    "folders are left out. For --where, each file has path, name, folder, suffix, size_bytes and modified_s (seconds "
-    "since 1970). Without options, the model and its settings come from the collection if it exists, else from the "
-    "JCLIP_* variables. Exit code 1 means that some files could not be indexed."
+    "folders are left out. For --where, each file has path, name, folder, suffix, size_bytes, modified_s (seconds "
+    "since 1970), and content_hash. Without options, the model and its settings come from the collection if it exists, "
+    "else from the JCLIP_* variables. Exit code 1 means that some files could not be indexed, or that --prune has kept "
+    "records because their files may be on a drive that is not mounted."
 )
-_FAILED = 1  # the exit code if some files could not be indexed
+_FAILED = 1  # the exit code if some files could not be indexed, or records were not removed
 
 
 def demo(
@@ -82,32 +83,47 @@ def index(
     report: Annotated[
         Path | None, typer.Option(metavar="FILE.jsonl", dir_okay=False, help="Write the list of failed files here.")
     ] = None,
-    prune: Annotated[bool, typer.Option("--prune", help="Remove records whose file no longer exists.")] = False,
+    prune: Annotated[
+        bool,
+        typer.Option(
+            "--prune", help="Remove records whose file no longer exists; a folder that is gone can be named as well."
+        ),
+    ] = False,
+    prune_anyway: Annotated[
+        bool,
+        typer.Option(
+            "--prune-anyway",
+            help="With --prune: remove them also if a whole folder or more than a tenth of the collection is gone.",
+        ),
+    ] = False,
 ) -> None:
     """Index the pictures and texts in folders; files that are already indexed are skipped."""
+    if prune_anyway and not prune:
+        raise typer.BadParameter("--prune-anyway has no effect without --prune: give both, or neither")
     check_parent(report)
-    found = find_files(folders)
+    found = find_files(folders, allow_gone=prune)
     with connected(collection_url(collection, store)) as place:
-        config = configuration(place.fingerprint(), model=model, dimensions=dimensions, tiles=tiles)
+        fingerprint = place.fingerprint()
+        if fingerprint is None and found.gone:
+            raise EmbedInputError(f"{str(found.gone[0])!r} does not exist, and there is no collection in {place.name}")
+        config = configuration(fingerprint, model=model, dimensions=dimensions, tiles=tiles)
         known = known_model(config.model)
         licence = "" if known is None else f" ({known.license})"
         terminal.say(f"{len(found.files)} files; model {config.model}{licence}")
         target, records = open_collection(place, config, device=device, batch_size=batch_size)
         with terminal.progress() as progress:
             done = index_files(target, found.files, chunk_size=batch_size, progress=progress)
-        missing = find_missing(records, found, done)
-        if prune and missing:
-            records.delete(missing)
+        pruned = prune_records(records, found, done, anyway=prune_anyway) if prune else None
     failed = (*found.failed, *done.failed)
     if report is not None:
         lines = (json.dumps(dataclasses.asdict(bad)) for bad in failed)
         replace_file(report, "".join(f"{line}\n" for line in lines).encode())
-    terminal.say(f"{done.indexed} indexed, {done.unchanged} unchanged, {len(failed)} failed")
-    if missing:
-        did = "removed" if prune else "whose file no longer exists; --prune removes them"
-        terminal.say(f"{len(missing)} records {did}")
+    moved = f"{done.reused} moved or copied, " if done.reused else ""
+    terminal.say(f"{done.indexed} indexed, {moved}{done.unchanged} unchanged, {len(failed)} failed")
     terminal.say_failures(failed, report)
-    if failed:
+    if pruned is not None:
+        say_pruned(pruned)
+    if failed or (pruned is not None and pruned.reasons):
         raise typer.Exit(_FAILED)
 
 

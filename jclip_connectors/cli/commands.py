@@ -1,6 +1,7 @@
 """`jclip`: arguments in, tables and exit codes out; the commands call other modules for the work.
 
-Exit codes: 0 done; 1 done, but some files could not be indexed, or a check failed; 2 not done; 130 interrupted.
+Exit codes: 0 done; 1 done in part (some files could not be indexed, records were not removed, a check failed); 2 not
+done; 130 interrupted.
 Results go to stdout, everything else to stderr. Neither torch nor the store is loaded before a command needs it.
 """
 

@@ -33,6 +33,11 @@ class MultimodalCollection:
         self._batch_size = batch_size
         self._tiled = embedder.config.tiling is not None
 
+    @property
+    def store(self) -> VectorStore:
+        """The store of the records."""
+        return self._store
+
     def add_texts(
         self,
         texts: Sequence[str],

@@ -178,13 +178,79 @@ def test_bad_files_are_named_reported_and_the_rest_is_indexed(tmp_path, photos):
     assert (tmp_path / "bad.jsonl").read_text() == ""
 
 
-def test_records_without_a_file_are_counted_and_removed_when_asked(photos, collection):
-    (photos / "circle.png").unlink()
-    assert "1 records whose file no longer exists; --prune" in jclip("index", photos, "--collection", collection)[1]
-    assert "1 records removed" in jclip("index", photos, "--collection", collection, "--prune")[1]
-    assert "records" not in jclip("index", photos, "--collection", collection)[1]
+def names_in(collection):
     hits = json.loads(jclip("search", "x", "--collection", collection, "--json", "--limit", 10**9)[0])
-    assert [hit["metadata"]["name"] for hit in hits] == ["star.png"]
+    return sorted(hit["metadata"]["name"] for hit in hits)
+
+
+@pytest.fixture
+def many(photos):
+    (photos / "texts").mkdir()
+    for number in range(18):
+        (photos / "texts" / f"{number}.txt").write_text(f"note {number}")
+    return photos
+
+
+def test_records_without_a_file_are_removed_when_asked(tmp_path, many):
+    index = ("index", many, "--collection", tmp_path / "c", "--model", "nano")
+    jclip(*index)
+    (many / "circle.png").unlink()
+    (many / "texts" / "0.txt").unlink()
+    assert "removed" not in jclip(*index)[1]
+    assert "circle.png" in names_in(tmp_path / "c")
+    assert "2 records removed" in jclip(*index, "--prune")[1]
+    assert "records" not in jclip(*index, "--prune")[1]
+    assert len(names_in(tmp_path / "c")) == 18
+
+
+def test_a_folder_that_is_empty_because_a_drive_is_not_mounted_loses_nothing(tmp_path, many):
+    index = ("index", many, "--collection", tmp_path / "c", "--model", "nano")
+    jclip(*index)
+    before = names_in(tmp_path / "c")
+    many.rename(tmp_path / "away")
+    many.mkdir()
+    _, message = jclip(*index, "--prune", code=1)
+    assert "nothing was removed" in message
+    assert f"{str(many)!r} contains no picture and no text now: 20 records are from there" in message
+    assert "20 of the 20 records are more than a tenth of the collection" in message
+    assert f"  {many / 'circle.png'}\n" in message
+    assert "  and 10 more\n" in message
+    assert "--prune --prune-anyway" in message
+    assert names_in(tmp_path / "c") == before
+    assert "20 records removed" in jclip(*index, "--prune", "--prune-anyway")[1]
+    assert names_in(tmp_path / "c") == []
+
+
+def test_what_was_added_before_a_refused_removal_stays(photos, collection):
+    (photos / "circle.png").unlink()
+    (photos / "new.txt").write_text("a note")
+    _, message = jclip("index", photos, "--collection", collection, "--prune", code=1)
+    assert "1 indexed, 1 unchanged, 0 failed" in message
+    assert names_in(collection) == ["circle.png", "new.txt", "star.png"]
+
+
+def test_a_folder_that_is_gone_is_pruned_by_its_name_and_a_second_word(tmp_path, photos, collection):
+    index = ("index", photos, "--collection", collection)
+    photos.rename(tmp_path / "away")
+    assert "does not exist" in refusal(*index)
+    assert "does not exist: 2 records" in jclip(*index, "--prune", code=1)[1]
+    assert "2 records removed" in jclip(*index, "--prune", "--prune-anyway")[1]
+    assert names_in(collection) == []
+
+
+def test_pruning_needs_a_collection_and_the_second_word_needs_the_first(tmp_path, photos):
+    nowhere = ("index", tmp_path / "nowhere", "--collection", tmp_path / "c", "--model", "nano", "--prune")
+    assert "there is no collection" in refusal(*nowhere)
+    assert not (tmp_path / "c").exists()
+    arguments = ("index", photos, "--collection", tmp_path / "c", "--prune-anyway")
+    assert "no effect without --prune" in jclip(*arguments, code=2)[1]
+
+
+def test_a_moved_file_is_told_and_not_embedded_again(photos, collection):
+    (photos / "circle.png").rename(photos / "more" / "moved.png")
+    _, message = jclip("index", photos, "--collection", collection)
+    assert "0 indexed, 1 moved or copied, 1 unchanged, 0 failed" in message
+    assert names_in(collection) == ["moved.png", "star.png"]
 
 
 def test_an_empty_folder_makes_an_empty_collection(tmp_path):

@@ -1,0 +1,153 @@
+"""Adding files to a collection in chunks: a file is embedded only if no record has its content.
+
+A chunk costs one request for the records of its files and, if some are new, one for records with equal content.
+"""
+
+import dataclasses
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from jclip_connectors.collection import AddReport, MultimodalCollection
+from jclip_connectors.collection.adding import Draft
+from jclip_connectors.errors import EmbedInputError
+from jclip_connectors.identity import describe_image, describe_text
+from jclip_connectors.indexing.files import TEXT_SUFFIXES, BadFile, describe_file, read_text
+from jclip_connectors.port import Record, VectorStore
+
+Progress = Callable[[int, int], None]  # (done, total) files, after every chunk
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexReport:
+    """The result of one run.
+
+    Attributes:
+        indexed: the number of files that were embedded and written.
+        unchanged: the number of files that the collection already had with the same content.
+        failed: files that could not be read; the record of an earlier version is kept.
+        reused: the number of renamed, moved or copied files: each got the vectors of a record with the same content.
+    """
+
+    indexed: int
+    unchanged: int
+    failed: tuple[BadFile, ...]
+    reused: int = 0
+
+
+def index_files(
+    collection: MultimodalCollection, files: Sequence[Path], *, chunk_size: int = 32, progress: Progress | None = None
+) -> IndexReport:
+    """Add files to a collection in chunks; finished chunks survive a killed process.
+
+    A file whose content the collection has under another path gets the vectors of that record. If the file at that path
+    no longer exists, the file was renamed or moved, and the old record is removed.
+
+    Args:
+        collection: the collection.
+        files: absolute paths.
+        chunk_size: the number of files that are processed and in memory at a time.
+        progress: called with (done, total) before the first and after every chunk.
+    """
+    indexed = unchanged = reused = 0
+    failed: list[BadFile] = []
+    if progress is not None:
+        progress(0, len(files))
+    for start in range(0, len(files), chunk_size):
+        drafts = list(_describe(files[start : start + chunk_size], failed))
+        stored = {record.record_id: record for record in collection.get([draft.record_id for draft in drafts])}
+        changed = [draft for draft in drafts if not _is_stored(draft, stored)]
+        unchanged += len(drafts) - len(changed)
+        unseen = [draft for draft in changed if not draft.same_content(stored.get(draft.record_id))]
+        taken = _take_vectors(collection.store, unseen)
+        reused += len(taken)
+        for report in _add(collection, [draft for draft in changed if draft.record_id not in taken], failed):
+            indexed += report.embedded
+            unchanged += len(report.ids) - report.embedded
+        if progress is not None:
+            progress(min(start + chunk_size, len(files)), len(files))
+    return IndexReport(indexed=indexed, unchanged=unchanged, failed=tuple(failed), reused=reused)
+
+
+def is_gone(path: str) -> bool:
+    """Whether a file certainly does not exist; a file in an unreadable folder may exist."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def is_of_a_file(record: Record) -> bool:
+    """Whether `index_files` made a record; the records of other programs are never removed."""
+    return record.metadata.get("path") == record.record_id
+
+
+def _describe(paths: Sequence[Path], failed: list[BadFile]) -> Iterator[Draft]:
+    """Read and hash files; files that cannot be read are put into `failed`."""
+    for path in paths:
+        try:
+            metadata = describe_file(path)
+            is_text = path.suffix.lower() in TEXT_SUFFIXES
+            source = read_text(path) if is_text else path
+            fields = describe_text(str(source)) if is_text else describe_image(path)
+        except EmbedInputError as error:
+            failed.append(BadFile(path=str(path), error=str(error)))
+        except OSError as error:
+            failed.append(BadFile(path=str(path), error=f"it cannot be read: {error.strerror}"))
+        else:
+            metadata["content_hash"] = fields["content_hash"]
+            yield Draft(source=source, fields={**fields, "record_id": str(path), "metadata": metadata})
+
+
+def _is_stored(draft: Draft, stored: Mapping[str, Record]) -> bool:
+    return draft.record_id in stored and draft.same_fields(stored[draft.record_id])
+
+
+def _take_vectors(store: VectorStore, drafts: Sequence[Draft]) -> set[str]:
+    """Write the files whose content the store has under another id; the ids of these files are returned."""
+    hashes = sorted({draft.fields["content_hash"] for draft in drafts})
+    if not hashes:
+        return set()
+    equal: dict[str, list[Record]] = {}  # by content hash; the records of files that are gone come last
+    for record in store.scroll(where={"content_hash": {"in": hashes}}):
+        equal.setdefault(str(record.content_hash), []).append(record)
+    gone = {
+        record.record_id
+        for records in equal.values()
+        for record in records
+        if is_of_a_file(record) and is_gone(record.record_id)
+    }
+    for records in equal.values():
+        records.sort(key=lambda record: (record.record_id in gone, record.record_id))
+    written: list[Record] = []
+    moved: list[str] = []
+    for draft in drafts:
+        records = [record for record in equal.get(draft.fields["content_hash"], ()) if draft.same_content(record)]
+        if not records:
+            continue
+        source = records[-1]
+        written.append(dataclasses.replace(source, **draft.fields))
+        if source.record_id in gone:
+            moved.append(source.record_id)
+            if len(records) > 1:  # else further files with this content are copies of this one
+                equal[str(source.content_hash)].remove(source)
+    if written:
+        store.upsert(written)
+    if moved:  # after the new records are written, so that a killed process loses nothing
+        store.delete(sorted(set(moved)))
+    return {record.record_id for record in written}
+
+
+def _add(collection: MultimodalCollection, drafts: Sequence[Draft], failed: list[BadFile]) -> Iterator[AddReport]:
+    for modality, add in (("image", collection.add_images), ("text", collection.add_texts)):
+        chosen = [draft for draft in drafts if draft.fields["modality"] == modality]
+        if not chosen:
+            continue
+        ids = [draft.record_id for draft in chosen]
+        report = add([draft.source for draft in chosen], [draft.fields["metadata"] for draft in chosen], ids)
+        failed += [BadFile(path=ids[at], error=str(error)) for at, error in report.failed.items()]
+        yield report
