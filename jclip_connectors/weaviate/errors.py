@@ -27,6 +27,10 @@ class AllRefusedError(StoreRequestError):
     """Every object of a batch was refused, each for its own reason."""
 
 
+class MessageTooLargeError(StoreRequestError):
+    """A request or an answer is larger than a message may be: with fewer objects it may work."""
+
+
 def translate(error: Exception) -> ConnectorError | None:
     """Translate an error of weaviate-client; `None` for any other error."""
     if not isinstance(error, exceptions.WeaviateBaseError | httpx.TransportError | grpc.RpcError):
@@ -58,7 +62,7 @@ def _of_call(error: grpc.RpcError) -> ConnectorError:
         case grpc.StatusCode.DEADLINE_EXCEEDED:
             return ClientGaveUpError("Weaviate did not answer in time: raise the client's `Timeout`, or retry later")
         case grpc.StatusCode.RESOURCE_EXHAUSTED if "larger than max" in (details or ""):
-            return StoreRequestError(f"the message is too long for Weaviate: {details}")
+            return MessageTooLargeError(f"the message is too long for Weaviate: {details}")
         case grpc.StatusCode.RESOURCE_EXHAUSTED | grpc.StatusCode.INTERNAL | grpc.StatusCode.ABORTED:
             return StoreUnavailableError(f"Weaviate is overloaded or failing ({code.name}): {details}")
         case grpc.StatusCode.UNAUTHENTICATED | grpc.StatusCode.PERMISSION_DENIED:

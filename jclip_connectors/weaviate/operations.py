@@ -2,11 +2,8 @@
 
 import logging
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from typing import Any
-from uuid import UUID
 
-import numpy as np
 from weaviate.classes.config import Property
 from weaviate.classes.data import DataObject
 from weaviate.classes.query import Filter as Condition
@@ -19,7 +16,6 @@ from jclip_connectors.port import Filter, FloatArray, Modality, NativeFilter, Re
 from jclip_connectors.store_kit.batches import split
 from jclip_connectors.store_kit.failures import partial
 from jclip_connectors.store_kit.flows import Flow, Page
-from jclip_connectors.store_kit.payload import nearest_box, to_hit, to_record
 from jclip_connectors.store_kit.validation import (
     check_count,
     check_delete,
@@ -31,49 +27,14 @@ from jclip_connectors.store_kit.validation import (
 )
 from jclip_connectors.weaviate.errors import AllRefusedError, translate
 from jclip_connectors.weaviate.filters import condition, every_record, parse
-from jclip_connectors.weaviate.schema import (
-    STORED,
-    number_names,
-    number_properties,
-    size_bytes,
-    to_object,
-    to_payload_of,
-)
+from jclip_connectors.weaviate.reading import Hybrid, Reader
+from jclip_connectors.weaviate.schema import number_names, number_properties, size_bytes, to_object
 
 _LOG = logging.getLogger(__package__)
 ATTEMPTS = 3
 _BATCH, _BATCH_BYTES = 200, 16 * 2**20  # `insert_many` sends all its objects in one message
 _MESSAGE_BYTES = 100_000_000  # the server's default is 104,858,000
 _DELETE_BATCH = 1000
-_PAGE = 64  # records with their vectors; a few MB with tiles
-_PART = 1000  # limit for a part with about a page of expected records: chance cannot exceed it
-_MOST_RESULTS = 10_000  # per query: the server's default QUERY_MAXIMUM_RESULTS
-_FIRST = UUID(int=0)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Hybrid:
-    """Hybrid search: by keywords and by the vector.
-
-    Attributes:
-        text: the keywords, searched with BM25 in the texts of the collection.
-        alpha: the weight of the vector in the score, 0..1; the rest is the weight of the keywords.
-
-    Raises:
-        EmbedInputError: `text` is empty, or `alpha` is outside 0..1.
-    """
-
-    text: str
-    alpha: float = 0.5
-
-    def __post_init__(self) -> None:
-        """Check the fields."""
-        text: object = self.text  # checked here: the annotation is not enforced at run time
-        alpha: object = self.alpha
-        if not isinstance(text, str) or not text.strip():
-            raise EmbedInputError(f"`text` of Hybrid is {text!r}; give the keywords to search for")
-        if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0 <= alpha <= 1:
-            raise EmbedInputError(f"`alpha` of Hybrid is {alpha!r}; use a number from 0 (keywords) to 1 (vector)")
 
 
 class WeaviateFlows:
@@ -82,15 +43,21 @@ class WeaviateFlows:
     attempts = ATTEMPTS
 
     def __init__(
-        self, name: str, fingerprint: Fingerprint, *, dimensions: int, tiled: bool, properties: Collection[str]
+        self,
+        name: str,
+        fingerprint: Fingerprint,
+        *,
+        dimensions: int,
+        max_tiles: int | None,
+        properties: Collection[str],
     ) -> None:
         """Use an existing collection, with the names of its properties."""
         self._name = name
         self._fingerprint = fingerprint
         self._dimensions = dimensions
-        self._tiled = tiled
+        self._tiled = max_tiles is not None
         self._properties = set(properties)
-        self._vectors = ["full", "tiles"] if tiled else ["full"]
+        self._reader = Reader(name, max_tiles=max_tiles)
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -151,36 +118,13 @@ class WeaviateFlows:
         if hybrid is not None and not isinstance(hybrid, Hybrid):
             raise EmbedInputError(f"`hybrid` is {type(hybrid).__name__}; use a `Hybrid`, or None")
         filters = yield from self._condition(where, modality)
-        if limit > _MOST_RESULTS:
-            limit = yield from self._all_of(limit, filters)
-        vector = query.tolist()
-        arguments: dict[str, Any] = {
-            "limit": limit,
-            "filters": filters,
-            "target_vector": "tiles" if tiles else "full",
-            "include_vector": ["tiles"] if tiles else False,
-            "return_properties": list(STORED),
-            "return_metadata": ["distance", "score"],
-        }
-        wanted: Any = [vector] if tiles else vector
-        if hybrid is None:
-            answer = yield lambda client: self._in(client).query.near_vector(near_vector=wanted, **arguments)
-        else:
-            answer = yield lambda client: self._in(client).query.hybrid(
-                query=hybrid.text, alpha=float(hybrid.alpha), query_properties=["content"], vector=wanted, **arguments
-            )
-        hits = [_hit(found, query, tiles=tiles, fused=hybrid is not None) for found in answer.objects]
-        return sorted(hits, key=lambda hit: (-hit.score, hit.record_id))
+        return (yield from self._reader.search(query, limit=limit, filters=filters, tiles=bool(tiles), hybrid=hybrid))
 
     def get(self, ids: Sequence[str]) -> Flow[list[Record]]:
         """Fetch records by id, in the order of `ids`; unknown ids are left out."""
         wanted = check_ids(ids)
-        found: dict[str, Record] = {}
         unique = [record_uuid(record_id) for record_id in dict.fromkeys(wanted)]
-        for start in range(0, len(unique), _PAGE):
-            some = unique[start : start + _PAGE]
-            records = yield from self._fetch(filters=Condition.by_id().contains_any(some), limit=len(some))
-            found |= {record.record_id: record for _, record in records}
+        found = {record.record_id: record for record in (yield from self._reader.records(unique))}
         return [found[record_id] for record_id in wanted if record_id in found]
 
     def delete(self, ids: Sequence[str] | None, *, where: Filter | None) -> Flow[None]:
@@ -198,28 +142,12 @@ class WeaviateFlows:
     def count(self, *, where: Filter | None, modality: Modality | None) -> Flow[int]:
         """Count the matching records."""
         filters = yield from self._condition(where, modality)
-        return (yield from self._count(filters))
+        return (yield from self._reader.count(filters))
 
     def page(self, start: Any, *, where: Filter | None, modality: Modality | None) -> Flow[Page]:  # noqa: ANN401 (a UUID, or a part and the number of parts)
-        """The records after `start`, or the `start`-th part of the matching records.
-
-        The server has no cursor for filtered records, so they are read in parts: each part has the records whose
-        `position` is in one range. Concurrent writes and deletes do not move a record to another part.
-        """
+        """One page of the matching records; see `Reader.page`."""
         filters = yield from self._condition(where, modality)
-        if filters is None:
-            records = yield from self._fetch(after=_FIRST if start is None else start, limit=_PAGE)
-            return [record for _, record in records], records[-1][0] if records else None
-        if start is None:
-            total = yield from self._count(filters)
-            start = 0, max(1, -(-total // _PAGE))
-        part, parts = start
-        position = Condition.by_property("position")
-        here = [position.greater_or_equal(part / parts), position.less_than((part + 1) / parts)]
-        records = yield from self._fetch(filters=Condition.all_of([filters, *here]), limit=_PART)
-        if len(records) == _PART:
-            raise StoreRequestError(f"{self._name!r} has grown too fast while it was read: read it again")
-        return [record for _, record in records], (part + 1, parts) if part + 1 < parts else None
+        return (yield from self._reader.page(start, filters))
 
     def _condition(self, where: Filter | None, modality: Modality | None) -> Flow[FilterReturn | None]:
         parsed = parse(where)
@@ -234,30 +162,12 @@ class WeaviateFlows:
         answer = yield lambda client: self._in(client).data.insert_many(objects)
         return {position: error.message for position, error in answer.errors.items()}
 
-    def _all_of(self, limit: int, filters: FilterReturn | None) -> Flow[int]:
-        """Replace a limit above the server's maximum by the number of matching records."""
-        total = yield from self._count(filters)
-        if total > _MOST_RESULTS:
-            raise EmbedInputError(f"`limit` is {limit!r}: Weaviate returns at most {_MOST_RESULTS} results")
-        return max(1, total)
-
-    def _count(self, filters: FilterReturn | None) -> Flow[int]:
-        answer = yield lambda client: self._in(client).aggregate.over_all(filters=filters, total_count=True)
-        total: int = answer.total_count
-        return total
-
     def _delete(self, filters: FilterReturn) -> Flow[bool]:
         """Delete matching records, up to the limit of one call; returns whether any was deleted."""
         answer = yield lambda client: self._in(client).data.delete_many(where=filters)
         if answer.failed:
             raise StoreRequestError(f"Weaviate could not delete {answer.failed} of {answer.matches} records: try again")
         return bool(answer.successful)
-
-    def _fetch(self, **what: Any) -> Flow[list[tuple[UUID, Record]]]:  # noqa: ANN401 (arguments of the SDK)
-        answer = yield lambda client: self._in(client).query.fetch_objects(
-            include_vector=self._vectors, return_properties=list(STORED), **what
-        )
-        return [(found.uuid, _record(found)) for found in answer.objects]
 
     def _add_properties(self, fields: set[str]) -> Flow[None]:
         """Add the properties for the numbers of these fields; existing properties are kept."""
@@ -289,17 +199,3 @@ class WeaviateFlows:
 
     def _in(self, client: Any) -> Any:  # noqa: ANN401 (blocking or asyncio)
         return client.collections.use(self._name)
-
-
-def _record(found: Any) -> Record:  # noqa: ANN401 (one of several SDK classes)
-    payload = to_payload_of(found.properties)
-    return to_record(payload, embedding=found.vector["full"], tile_embeddings=found.vector.get("tiles"))
-
-
-def _hit(found: Any, query: FloatArray, *, tiles: bool, fused: bool) -> SearchHit:  # noqa: ANN401 (one of several SDK classes)
-    payload = to_payload_of(found.properties)
-    if not tiles:
-        return to_hit(payload, score=found.metadata.score if fused else 1.0 - found.metadata.distance, box=None)
-    vectors = np.asarray(found.vector["tiles"], dtype=np.float32)  # (T, E)
-    score = found.metadata.score if fused else float((vectors @ query).max())
-    return to_hit(payload, score=score, box=nearest_box(payload, tile_embeddings=vectors, query=query))

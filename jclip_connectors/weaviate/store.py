@@ -15,7 +15,8 @@ from jclip_connectors.port import Filter, FloatArray, Modality, SearchHit
 from jclip_connectors.store_kit.flows import AsyncStore, BlockingStore, Flow, run, run_async
 from jclip_connectors.store_kit.validation import check_fingerprint, require_dimensions, resolve_dimensions
 from jclip_connectors.weaviate.errors import translate
-from jclip_connectors.weaviate.operations import ATTEMPTS, Hybrid, WeaviateFlows
+from jclip_connectors.weaviate.operations import ATTEMPTS, WeaviateFlows
+from jclip_connectors.weaviate.reading import Hybrid
 from jclip_connectors.weaviate.schema import QUANTIZERS, Layout, Quantizer, collection_arguments, read_description
 
 __all__ = ["AsyncWeaviateStore", "Hybrid", "Quantizer", "WeaviateStore", "stored_fingerprint"]
@@ -179,7 +180,10 @@ def _open(
                 "leave it out, or make a new collection"
             )
     properties = [known.name for known in definition.properties]
-    return WeaviateFlows(name, stored.fingerprint, dimensions=stored.dimensions, tiled=tiled, properties=properties)
+    max_tiles = None if config.tiling is None else config.tiling.max_tiles
+    return WeaviateFlows(
+        name, stored.fingerprint, dimensions=stored.dimensions, max_tiles=max_tiles, properties=properties
+    )
 
 
 def _read(name: str) -> Flow[Any]:

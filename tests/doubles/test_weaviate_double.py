@@ -4,6 +4,7 @@ import logging
 import math
 import re
 import uuid
+from typing import Any
 
 import grpc  # type: ignore[import-untyped]  # no stubs
 import httpx
@@ -254,6 +255,18 @@ def test_of_many_vectors_the_distance_is_minus_the_sum_of_the_nearest(things):
     assert [item.metadata.distance for item in answer.objects] == pytest.approx([-1.5, -0.5])
 
 
+def test_the_limit_of_a_search_over_many_vectors_counts_vectors_and_not_objects(things):
+    things.data.insert_many([thing(number, many=[[1.0, number / 100]] * 4, size=1.0) for number in range(6)])
+
+    def ask(limit, **more):
+        answer = things.query.near_vector([[1.0, 0.0]], target_vector="many", limit=limit, **more)
+        return len(answer.objects)
+
+    assert [ask(limit) for limit in (1, 4, 5, 15)] == [1, 1, 2, 4]
+    # A filter that leaves few objects makes the server compare all of them.
+    assert ask(6, filters=Filter.by_property("size").equal(1.0)) == 6
+
+
 @pytest.mark.parametrize(
     ("vector", "target", "why"),
     [
@@ -270,7 +283,8 @@ def test_a_query_vector_that_does_not_fit_is_refused(things, vector, target, why
         things.query.near_vector(vector, target_vector=target, limit=5)
 
 
-def test_hybrid_sums_both_searches_by_their_weights(things):
+def test_hybrid_sums_both_searches_by_their_weights(server, things):
+    server.most_results = 100
     titles = {0: "a boat", 1: "a red car", 2: None}
     vectors = {0: [1.0, 0.0], 1: [0.6, 0.8], 2: [0.0, 1.0]}
     things.data.insert_many([thing(number, one=vectors[number], title=titles[number]) for number in range(3)])
@@ -287,7 +301,30 @@ def test_hybrid_sums_both_searches_by_their_weights(things):
     assert ask(0.5) == pytest.approx({1: 0.8, 0: 0.5, 2: 0.0})
 
 
-def test_words_are_looked_for_only_where_they_are_indexed(things):
+def test_hybrid_takes_the_best_hundred_of_each_search(server, things):
+    server.most_results = 200
+    vectors = [[np.cos(angle), np.sin(angle)] for angle in np.linspace(0.0, 1.0, 120)]
+    objects: list[Any] = [
+        DataObject(properties={}, uuid=uuid.UUID(int=n + 1), vector={"one": v}) for n, v in enumerate(vectors)
+    ]
+    things.data.insert_many(objects)
+
+    def worst(limit):
+        answer = things.query.hybrid(
+            "red", alpha=1.0, vector=[1.0, 0.0], target_vector="one", query_properties=["title"], limit=limit,
+            return_metadata=["score"],
+        )  # fmt: skip
+        return answer.objects[min(limit, 100) - 1].metadata.score
+
+    assert worst(100) == 0.0
+    assert worst(120) > 0.1  # the score depends on the limit
+    server.most_results = 99
+    with pytest.raises(WeaviateQueryError, match="query maximum results exceeded"):
+        worst(5)
+
+
+def test_words_are_looked_for_only_where_they_are_indexed(server, things):
+    server.most_results = 100
     with pytest.raises(WeaviateQueryError, match="'secret' is not searchable"):
         things.query.hybrid(
             "red", vector=[1.0, 0.0], alpha=0.5, target_vector="one", query_properties=["secret"], limit=5

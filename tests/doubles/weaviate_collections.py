@@ -78,7 +78,7 @@ class Surprise(Exception):
 @dataclass(eq=False)
 class Stored:
     identity: uuid.UUID
-    number: int  # the server's doc id: another one each time an object is written
+    number: int  # the server's doc id: another one each time an object is written with other vectors
     properties: dict[str, Any]
     vectors: dict[str, np.ndarray]  # (E,), or (T, E) of a multi-vector
 
@@ -89,6 +89,7 @@ class Collection:
         self.objects: dict[uuid.UUID, Stored] = {}
         self.deleted: set[int] = set()  # the universe that a `Not` is taken from still has them
         self.lengths: dict[str, int] = {}  # of each named vector, since the first
+        self.lost: set[int] = set()  # the objects that no search by vectors finds: see `put`
         self._numbers = itertools.count()
 
     @property
@@ -112,6 +113,12 @@ class Collection:
         return made
 
     def put(self, identity, properties, vectors):
+        """Write an object. With the vectors that it has, it keeps its place in the vector index, or its absence.
+
+        After `kill -9` of the server the index can lack objects that are stored. Writing such an object again is
+        answered with success and does not bring it back; deleting and writing it does. Seen on a real server
+        (1.40.0-dev).
+        """
         properties = {name: value for name, value in properties.items() if value is not None}
         for name, value in properties.items():
             check_value(self.property_named(name), value)
@@ -121,13 +128,22 @@ class Collection:
         for name, vector in vectors.items():
             check_vector(name, vector, multi=is_multi(self.vectors[name]), length=self.lengths.get(name))
         self.lengths |= {name: vector.shape[-1] for name, vector in vectors.items()}
-        self.delete(identity)
-        self.objects[identity] = Stored(identity, next(self._numbers), properties, vectors)
+        previous = self.objects.get(identity)
+        if previous is not None and _equal(previous.vectors, vectors):
+            number = previous.number
+        else:
+            self.delete(identity)
+            number = next(self._numbers)
+        self.objects[identity] = Stored(identity, number, properties, vectors)
 
     def delete(self, identity):
         gone = self.objects.pop(identity, None)
         if gone is not None:
             self.deleted.add(gone.number)
+
+
+def _equal(vectors, others):
+    return vectors.keys() == others.keys() and all(np.array_equal(vectors[name], others[name]) for name in vectors)
 
 
 def is_multi(vector):

@@ -24,6 +24,7 @@ _SETS = {
     "OPERATOR_CONTAINS_ANY": any,
     "OPERATOR_CONTAINS_ALL": all,
 }
+HYBRID_RESULTS = 100  # QUERY_HYBRID_MAXIMUM_RESULTS: the results of each half of a hybrid search, at least
 _NEGATED = {"OPERATOR_NOT_EQUAL": "OPERATOR_EQUAL", "OPERATOR_CONTAINS_NONE": "OPERATOR_CONTAINS_ANY"}
 
 
@@ -127,8 +128,13 @@ def sortable(number):
     return (~bits & (2**64 - 1) if bits >> 63 else bits | 1 << 63).to_bytes(8, "big")
 
 
-def nearest(collection, vectors, targets):
-    """The objects with the vector that is asked for and their distances, nearest first."""
+def nearest(collection, vectors, targets, *, limit, allowed):
+    """The `limit` objects nearest to the vector and their distances, nearest first.
+
+    In an index of multi-vectors the server looks for the `limit` nearest rows, and returns the objects that have them:
+    fewer than `limit` where an object has several. It compares all objects if a filter leaves fewer than
+    `flatSearchCutoff`, and finds objects and not rows with muvera. Seen on a real server (1.40.0-dev).
+    """
     know(targets, ("target_vectors",), "targets")
     if len(targets.target_vectors) != 1 or len(vectors) != 1:
         raise Refused(f"name one target vector of collection {collection.name}, not {targets.target_vectors}")
@@ -143,8 +149,23 @@ def nearest(collection, vectors, targets):
     if length not in (None, query.shape[-1]):
         raise Refused(f"vector lengths don't match: {length} vs {query.shape[-1]}")
     having = [stored for stored in collection.objects.values() if target in stored.vectors]
+    having = [stored for stored in having if allowed is None or stored.number in allowed]
+    having = [stored for stored in having if stored.number not in collection.lost]
+    index = config["vectorIndexConfig"]
+    flat = allowed is not None and len(allowed) < index["flatSearchCutoff"]
+    if query.ndim == 2 and not flat and not index["multivector"]["muvera"]["enabled"]:
+        having = _owners_of_nearest_rows(having, query, target, limit=limit)
     found = [(stored, _distance(query, stored.vectors[target], config)) for stored in having]
-    return sorted(found, key=lambda pair: pair[1])
+    return sorted(found, key=lambda pair: pair[1])[:limit]
+
+
+def _owners_of_nearest_rows(having, query, target, *, limit):
+    owners = {}
+    for row in query:
+        rows = [(float(row @ other), stored) for stored in having for other in stored.vectors[target]]
+        for _, stored in sorted(rows, key=lambda pair: -pair[0])[:limit]:
+            owners[stored.number] = stored
+    return list(owners.values())
 
 
 def _distance(query, vector, config):
@@ -195,16 +216,24 @@ def by_words(collection, query, properties):
     return [(stored, scores[stored.number]) for stored in collection.objects.values() if stored.number in scores]
 
 
-def hybrid(collection, search, allowed):
-    """Both searches, each brought to 0..1, summed by their weights: the server's relative score fusion."""
+def hybrid(collection, search, allowed, *, limit, most_results):
+    """Both searches, each brought to 0..1, summed by their weights: the server's relative score fusion.
 
+    Each search has its best 100 results, or `limit` if that is more, so a score depends on `limit`; a server that is
+    configured to return fewer than 100 refuses the search. Seen on a real server (1.40.0-dev).
+    """
     if not search.use_alpha_param:
         raise Surprise("hybrid with the old alpha")
-    dense = [(stored, -distance) for stored, distance in nearest_of_hybrid(collection, search)]
+    best = max(limit, HYBRID_RESULTS)
+    if best > most_results:
+        raise Refused("query maximum results exceeded")
+    dense = [(stored, -distance) for stored, distance in nearest_of_hybrid(collection, search, best, allowed)]
     sparse = by_words(collection, search.query, search.properties)
+    sparse = [pair for pair in sparse if allowed is None or pair[0].number in allowed]
+    sparse = sorted(sparse, key=lambda pair: -pair[1])[:best]
     scores: dict[uuid.UUID, float] = collections.defaultdict(float)
     for weight, found in ((search.alpha_param, dense), (1 - search.alpha_param, sparse)):
-        kept = [(stored.identity, score) for stored, score in found if allowed is None or stored.number in allowed]
+        kept = [(stored.identity, score) for stored, score in found]
         if not kept or not weight:
             continue
         least, most = min(score for _, score in kept), max(score for _, score in kept)
@@ -214,8 +243,6 @@ def hybrid(collection, search, allowed):
     return [(collection.objects[identity], float(np.float32(score))) for identity, score in ordered]
 
 
-def nearest_of_hybrid(collection, search):
-    if search.vectors:
-        return nearest(collection, search.vectors, search.targets)
+def nearest_of_hybrid(collection, search, limit, allowed):
     single = base_pb2.Vectors(vector_bytes=search.vector_bytes, type=base_pb2.Vectors.VECTOR_TYPE_SINGLE_FP32)
-    return nearest(collection, [single], search.targets)
+    return nearest(collection, search.vectors or [single], search.targets, limit=limit, allowed=allowed)

@@ -9,6 +9,7 @@ What it does not know it answers with an error that says so, and keeps in `surpr
     server.delay("Search", 0.5)
     server.gather("Search", 2)                                   # two at once
     server.refused["a"] = "no room"                              # by the `record_id` of an object
+    server.lose("Photos", ["a"])                                 # from the vector index, as by `kill -9`
 """
 
 import contextlib
@@ -84,6 +85,13 @@ class WeaviateDouble:
 
     def delay(self, call, seconds):
         self._delays[call] = seconds
+
+    def lose(self, name, record_ids):
+        """Let the vector index lack these objects; see `Collection.put`."""
+        collection = self.collections[name]
+        for stored in collection.objects.values():
+            if stored.properties["record_id"] in record_ids:
+                collection.lost.add(stored.number)
 
     def gather(self, call, parties):
         """Let the next calls wait until there are as many; none is answered before each of them was worked on."""
@@ -306,12 +314,14 @@ def _search(server, request):
         raise Refused("cursor api: invalid 'after' parameter: where cannot be set with after and limit parameters")
     if request.HasField("near_vector"):
         know(request.near_vector, ("vectors", "targets"), "near_vector")
-        scored = nearest(collection, request.near_vector.vectors, request.near_vector.targets)
+        vectors, targets = request.near_vector.vectors, request.near_vector.targets
+        scored = nearest(collection, vectors, targets, limit=request.offset + limit, allowed=allowed)
         kind = "distance"
     elif request.HasField("hybrid_search"):
         known = ("query", "properties", "alpha_param", "use_alpha_param", "vector_bytes", "vectors", "targets")
         know(request.hybrid_search, known, "hybrid_search")
-        scored, kind = hybrid(collection, request.hybrid_search, allowed), "score"
+        most = {"limit": request.offset + limit, "most_results": server.most_results}
+        scored, kind = hybrid(collection, request.hybrid_search, allowed, **most), "score"
     else:
         objects = sorted(collection.objects.values(), key=lambda stored: stored.identity.bytes)
         after = uuid.UUID(request.after).bytes if request.after else b""
