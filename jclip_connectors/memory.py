@@ -5,6 +5,8 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
+import numpy as np
+
 from core_encoder.tiling import Box
 from jclip_connectors.config import EmbeddingConfig, Fingerprint
 from jclip_connectors.filters import And, matches, parse_filter
@@ -13,6 +15,7 @@ from jclip_connectors.store_kit.validation import (
     check_count,
     check_delete,
     check_embedding,
+    check_embeddings,
     check_ids,
     check_modality,
     check_records,
@@ -62,9 +65,26 @@ class InMemoryStore:
         hits = [_hit(record, query, tiles=tiles) for record in self._matching(where, modality)]
         return sorted(hits, key=lambda hit: (-hit.score, hit.record_id))[:limit]
 
-    def get(self, ids: Sequence[str]) -> list[Record]:
+    def search_many(
+        self,
+        embeddings: FloatArray,
+        *,
+        limit: int = 10,
+        where: Filter | None = None,
+        modality: Modality | None = None,
+        tiles: bool = False,
+    ) -> list[list[SearchHit]]:
+        """Search for each row of `embeddings` (B, E): B lists of results, in order."""
+        queries = check_embeddings(embeddings, dimensions=self._dimensions)
+        check_count(limit, name="limit")
+        check_tiles(tiles, tiled=self._tiled)
+        self._matching(where, modality)
+        return [self.search(query, limit=limit, where=where, modality=modality, tiles=tiles) for query in queries]
+
+    def get(self, ids: Sequence[str], *, vectors: bool = True) -> list[Record]:
         """Fetch records by id, in the order of `ids`; unknown ids are left out."""
-        return [_copy(self._records[record_id]) for record_id in check_ids(ids) if record_id in self._records]
+        found = [self._records[record_id] for record_id in check_ids(ids) if record_id in self._records]
+        return [_copy(record, vectors=vectors) for record in found]
 
     def delete(self, ids: Sequence[str] | None = None, *, where: Filter | None = None) -> None:
         """Delete records by ids or by filter; give exactly one."""
@@ -77,9 +97,15 @@ class InMemoryStore:
         """Count the matching records."""
         return len(self._matching(where, modality))
 
-    def scroll(self, *, where: Filter | None = None, modality: Modality | None = None) -> Iterator[Record]:
+    def scroll(
+        self, *, where: Filter | None = None, modality: Modality | None = None, vectors: bool = True
+    ) -> Iterator[Record]:
         """Iterate over the matching records."""
-        return map(_copy, self._matching(where, modality))
+        return (_copy(record, vectors=vectors) for record in self._matching(where, modality))
+
+    def ids(self, *, where: Filter | None = None, modality: Modality | None = None) -> Iterator[str]:
+        """Iterate over the ids of the matching records."""
+        return (record.record_id for record in self._matching(where, modality))
 
     def close(self) -> None:
         """Do nothing: the records exist as long as the store."""
@@ -108,8 +134,13 @@ def _hit(record: Record, query: FloatArray, *, tiles: bool) -> SearchHit:
         box=box,
         content=record.content,
         uri=record.uri,
+        content_hash=record.content_hash,
     )
 
 
-def _copy(record: Record) -> Record:
-    return dataclasses.replace(record, metadata=copy.deepcopy(record.metadata))
+def _copy(record: Record, *, vectors: bool) -> Record:
+    metadata = copy.deepcopy(record.metadata)
+    if vectors:
+        return dataclasses.replace(record, metadata=metadata)
+    nothing = np.empty(0, dtype=np.float32)
+    return dataclasses.replace(record, metadata=metadata, embedding=nothing, tile_embeddings=None, tile_boxes=None)

@@ -46,7 +46,8 @@ class Record:
     Attributes:
         record_id: any non-empty string.
         modality: whether the record is a text or an image.
-        embedding: (E,) float32; stores keep it at unit length and compare by cosine.
+        embedding: (E,) float32; stores keep it at unit length and compare by cosine. A record that was read without
+            vectors has (0,) here and no tiles; no store accepts it for writing.
         tile_embeddings: (T, E) float32, or `None`.
         tile_boxes: (T, 4) int64 left, top, right, bottom in original pixels, or `None`.
         content: the text of a text record; the caption of an image, or `None`.
@@ -79,6 +80,7 @@ class SearchHit:
         box: the box of the nearest tile in a search over tiles; `None` for a record without tiles.
         content: the text of a text record; the caption of an image, or `None`.
         uri: the location of an image.
+        content_hash: the hash of the text or of the image's bytes, or `None`.
     """
 
     score: float
@@ -88,6 +90,7 @@ class SearchHit:
     box: Box | None = None
     content: str | None = None
     uri: str | None = None
+    content_hash: str | None = None
 
 
 class Embedder(Protocol):
@@ -223,11 +226,37 @@ class VectorStore(Protocol):
             EmbedInputError: a bad argument, or `tiles` for a collection without tiles.
         """
 
-    def get(self, ids: Sequence[str]) -> list[Record]:
+    def search_many(
+        self,
+        embeddings: FloatArray,
+        *,
+        limit: int = 10,
+        where: Filter | None = None,
+        modality: Modality | None = None,
+        tiles: bool = False,
+    ) -> list[list[SearchHit]]:
+        """Search for several vectors at once: the results of `search` for each, in few requests if the database can.
+
+        Args:
+            embeddings: (B, E) float32, no row all zero; (0, E) gives an empty list.
+            limit: the largest number of results for each vector.
+            where: only records that match this filter.
+            modality: "text" or "image" to find only texts or only images.
+            tiles: compare the nearest tile of each record; a record without tiles is compared by its embedding.
+
+        Returns:
+            B lists of results, in the order of `embeddings`.
+
+        Raises:
+            EmbedInputError: a bad argument, or `tiles` for a collection without tiles.
+        """
+
+    def get(self, ids: Sequence[str], *, vectors: bool = True) -> list[Record]:
         """Fetch records by id.
 
         Args:
             ids: ids of records; an unknown id is left out of the result.
+            vectors: whether to read the vectors; without them, `embedding` is (0,) and the tile fields are `None`.
 
         Returns:
             The records in the order of `ids`.
@@ -252,12 +281,23 @@ class VectorStore(Protocol):
             modality: "text" or "image" to count only texts or only images.
         """
 
-    def scroll(self, *, where: Filter | None = None, modality: Modality | None = None) -> Iterator[Record]:
+    def scroll(
+        self, *, where: Filter | None = None, modality: Modality | None = None, vectors: bool = True
+    ) -> Iterator[Record]:
         """Iterate over the matching records in no particular order, with few in memory at a time.
 
         Args:
             where: a filter; `None` matches every record.
             modality: "text" or "image" to get only texts or only images.
+            vectors: whether to read the vectors; without them, `embedding` is (0,) and the tile fields are `None`.
+        """
+
+    def ids(self, *, where: Filter | None = None, modality: Modality | None = None) -> Iterator[str]:
+        """Iterate over the ids of the matching records in no particular order; less is read than by `scroll`.
+
+        Args:
+            where: a filter; `None` matches every record.
+            modality: "text" or "image" to get only the ids of texts or only those of images.
         """
 
     def close(self) -> None:
@@ -285,7 +325,18 @@ class AsyncVectorStore(Protocol):
     ) -> list[SearchHit]:
         """Find the nearest records to `embedding` (E,), nearest first."""
 
-    async def get(self, ids: Sequence[str]) -> list[Record]:
+    async def search_many(
+        self,
+        embeddings: FloatArray,
+        *,
+        limit: int = 10,
+        where: Filter | None = None,
+        modality: Modality | None = None,
+        tiles: bool = False,
+    ) -> list[list[SearchHit]]:
+        """Search for each row of `embeddings` (B, E): B lists of results, in order."""
+
+    async def get(self, ids: Sequence[str], *, vectors: bool = True) -> list[Record]:
         """Fetch records by id, in the order of `ids`; unknown ids are left out."""
 
     async def delete(self, ids: Sequence[str] | None = None, *, where: Filter | None = None) -> None:
@@ -294,8 +345,13 @@ class AsyncVectorStore(Protocol):
     async def count(self, *, where: Filter | None = None, modality: Modality | None = None) -> int:
         """Count the matching records."""
 
-    def scroll(self, *, where: Filter | None = None, modality: Modality | None = None) -> AsyncIterator[Record]:
+    def scroll(
+        self, *, where: Filter | None = None, modality: Modality | None = None, vectors: bool = True
+    ) -> AsyncIterator[Record]:
         """Iterate over the matching records in no particular order, with few in memory at a time."""
+
+    def ids(self, *, where: Filter | None = None, modality: Modality | None = None) -> AsyncIterator[str]:
+        """Iterate over the ids of the matching records in no particular order."""
 
     async def close(self) -> None:
         """Release the store's resources; a second call does nothing."""

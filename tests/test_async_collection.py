@@ -64,9 +64,14 @@ class AsyncInMemoryStore:
         await asyncio.sleep(0)
         return self.inner.search(embedding, **options)
 
-    async def get(self, ids):
+    async def search_many(self, embeddings, **options):
+        self.calls.append("search_many")
         await asyncio.sleep(0)
-        return self.inner.get(ids)
+        return self.inner.search_many(embeddings, **options)
+
+    async def get(self, ids, **options):
+        await asyncio.sleep(0)
+        return self.inner.get(ids, **options)
 
     async def delete(self, ids=None, *, where=None):
         self.inner.delete(ids, where=where)
@@ -77,6 +82,10 @@ class AsyncInMemoryStore:
     async def scroll(self, **options):
         for record in self.inner.scroll(**options):
             yield record
+
+    async def ids(self, **options):
+        for record_id in self.inner.ids(**options):
+            yield record_id
 
     async def close(self):
         self.inner.close()

@@ -7,7 +7,7 @@ records survive a killed process. Every call holds the GIL. See `shard` for the 
 
 import dataclasses
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -25,14 +25,16 @@ from jclip_connectors.port import Filter, FloatArray, Modality, Record, SearchHi
 from jclip_connectors.store_kit.coarse import (
     CANDIDATES,
     CoarseDimensions,
+    count_at_once,
     count_candidates,
     resolve_coarse,
 )
-from jclip_connectors.store_kit.payload import nearest_box, number_path, to_hit, to_payload, to_record
+from jclip_connectors.store_kit.payload import nearest_box, number_path, to_hit, to_payload, to_record, without_vectors
 from jclip_connectors.store_kit.validation import (
     check_count,
     check_delete,
     check_embedding,
+    check_embeddings,
     check_fingerprint,
     check_ids,
     check_modality,
@@ -40,7 +42,10 @@ from jclip_connectors.store_kit.validation import (
     check_tiles,
 )
 
-_SCROLL_SIZE = 256
+_SCROLL_SIZE, _IDS_SIZE = 256, 4096
+# Only filters need the other fields.
+_STORED = qdrant.PayloadSelector.Exclude(["terms", "numbers"])
+_ID = qdrant.PayloadSelector.Include(["record_id"])
 
 
 class QdrantEdgeStore:
@@ -145,35 +150,29 @@ class QdrantEdgeStore:
     ) -> list[SearchHit]:
         """Find the nearest records by cosine, or by their nearest tile; ties are in the order of ids."""
         query = check_embedding(embedding, dimensions=self._sidecar.dimensions)
-        check_count(limit, name="limit")
-        check_tiles(tiles, tiled=self._tiled)
-        with engine_errors(self._folder):
-            condition = self._condition(where, modality)
-            size = self._shard.info().points_count
-            if not size:
-                return []
-            limit = min(limit, size)
-            found = self._shard.query(
-                qdrant.QueryRequest(
-                    query=nearest(query, tiles=tiles),
-                    filter=condition,
-                    prefetches=self._stages(query, condition, tiles=tiles, limit=limit, size=size),
-                    # A small collection is searched exactly, also if it has an index.
-                    params=qdrant.SearchParams(exact=size <= self._candidates),
-                    limit=limit,
-                    with_payload=True,
-                    with_vector=["tiles"] if tiles else False,
-                )
-            )
-        hits = [_hit(point, query, tiles=tiles) for point in found]
-        return sorted(hits, key=lambda hit: (-hit.score, hit.record_id))
+        (hits,) = self._search([query], limit=limit, where=where, modality=modality, tiles=tiles)
+        return hits
 
-    def get(self, ids: Sequence[str]) -> list[Record]:
+    def search_many(
+        self,
+        embeddings: FloatArray,
+        *,
+        limit: int = 10,
+        where: Filter | None = None,
+        modality: Modality | None = None,
+        tiles: bool = False,
+    ) -> list[list[SearchHit]]:
+        """Search for each row of `embeddings` (B, E), many rows in one call of the engine: B lists, in order."""
+        queries = check_embeddings(embeddings, dimensions=self._sidecar.dimensions)
+        return self._search(list(queries), limit=limit, where=where, modality=modality, tiles=tiles)
+
+    def get(self, ids: Sequence[str], *, vectors: bool = True) -> list[Record]:
         """Fetch records by id, in the order of `ids`; unknown ids are left out."""
         wanted = check_ids(ids)
         with engine_errors(self._folder):
-            points = self._shard.retrieve([record_uuid(record_id) for record_id in wanted], True, True)  # noqa: FBT003 (the engine takes no keywords)
-        found = {record.record_id: record for record in map(_record, points)}
+            keys: list[Any] = [record_uuid(record_id) for record_id in wanted]
+            points = self._shard.retrieve(keys, _STORED, vectors)
+        found = {record.record_id: record for record in map(_reader(vectors=vectors), points)}
         return [found[record_id] for record_id in wanted if record_id in found]
 
     def delete(self, ids: Sequence[str] | None = None, *, where: Filter | None = None) -> None:
@@ -192,10 +191,21 @@ class QdrantEdgeStore:
         with engine_errors(self._folder):
             return self._shard.count(qdrant.CountRequest(exact=True, filter=self._condition(where, modality)))
 
-    def scroll(self, *, where: Filter | None = None, modality: Modality | None = None) -> Iterator[Record]:
+    def scroll(
+        self, *, where: Filter | None = None, modality: Modality | None = None, vectors: bool = True
+    ) -> Iterator[Record]:
         """Iterate over the matching records, with 256 in memory at a time."""
         with engine_errors(self._folder):
-            return self._scroll(self._condition(where, modality))
+            condition = self._condition(where, modality)
+        points = self._scroll(condition, size=_SCROLL_SIZE, with_payload=_STORED, with_vector=vectors)
+        return map(_reader(vectors=vectors), points)
+
+    def ids(self, *, where: Filter | None = None, modality: Modality | None = None) -> Iterator[str]:
+        """Iterate over the ids of the matching records, with 4096 in memory at a time."""
+        with engine_errors(self._folder):
+            condition = self._condition(where, modality)
+        points = self._scroll(condition, size=_IDS_SIZE, with_payload=_ID, with_vector=False)
+        return ((point.payload or {})["record_id"] for point in points)
 
     def close(self) -> None:
         """Write everything to disk and unlock the folder."""
@@ -238,6 +248,41 @@ class QdrantEdgeStore:
             self._create_index(number_path(field), qdrant.PayloadSchemaType.Float)
         return to_condition(tree, modality)
 
+    def _search(
+        self, queries: Sequence[FloatArray], *, limit: int, where: Filter | None, modality: Modality | None, tiles: bool
+    ) -> list[list[SearchHit]]:
+        check_count(limit, name="limit")
+        check_tiles(tiles, tiled=self._tiled)
+        with engine_errors(self._folder):
+            condition = self._condition(where, modality)
+            size = self._shard.info().points_count
+            if not size:
+                return [[] for _ in queries]
+            limit = min(limit, size)
+            requests = [
+                qdrant.QueryRequest(
+                    query=nearest(query, tiles=tiles),
+                    filter=condition,
+                    prefetches=self._stages(query, condition, tiles=tiles, limit=limit, size=size),
+                    # A small collection is searched exactly, also if it has an index.
+                    params=qdrant.SearchParams(exact=size <= self._candidates),
+                    limit=limit,
+                    with_payload=_STORED,
+                    with_vector=["tiles"] if tiles else False,
+                )
+                for query in queries
+            ]
+            at_once = count_at_once(limit, tiles=tiles)
+            found = [
+                points
+                for start in range(0, len(requests), at_once)
+                for points in self._shard.query_batch(qdrant.QueryBatchRequest(requests[start : start + at_once]))
+            ]
+        return [
+            sorted((_hit(point, query, tiles=tiles) for point in points), key=lambda hit: (-hit.score, hit.record_id))
+            for query, points in zip(queries, found, strict=True)
+        ]
+
     def _stages(
         self, query: FloatArray, condition: qdrant.Filter, *, tiles: bool, limit: int, size: int
     ) -> list[qdrant.Prefetch]:
@@ -258,20 +303,20 @@ class QdrantEdgeStore:
             vectors["tiles"] = record.embedding[None] if tiles is None else tiles
         return qdrant.Point(id=record_uuid(record.record_id), vector=vectors, payload=to_payload(record))
 
-    def _scroll(self, condition: qdrant.Filter) -> Iterator[Record]:
-        request: dict[str, Any] = {
-            "limit": _SCROLL_SIZE,
-            "filter": condition,
-            "with_payload": True,
-            "with_vector": True,
-        }
+    def _scroll(self, condition: qdrant.Filter, *, size: int, **wanted: Any) -> Iterator[qdrant.Record]:  # noqa: ANN401 (options of the engine)
         offset: Any = None
         while True:
             with engine_errors(self._folder):
-                points, offset = self._shard.scroll(qdrant.ScrollRequest(offset=offset, **request))
-            yield from map(_record, points)
+                points, offset = self._shard.scroll(
+                    qdrant.ScrollRequest(offset=offset, limit=size, filter=condition, **wanted)
+                )
+            yield from points
             if offset is None:
                 return
+
+
+def _reader(*, vectors: bool) -> Callable[[qdrant.Record], Record]:
+    return _record if vectors else lambda point: without_vectors(point.payload or {})
 
 
 def _record(point: qdrant.Record) -> Record:

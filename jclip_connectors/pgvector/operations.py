@@ -16,12 +16,13 @@ from jclip_connectors.pgvector.requests import row_bytes, row_to_hit, row_to_rec
 from jclip_connectors.pgvector.schema import Layout, Names
 from jclip_connectors.port import Filter, FloatArray, Modality, Record, SearchHit, record_uuid
 from jclip_connectors.store_kit.batches import split, write_batches
-from jclip_connectors.store_kit.coarse import count_candidates
+from jclip_connectors.store_kit.coarse import count_at_once, count_candidates
 from jclip_connectors.store_kit.flows import Flow, Page
 from jclip_connectors.store_kit.validation import (
     check_count,
     check_delete,
     check_embedding,
+    check_embeddings,
     check_ids,
     check_modality,
     check_records,
@@ -33,7 +34,7 @@ ATTEMPTS = 3
 
 _BATCH_RECORDS = 1000
 _BATCH_BYTES = 32 * 2**20  # in memory, and per transaction
-_PAGE_RECORDS, _TILED_PAGE_RECORDS = 256, 32
+_PAGE_RECORDS, _TILED_PAGE_RECORDS, _PAGE_IDS = 256, 32, 4096
 _WORTH_A_GRAPH = 10  # records per candidate: finding a candidate in the index costs as much as comparing this many
 _MOST_SCANNED = 20_000  # rows: the default of `hnsw.max_scan_tuples`, at which an index scan stops
 
@@ -72,37 +73,30 @@ class PgVectorFlows:
     ) -> Flow[list[SearchHit]]:
         """Search with all stages in one statement."""
         query = check_embedding(embedding, dimensions=self._layout.dimensions)
-        check_count(limit, name="limit")
-        check_tiles(tiles, tiled=self._layout.tiled)
-        check_modality(modality)
-        condition, values = to_sql(where)
-        candidates = count_candidates(self._candidates, limit=limit)
-        approximate = False
-        if self._layout.hnsw is not None and not where and candidates <= _MOST_SCANNED:
-            approximate = yield from self._has_more(_WORTH_A_GRAPH * candidates)
-        statements = to_search(
-            query,
-            self._names,
-            self._layout,
-            condition=condition,
-            values=values,
-            modality=modality,
-            tiles=tiles,
-            limit=limit,
-            candidates=candidates,
-            approximate=approximate,
-        )
-        rows = (yield from _transact(statements, undo=approximate))[-1]
-        return [row_to_hit(row) for row in rows]
+        self._check_search(limit, where, modality, tiles=tiles)
+        (hits,) = yield from self._search(query[None], limit=limit, where=where, modality=modality, tiles=tiles)
+        return hits
 
-    def get(self, ids: Sequence[str]) -> Flow[list[Record]]:
+    def search_many(
+        self, embeddings: FloatArray, *, limit: int, where: Filter | None, modality: Modality | None, tiles: bool
+    ) -> list[Flow[list[list[SearchHit]]]]:
+        """Search for many vectors in one statement."""
+        queries = check_embeddings(embeddings, dimensions=self._layout.dimensions)
+        self._check_search(limit, where, modality, tiles=tiles)
+        at_once = count_at_once(limit, tiles=False)  # the vectors of tiles stay in the database
+        return [
+            self._search(queries[start : start + at_once], limit=limit, where=where, modality=modality, tiles=tiles)
+            for start in range(0, len(queries), at_once)
+        ]
+
+    def get(self, ids: Sequence[str], *, vectors: bool) -> Flow[list[Record]]:
         """Fetch records by id, in the order of `ids`."""
         wanted = check_ids(ids)
         keys = [record_uuid(record_id) for record_id in dict.fromkeys(wanted)]
         found: dict[str, Record] = {}
         for start in range(0, len(keys), self._page_size):
             values = {"keys": keys[start : start + self._page_size]}
-            asked = to_read(self._names, self._layout, condition=_IS_ONE_OF, values=values)
+            asked = to_read(self._names, self._layout, condition=_IS_ONE_OF, values=values, vectors=vectors)
             for row in (yield from _transact([asked]))[0]:
                 record = row_to_record(row, self._layout)
                 found[record.record_id] = record
@@ -129,16 +123,60 @@ class PgVectorFlows:
         (((count,),),) = yield from _transact([Statement(query=counted, parameters=values)])
         return int(count)
 
-    def page(self, start: Any, *, where: Filter | None, modality: Modality | None) -> Flow[Page]:  # noqa: ANN401 (a key as text)
+    def page(
+        self,
+        start: Any,  # noqa: ANN401 (a key as text)
+        *,
+        where: Filter | None,
+        modality: Modality | None,
+        vectors: bool,
+    ) -> Flow[Page[Record]]:
         """Read one page of the matching records, in the order of their keys."""
-        condition, values = to_sql(where)
-        condition = with_modality(condition, modality)
-        if start is not None:
-            condition, values = sql.SQL("({}) AND key > %(after)s::uuid").format(condition), {**values, "after": start}
-        asked = to_read(self._names, self._layout, condition=condition, values=values, limit=self._page_size)
+        condition, values = _after(start, where, modality)
+        size = self._page_size
+        asked = to_read(self._names, self._layout, condition=condition, values=values, limit=size, vectors=vectors)
         (rows,) = yield from _transact([asked])
-        following = rows[-1][-1] if len(rows) == self._page_size else None
-        return [row_to_record(row, self._layout) for row in rows], following
+        return [row_to_record(row, self._layout) for row in rows], rows[-1][-1] if len(rows) == size else None
+
+    def page_of_ids(self, start: Any, *, where: Filter | None, modality: Modality | None) -> Flow[Page[str]]:  # noqa: ANN401 (a key as text)
+        """Read one page of the ids of the matching records, in the order of their keys."""
+        condition, values = _after(start, where, modality)
+        asked = sql.SQL("SELECT record_id, key::text FROM {} WHERE {} ORDER BY key LIMIT {}").format(
+            self._names.records, condition, sql.Literal(_PAGE_IDS)
+        )
+        (rows,) = yield from _transact([Statement(query=asked, parameters=values)])
+        return [row[0].decode() for row in rows], rows[-1][-1] if len(rows) == _PAGE_IDS else None
+
+    def _check_search(self, limit: int, where: Filter | None, modality: Modality | None, *, tiles: bool) -> None:
+        check_count(limit, name="limit")
+        check_tiles(tiles, tiled=self._layout.tiled)
+        check_modality(modality)
+        to_sql(where)
+
+    def _search(
+        self, queries: FloatArray, *, limit: int, where: Filter | None, modality: Modality | None, tiles: bool
+    ) -> Flow[list[list[SearchHit]]]:
+        condition, values = to_sql(where)
+        candidates = count_candidates(self._candidates, limit=limit)
+        approximate = False
+        if self._layout.hnsw is not None and not where and candidates <= _MOST_SCANNED:
+            approximate = yield from self._has_more(_WORTH_A_GRAPH * candidates)
+        statements = to_search(
+            queries,
+            self._names,
+            self._layout,
+            condition=condition,
+            values=values,
+            modality=modality,
+            tiles=tiles,
+            limit=limit,
+            candidates=candidates,
+            approximate=approximate,
+        )
+        found: list[list[SearchHit]] = [[] for _ in queries]
+        for row in (yield from _transact(statements, undo=approximate))[-1]:
+            found[row[-1]].append(row_to_hit(row))
+        return found
 
     @property
     def _page_size(self) -> int:
@@ -157,6 +195,15 @@ class PgVectorFlows:
 
 
 _IS_ONE_OF = sql.SQL("key = ANY(%(keys)s::uuid[])")
+
+
+def _after(start: str | None, where: Filter | None, modality: Modality | None) -> tuple[sql.Composable, dict[str, Any]]:
+    """The condition of a page, and its values."""
+    condition, values = to_sql(where)
+    condition = with_modality(condition, modality)
+    if start is None:
+        return condition, values
+    return sql.SQL("({}) AND key > %(after)s::uuid").format(condition), {**values, "after": start}
 
 
 def _transact(statements: Sequence[Statement], *, undo: bool = False) -> Flow[list[list[Row]]]:

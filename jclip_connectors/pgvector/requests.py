@@ -13,7 +13,7 @@ from jclip_connectors.pgvector.clients import Row, Statement
 from jclip_connectors.pgvector.filters import of_modality, with_modality
 from jclip_connectors.pgvector.schema import Layout, Names
 from jclip_connectors.port import MODALITIES, FloatArray, Modality, Record, SearchHit, record_uuid
-from jclip_connectors.store_kit.payload import to_hit, to_payload, to_record
+from jclip_connectors.store_kit.payload import to_hit, to_payload, to_record, without_vectors
 
 _COLUMNS = ("key", "record_id", "modality", "payload", "terms", "numbers", "fields", "embedding")
 _TILE_COLUMNS = ("key", "position", "embedding")
@@ -21,6 +21,12 @@ _INCOMING = sql.Identifier("pg_temp", "jclip_incoming")
 _INCOMING_TILES = sql.Identifier("pg_temp", "jclip_incoming_tiles")
 _MOST_ROWS = 2**62  # for a LIMIT
 _MOST_EF_SEARCH = 1000
+# The names are our own: a condition of the caller, which is inside, may use any other name.
+_FOR_EACH_QUERY = sql.SQL(
+    "SELECT hits.* FROM (SELECT number::int - 1 AS jclip_number, text::vector AS jclip_vector FROM "
+    "unnest(%(queries)s::text[]) WITH ORDINALITY AS texts (text, number)) AS jclip_queries "
+    "CROSS JOIN LATERAL ({}) AS hits ORDER BY hits.query, hits.score DESC, hits.record_id"
+)
 _JSONB_VERSION = b"\x01"
 _COPY_HEADER, _COPY_END = b"PGCOPY\n\xff\r\n\0" + bytes(8), struct.pack("!h", -1)
 
@@ -71,7 +77,7 @@ def to_rows(records: Sequence[Record], names: Names, layout: Layout) -> list[Sta
 
 
 def to_search(
-    query: FloatArray,
+    queries: FloatArray,
     names: Names,
     layout: Layout,
     *,
@@ -83,14 +89,31 @@ def to_search(
     candidates: int,
     approximate: bool,
 ) -> list[Statement]:
-    """A search with all stages, from the first stage to the tiles: rows for `row_to_hit`, nearest first.
+    """Searches with all stages, from the first stage to the tiles: rows for `row_to_hit`, nearest first.
 
     The first stage passes on `candidates` records, so search is exact in a collection of this size. An `approximate`
     first stage uses the HNSW index of each modality; otherwise it compares every record.
+
+    Args:
+        queries: (B, E), B at least 1; one statement searches for all of them.
+        names: the tables.
+        layout: how the vectors are stored.
+        condition: the filter.
+        values: the values of the filter's placeholders.
+        modality: only texts or only images; `None` for both.
+        tiles: compare the nearest tile of each record.
+        limit: the largest number of results for each query.
+        candidates: the number of records that the first stage passes on.
+        approximate: whether the first stage uses the index.
     """
     limit, candidates = min(limit, _MOST_ROWS), min(candidates, _MOST_ROWS)
-    vector = sql.SQL("{}::vector").format(sql.Placeholder("query"))
-    parameters = {**values, "query": "[" + ",".join(map(str, query.tolist())) + "]"}
+    texts = ["[" + ",".join(map(str, query)) + "]" for query in queries.tolist()]
+    if len(texts) == 1:  # a constant: the planner then knows more than of a vector that it reads from a row
+        vector: sql.Composable = sql.SQL("{}::vector").format(sql.Placeholder("query"))
+        parameters: dict[str, Any] = {**values, "query": texts[0]}
+    else:
+        vector = sql.SQL("jclip_vector")
+        parameters = {**values, "queries": texts}
     # Halfvecs are compared as vectors, so that the cosine of the stored values is not rounded again.
     whole = sql.SQL("1 - (embedding::vector <=> {})").format(vector)
     settings: list[Statement] = []
@@ -113,23 +136,36 @@ def to_search(
         source = sql.SQL("({}) AS chosen JOIN {} USING (key)").format(chosen, names.records)
     if tiles:
         answer = sql.SQL(
-            "SELECT payload, coalesce(nearest.score, found.score) AS score, nearest.position FROM "
+            "SELECT payload, coalesce(nearest.score, found.score) AS score, nearest.position, record_id, "
+            "{number} AS query FROM "
             "(SELECT key, record_id, payload, {whole} AS score FROM {source}) AS found LEFT JOIN LATERAL "
             "(SELECT {whole} AS score, position FROM {tiles} AS tiles WHERE tiles.key = found.key "
             "ORDER BY score DESC, position LIMIT 1) AS nearest ON TRUE ORDER BY score DESC, record_id LIMIT {limit}"
         )
     else:
         answer = sql.SQL(
-            "SELECT payload, {whole} AS score, NULL::int FROM {source} ORDER BY score DESC, record_id LIMIT {limit}"
+            "SELECT payload, {whole} AS score, NULL::int AS position, record_id, {number} AS query FROM {source} "
+            "ORDER BY score DESC, record_id LIMIT {limit}"
         )
-    asked = answer.format(whole=whole, source=source, tiles=names.tiles, limit=sql.Literal(limit))
-    return [*settings, Statement(query=asked, parameters=parameters)]
+    number = sql.SQL("0" if len(texts) == 1 else "jclip_number")
+    asked = answer.format(whole=whole, source=source, tiles=names.tiles, number=number, limit=sql.Literal(limit))
+    query = asked if len(texts) == 1 else _FOR_EACH_QUERY.format(asked)
+    return [*settings, Statement(query=query, parameters=parameters)]
 
 
 def to_read(
-    names: Names, layout: Layout, *, condition: sql.Composable, values: dict[str, Any], limit: int | None = None
+    names: Names,
+    layout: Layout,
+    *,
+    condition: sql.Composable,
+    values: dict[str, Any],
+    vectors: bool,
+    limit: int | None = None,
 ) -> Statement:
     """Read the records of a condition, in the order of their keys: rows for `row_to_record`, followed by the key."""
+    if not vectors:
+        brief = sql.SQL("SELECT payload, NULL, NULL, key::text FROM {} WHERE {} ORDER BY key LIMIT {}")
+        return Statement(query=brief.format(names.records, condition, sql.Literal(limit)), parameters=values)
     query = sql.SQL("SELECT payload, {}, {}, key::text FROM {} AS records WHERE {} ORDER BY key LIMIT {}")
     send = sql.Identifier(f"{layout.storage}_send")  # binary: does not depend on type adapters of the connection
     tiles: sql.Composable = sql.SQL("NULL::bytea[]")
@@ -144,6 +180,8 @@ def to_read(
 def row_to_record(row: Row, layout: Layout) -> Record:
     """The record of a row of `to_read`."""
     payload, embedding, tiles, _ = row
+    if embedding is None:
+        return without_vectors(json.loads(payload))
     rows = [_read_vector(tile, layout) for tile in tiles or ()]
     return to_record(json.loads(payload), embedding=_read_vector(embedding, layout), tile_embeddings=rows)
 

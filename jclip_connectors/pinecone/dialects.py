@@ -46,11 +46,10 @@ class Dialect(Protocol):
     def fetch(self, ids: Sequence[str], *, fields: Sequence[str] | None = None) -> Flow[dict[str, Item]]:
         """Read at most `FETCH_IDS` items by id: whole items, or at least the `fields`; unknown ids are left out."""
 
-    def page(self, where: Expression, *, token: str | None) -> Flow[tuple[list[Item], str | None]]:
-        """Read one page of the matching items, and the token of the next page."""
-
-    def page_size(self, where: Expression, *, token: str | None) -> Flow[tuple[int, str | None]]:
-        """Count the matching items of one page of the largest size; also returns the token of the next page."""
+    def page(
+        self, where: Expression, *, token: str | None, fields: Sequence[str] | None = None
+    ) -> Flow[tuple[list[Item], str | None]]:
+        """Read one page of the matching items, whole or at least the `fields`, and the token of the next page."""
 
     def delete(self, ids: Sequence[str]) -> Flow[None]:
         """Delete at most `DELETE_IDS` items by id."""
@@ -98,19 +97,18 @@ class Documents:
         )
         return {item.item_id: item for item in map(self._item, answer.documents.values())}
 
-    def page(self, where: Expression, *, token: str | None) -> Flow[tuple[list[Item], str | None]]:
+    def page(
+        self, where: Expression, *, token: str | None, fields: Sequence[str] | None = None
+    ) -> Flow[tuple[list[Item], str | None]]:
         """See `Dialect.page`."""
         answer = yield lambda index: index.documents.fetch(
-            namespace=self.namespace, filter=where, limit=_PAGE, pagination_token=token
+            namespace=self.namespace,
+            filter=where,
+            limit=_NAMES_PAGE if fields is not None and len(fields) == 1 else _PAGE,
+            pagination_token=token,
+            include_fields=None if fields is None else list(fields),
         )
         return [self._item(document) for document in answer.documents.values()], _next(answer)
-
-    def page_size(self, where: Expression, *, token: str | None) -> Flow[tuple[int, str | None]]:
-        """See `Dialect.page_size`."""
-        answer = yield lambda index: index.documents.fetch(
-            namespace=self.namespace, filter=where, limit=_NAMES_PAGE, pagination_token=token, include_fields=["kind"]
-        )
-        return len(answer.documents), _next(answer)
 
     def delete(self, ids: Sequence[str]) -> Flow[None]:
         """See `Dialect.delete`."""
@@ -161,17 +159,18 @@ class Vectors:
         answer = yield lambda index: index.fetch(ids=list(ids), namespace=self.namespace)
         return {item.item_id: item for item in _items(answer.vectors)}
 
-    def page(self, where: Expression, *, token: str | None) -> Flow[tuple[list[Item], str | None]]:
+    def page(
+        self,
+        where: Expression,
+        *,
+        token: str | None,
+        fields: Sequence[str] | None = None,  # noqa: ARG002 (this API returns all fields)
+    ) -> Flow[tuple[list[Item], str | None]]:
         """See `Dialect.page`."""
         answer = yield lambda index: index.fetch_by_metadata(
             filter=where, namespace=self.namespace, limit=_PAGE, pagination_token=token
         )
         return list(_items(answer.vectors)), _next(answer)
-
-    def page_size(self, where: Expression, *, token: str | None) -> Flow[tuple[int, str | None]]:
-        """See `Dialect.page_size`; this API returns only whole items."""
-        items, token = yield from self.page(where, token=token)
-        return len(items), token
 
     def delete(self, ids: Sequence[str]) -> Flow[None]:
         """See `Dialect.delete`."""

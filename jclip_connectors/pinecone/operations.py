@@ -23,12 +23,13 @@ from jclip_connectors.pinecone.items import (
 )
 from jclip_connectors.port import Filter, FloatArray, Modality, Record, SearchHit, record_uuid
 from jclip_connectors.store_kit.failures import partial
-from jclip_connectors.store_kit.flows import Flow, Page
-from jclip_connectors.store_kit.payload import to_hit
+from jclip_connectors.store_kit.flows import Flow, Page, one_search
+from jclip_connectors.store_kit.payload import to_hit, without_vectors
 from jclip_connectors.store_kit.validation import (
     check_count,
     check_delete,
     check_embedding,
+    check_embeddings,
     check_ids,
     check_modality,
     check_records,
@@ -102,11 +103,25 @@ class PineconeFlows:
             )
         return sorted(hits, key=lambda hit: (-hit.score, hit.record_id))[:wanted]
 
-    def get(self, ids: Sequence[str]) -> Flow[list[Record]]:
+    def search_many(
+        self, embeddings: FloatArray, *, limit: int, where: Filter | None, modality: Modality | None, tiles: bool
+    ) -> list[Flow[list[list[SearchHit]]]]:
+        """Search for many vectors, with one request or more for each."""
+        queries = check_embeddings(embeddings, dimensions=self._dimensions)
+        check_count(limit, name="limit")
+        check_tiles(tiles, tiled=self._tiled)
+        _records_where(where, modality)
+        return [
+            one_search(self.search(query, limit=limit, where=where, modality=modality, tiles=tiles))
+            for query in queries
+        ]
+
+    def get(self, ids: Sequence[str], *, vectors: bool) -> Flow[list[Record]]:
         """Fetch records by id, in the order of `ids`; unknown ids are left out."""
         wanted = check_ids(ids)
-        items = yield from self._fetch([_uuid(record_id) for record_id in dict.fromkeys(wanted)])
-        records = yield from self._records(list(items.values()))
+        uuids = [_uuid(record_id) for record_id in dict.fromkeys(wanted)]
+        items = yield from self._fetch(uuids, fields=None if vectors else _OF_HITS)
+        records = yield from self._records(list(items.values()), vectors=vectors)
         found = {record.record_id: record for record in records}
         return [found[record_id] for record_id in wanted if record_id in found]
 
@@ -126,17 +141,32 @@ class PineconeFlows:
     def count(self, *, where: Filter | None, modality: Modality | None) -> Flow[int]:
         """Count the matching records: Pinecone has no count by filter, so their ids are read page by page."""
         expression = _records_where(where, modality)
-        total, token = yield from self._dialect.page_size(expression, token=None)
-        while token is not None:
-            size, token = yield from self._dialect.page_size(expression, token=token)
-            total += size
-        return total
+        total, token = 0, None
+        while True:
+            items, token = yield from self._dialect.page(expression, token=token, fields=("kind",))
+            total += len(items)
+            if token is None:
+                return total
 
-    def page(self, start: Any, *, where: Filter | None, modality: Modality | None) -> Flow[Page]:  # noqa: ANN401 (a token of Pinecone's)
+    def page(
+        self,
+        start: Any,  # noqa: ANN401 (a token of Pinecone's)
+        *,
+        where: Filter | None,
+        modality: Modality | None,
+        vectors: bool,
+    ) -> Flow[Page[Record]]:
         """Read one page of the matching records."""
-        items, token = yield from self._dialect.page(_records_where(where, modality), token=start)
-        records = yield from self._records(items)
+        expression = _records_where(where, modality)
+        items, token = yield from self._dialect.page(expression, token=start, fields=None if vectors else _OF_HITS)
+        records = yield from self._records(items, vectors=vectors)
         return records, token
+
+    def page_of_ids(self, start: Any, *, where: Filter | None, modality: Modality | None) -> Flow[Page[str]]:  # noqa: ANN401 (a token of Pinecone's)
+        """Read one page of the ids of the matching records."""
+        expression = _records_where(where, modality)
+        items, token = yield from self._dialect.page(expression, token=start, fields=("record_id",))
+        return [item.fields["record_id"] for item in items], token
 
     def _nearest(
         self, vector: list[float], wanted: int, where: Filter | None, modality: Modality | None
@@ -188,7 +218,9 @@ class PineconeFlows:
             found |= yield from self._dialect.fetch(some, fields=fields)
         return found
 
-    def _records(self, items: Sequence[Item]) -> Flow[list[Record]]:
+    def _records(self, items: Sequence[Item], *, vectors: bool) -> Flow[list[Record]]:
+        if not vectors:
+            return [without_vectors(payload_of(item)) for item in items]
         tiles = yield from self._fetch([tile_id for item in items for tile_id in tile_ids(item)])
         records: list[Record] = []
         for item in items:

@@ -20,17 +20,19 @@ from jclip_connectors.qdrant.requests import (
     payload_indexes,
     point_bytes,
     to_filter,
+    to_part_of_batch,
     to_point,
     to_query,
 )
 from jclip_connectors.store_kit.batches import split, write_batches
-from jclip_connectors.store_kit.coarse import CANDIDATES, count_candidates
+from jclip_connectors.store_kit.coarse import CANDIDATES, count_at_once, count_candidates
 from jclip_connectors.store_kit.flows import Flow, Page
-from jclip_connectors.store_kit.payload import nearest_box, to_hit, to_record
+from jclip_connectors.store_kit.payload import nearest_box, to_hit, to_record, without_vectors
 from jclip_connectors.store_kit.validation import (
     check_count,
     check_delete,
     check_embedding,
+    check_embeddings,
     check_ids,
     check_modality,
     check_records,
@@ -43,6 +45,7 @@ ATTEMPTS = 3
 _BATCH_RECORDS = 256
 _BATCH_BYTES = 24 * 2**20  # a server accepts 32 MiB per request
 _TILED_PAGE_RECORDS = 32
+_PAGE_IDS = 4096
 
 
 class QdrantFlows:
@@ -81,29 +84,33 @@ class QdrantFlows:
     ) -> Flow[list[SearchHit]]:
         """Search with all stages in one request."""
         query = check_embedding(embedding, dimensions=self._layout.dimensions)
-        check_count(limit, name="limit")
-        check_tiles(tiles, tiled=self._layout.tiled)
+        self._check_search(limit, tiles=tiles)
         condition = _condition(where, modality)
-        if limit > CANDIDATES:  # a server allocates memory for `limit` results
-            limit = min(limit, max(1, (yield from self.count(where=None, modality=None))))
-        candidates = count_candidates(self._candidates, limit=limit)
-        request = to_query(query, self._layout, condition, tiles=tiles, limit=limit, candidates=candidates)
-        answer = yield lambda client: client.query_points(
-            self._name, with_payload=WITHOUT_INDEXED, with_vectors=["tiles"] if tiles else False, **request
-        )
-        hits = [_hit(point, query, tiles=tiles) for point in answer.points]
-        return sorted(hits, key=lambda hit: (-hit.score, hit.record_id))
+        (hits,) = yield from self._search([query], condition, limit=limit, tiles=tiles)
+        return hits
 
-    def get(self, ids: Sequence[str]) -> Flow[list[Record]]:
+    def search_many(
+        self, embeddings: FloatArray, *, limit: int, where: Filter | None, modality: Modality | None, tiles: bool
+    ) -> list[Flow[list[list[SearchHit]]]]:
+        """Search for many vectors in one request."""
+        queries = check_embeddings(embeddings, dimensions=self._layout.dimensions)
+        self._check_search(limit, tiles=tiles)
+        condition = _condition(where, modality)
+        at_once = count_at_once(limit, tiles=tiles)
+        return [
+            self._search(list(queries[start : start + at_once]), condition, limit=limit, tiles=tiles)
+            for start in range(0, len(queries), at_once)
+        ]
+
+    def get(self, ids: Sequence[str], *, vectors: bool) -> Flow[list[Record]]:
         """Fetch records by id, in the order of `ids`."""
         wanted = check_ids(ids)
         points = [str(record_uuid(record_id)) for record_id in dict.fromkeys(wanted)]
         found: dict[str, Record] = {}
         for start in range(0, len(points), self._page_size):
             some = points[start : start + self._page_size]
-            vectors = self._read_vectors
             answer = yield methodcaller(
-                "retrieve", self._name, some, with_payload=WITHOUT_INDEXED, with_vectors=vectors
+                "retrieve", self._name, some, with_payload=WITHOUT_INDEXED, with_vectors=self._vector_names(vectors)
             )
             found |= {record.record_id: record for record in map(_record, answer)}
         return [found[record_id] for record_id in wanted if record_id in found]
@@ -126,7 +133,14 @@ class QdrantFlows:
         answer = yield lambda client: client.count(self._name, count_filter=condition, exact=True)
         return int(answer.count)
 
-    def page(self, start: Any, *, where: Filter | None, modality: Modality | None) -> Flow[Page]:  # noqa: ANN401 (an offset of the server)
+    def page(
+        self,
+        start: Any,  # noqa: ANN401 (an offset of the server)
+        *,
+        where: Filter | None,
+        modality: Modality | None,
+        vectors: bool,
+    ) -> Flow[Page[Record]]:
         """Read one page of the matching records."""
         condition = _condition(where, modality)
         points, following = yield lambda client: client.scroll(
@@ -135,12 +149,54 @@ class QdrantFlows:
             limit=self._page_size,
             offset=start,
             with_payload=WITHOUT_INDEXED,
-            with_vectors=self._read_vectors,
+            with_vectors=self._vector_names(vectors),
         )
         return [_record(point) for point in points], following
 
-    @property
-    def _read_vectors(self) -> list[str]:
+    def page_of_ids(self, start: Any, *, where: Filter | None, modality: Modality | None) -> Flow[Page[str]]:  # noqa: ANN401 (an offset of the server)
+        """Read one page of the ids of the matching records."""
+        condition = _condition(where, modality)
+        points, following = yield lambda client: client.scroll(
+            self._name,
+            scroll_filter=condition,
+            limit=_PAGE_IDS,
+            offset=start,
+            with_payload=["record_id"],
+            with_vectors=False,
+        )
+        return [point.payload["record_id"] for point in points], following
+
+    def _search(
+        self, queries: Sequence[FloatArray], condition: models.Filter, *, limit: int, tiles: bool
+    ) -> Flow[list[list[SearchHit]]]:
+        if limit > CANDIDATES:  # a server allocates memory for `limit` results
+            limit = min(limit, max(1, (yield from self.count(where=None, modality=None))))
+        candidates = count_candidates(self._candidates, limit=limit)
+        requests = [
+            to_query(query, self._layout, condition, tiles=tiles, limit=limit, candidates=candidates)
+            for query in queries
+        ]
+        if len(requests) == 1:
+            answers = [(yield methodcaller("query_points", self._name, **requests[0]))]
+        else:
+            batch = list(map(to_part_of_batch, requests))
+            answers = yield lambda client: client.query_batch_points(self._name, batch)
+        return [
+            sorted(
+                (_hit(point, query, tiles=tiles) for point in answer.points),
+                key=lambda hit: (-hit.score, hit.record_id),
+            )
+            for query, answer in zip(queries, answers, strict=True)
+        ]
+
+    def _check_search(self, limit: int, *, tiles: bool) -> None:
+        check_count(limit, name="limit")
+        check_tiles(tiles, tiled=self._layout.tiled)
+
+    def _vector_names(self, vectors: bool) -> list[str] | bool:  # noqa: FBT001 (private)
+        """The vectors that a record is read from; none if they are left out."""
+        if not vectors:
+            return False
         return ["full", "tiles"] if self._layout.tiled else ["full"]
 
     @property
@@ -179,6 +235,8 @@ def _unquoted(path: str) -> str:
 
 def _record(point: models.Record) -> Record:
     vectors: Any = point.vector
+    if vectors is None:
+        return without_vectors(point.payload or {})
     return to_record(point.payload or {}, embedding=vectors["full"], tile_embeddings=vectors.get("tiles"))
 
 

@@ -164,7 +164,14 @@ def to_query(
     arguments: dict[str, Any] = (
         {"query_filter": condition, "search_params": first["params"]} if stage is None else {"prefetch": stage}
     )
-    return {"query": vectors[names[-1]], "using": names[-1], "limit": limit, **arguments}
+    wanted = {"limit": limit, "with_payload": WITHOUT_INDEXED, "with_vectors": ["tiles"] if tiles else False}
+    return {"query": vectors[names[-1]], "using": names[-1], **wanted, **arguments}
+
+
+def to_part_of_batch(arguments: Mapping[str, Any]) -> models.QueryRequest:
+    """A search of `query_batch_points`, from the arguments of `query_points`."""
+    names = {"query_filter": "filter", "search_params": "params", "with_vectors": "with_vector"}
+    return models.QueryRequest(**{names.get(name, name): value for name, value in arguments.items()})
 
 
 def _search_params(layout: Layout) -> models.SearchParams | None:

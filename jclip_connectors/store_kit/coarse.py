@@ -11,6 +11,7 @@ DEFAULT_COARSE = 64
 CANDIDATES = 4096  # at least this many are compared in full: search is exact in a collection of this size
 _WORTH_IT = 128  # values; for vectors of at most this length, a coarse stage saves nothing
 _CANDIDATES_PER_RESULT = 20
+_RESULTS_AT_ONCE, _SEARCHES_AT_ONCE = 2048, 64  # of a request with many searches
 
 
 def resolve_coarse(coarse_dimensions: CoarseDimensions, config: EmbeddingConfig) -> int | None:
@@ -41,6 +42,12 @@ def resolve_coarse(coarse_dimensions: CoarseDimensions, config: EmbeddingConfig)
     ):
         raise EmbedInputError(f"`coarse_dimensions` is {given!r}; use 'auto', None, or an int less than {longest}")
     return given
+
+
+def count_at_once(limit: int, *, tiles: bool) -> int:
+    """How many searches of `search_many` share a request: about 2,000 results, or 250 with their tiles, and 64."""
+    results = _RESULTS_AT_ONCE // (8 if tiles else 1)
+    return min(_SEARCHES_AT_ONCE, max(1, results // limit))
 
 
 def count_candidates(candidates: int, *, limit: int) -> int:

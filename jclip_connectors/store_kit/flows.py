@@ -10,6 +10,7 @@ the calls, retry them if a retry may help, and translate the client's errors int
 """
 
 import asyncio
+import functools
 import re
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
@@ -25,8 +26,9 @@ from jclip_connectors.store_kit.retry import retry_options
 _Result = TypeVar("_Result")
 Call: TypeAlias = Callable[[Any], Any]
 Flow: TypeAlias = Generator[Call, Any, _Result]
-Page: TypeAlias = tuple[list[Record], Any]  # records, and the start of the next page; `None` after the last page
+Page: TypeAlias = tuple[list[_Result], Any]  # items, and the start of the next page; `None` after the last page
 Translate: TypeAlias = Callable[[Exception], ConnectorError | None]  # `None` for an error that is not the client's
+_SEARCHES_AT_ONCE = 8  # requests of one `search_many` of an asyncio store
 
 # Two kinds of secrets: a word with a digit after the name of a credential (no such word is in our messages), and the
 # credentials before the host of a URL.
@@ -57,7 +59,15 @@ class StoreFlows(Protocol):
     ) -> Flow[list[SearchHit]]:
         """See `VectorStore.search`."""
 
-    def get(self, ids: Sequence[str]) -> Flow[list[Record]]:
+    def search_many(
+        self, embeddings: FloatArray, *, limit: int, where: Filter | None, modality: Modality | None, tiles: bool
+    ) -> list[Flow[list[list[SearchHit]]]]:
+        """See `VectorStore.search_many`: the flows that each search for some rows, in order; one for each request.
+
+        The arguments are checked before it returns. An asyncio store runs several of the flows at a time.
+        """
+
+    def get(self, ids: Sequence[str], *, vectors: bool) -> Flow[list[Record]]:
         """See `VectorStore.get`."""
 
     def delete(self, ids: Sequence[str] | None, *, where: Filter | None) -> Flow[None]:
@@ -66,8 +76,18 @@ class StoreFlows(Protocol):
     def count(self, *, where: Filter | None, modality: Modality | None) -> Flow[int]:
         """See `VectorStore.count`."""
 
-    def page(self, start: Any, *, where: Filter | None, modality: Modality | None) -> Flow[Page]:  # noqa: ANN401 (the type depends on the SDK)
+    def page(
+        self,
+        start: Any,  # noqa: ANN401 (the type depends on the SDK)
+        *,
+        where: Filter | None,
+        modality: Modality | None,
+        vectors: bool,
+    ) -> Flow[Page[Record]]:
         """One page of the matching records; `start` is `None` for the first page."""
+
+    def page_of_ids(self, start: Any, *, where: Filter | None, modality: Modality | None) -> Flow[Page[str]]:  # noqa: ANN401 (the type depends on the SDK)
+        """One page of the ids of the matching records; `start` is `None` for the first page."""
 
 
 def run(flow: Flow[_Result], client: Any, *, translate: Translate, attempts: int) -> _Result:  # noqa: ANN401 (any SDK's)
@@ -158,9 +178,22 @@ class BlockingStore:
         """Find the nearest records by cosine, or by their nearest tile; ties are in the order of ids."""
         return self._run(self._flows.search(embedding, limit=limit, where=where, modality=modality, tiles=tiles))
 
-    def get(self, ids: Sequence[str]) -> list[Record]:
+    def search_many(
+        self,
+        embeddings: FloatArray,
+        *,
+        limit: int = 10,
+        where: Filter | None = None,
+        modality: Modality | None = None,
+        tiles: bool = False,
+    ) -> list[list[SearchHit]]:
+        """Search for each row of `embeddings` (B, E): B lists of results, in order."""
+        flows = self._flows.search_many(embeddings, limit=limit, where=where, modality=modality, tiles=tiles)
+        return [hits for flow in flows for hits in self._run(flow)]
+
+    def get(self, ids: Sequence[str], *, vectors: bool = True) -> list[Record]:
         """Fetch records by id, in the order of `ids`; unknown ids are left out."""
-        return self._run(self._flows.get(ids))
+        return self._run(self._flows.get(ids, vectors=vectors))
 
     def delete(self, ids: Sequence[str] | None = None, *, where: Filter | None = None) -> None:
         """Delete records by ids or by filter; give exactly one. Unknown ids are ignored."""
@@ -170,10 +203,15 @@ class BlockingStore:
         """Count the matching records."""
         return self._run(self._flows.count(where=where, modality=modality))
 
-    def scroll(self, *, where: Filter | None = None, modality: Modality | None = None) -> Iterator[Record]:
+    def scroll(
+        self, *, where: Filter | None = None, modality: Modality | None = None, vectors: bool = True
+    ) -> Iterator[Record]:
         """Iterate over the matching records page by page; the first page is fetched at once."""
-        first = self._run(self._flows.page(None, where=where, modality=modality))
-        return self._rest(first, where=where, modality=modality)
+        return self._items(functools.partial(self._flows.page, where=where, modality=modality, vectors=vectors))
+
+    def ids(self, *, where: Filter | None = None, modality: Modality | None = None) -> Iterator[str]:
+        """Iterate over the ids of the matching records page by page; the first page is fetched at once."""
+        return self._items(functools.partial(self._flows.page_of_ids, where=where, modality=modality))
 
     def close(self) -> None:
         """Do nothing: the caller closes the client."""
@@ -181,13 +219,15 @@ class BlockingStore:
     def _run(self, flow: Flow[_Result]) -> _Result:
         return run(flow, self._client, translate=self._flows.translate, attempts=self._flows.attempts)
 
-    def _rest(self, page: Page, *, where: Filter | None, modality: Modality | None) -> Iterator[Record]:
-        while True:
-            records, start = page
-            yield from records
-            if start is None:
-                return
-            page = self._run(self._flows.page(start, where=where, modality=modality))
+    def _items(self, page: Callable[[Any], Flow[Page[_Result]]]) -> Iterator[_Result]:
+        return self._rest(page, self._run(page(None)))
+
+    def _rest(self, page: Callable[[Any], Flow[Page[_Result]]], first: Page[_Result]) -> Iterator[_Result]:
+        items, start = first
+        yield from items
+        while start is not None:
+            items, start = self._run(page(start))
+            yield from items
 
 
 class AsyncStore:
@@ -219,9 +259,32 @@ class AsyncStore:
         """Find the nearest records by cosine, or by their nearest tile; ties are in the order of ids."""
         return await self._run(self._flows.search(embedding, limit=limit, where=where, modality=modality, tiles=tiles))
 
-    async def get(self, ids: Sequence[str]) -> list[Record]:
+    async def search_many(
+        self,
+        embeddings: FloatArray,
+        *,
+        limit: int = 10,
+        where: Filter | None = None,
+        modality: Modality | None = None,
+        tiles: bool = False,
+    ) -> list[list[SearchHit]]:
+        """Search for each row of `embeddings` (B, E), in several requests at a time: B lists of results, in order."""
+        flows = self._flows.search_many(embeddings, limit=limit, where=where, modality=modality, tiles=tiles)
+        found: list[list[SearchHit]] = []
+        for start in range(0, len(flows), _SEARCHES_AT_ONCE):
+            running = [asyncio.create_task(self._run(flow)) for flow in flows[start : start + _SEARCHES_AT_ONCE]]
+            try:
+                found += [hits for lists in await asyncio.gather(*running) for hits in lists]
+            except BaseException:
+                for task in running:
+                    task.cancel()
+                await asyncio.gather(*running, return_exceptions=True)
+                raise
+        return found
+
+    async def get(self, ids: Sequence[str], *, vectors: bool = True) -> list[Record]:
         """Fetch records by id, in the order of `ids`; unknown ids are left out."""
-        return await self._run(self._flows.get(ids))
+        return await self._run(self._flows.get(ids, vectors=vectors))
 
     async def delete(self, ids: Sequence[str] | None = None, *, where: Filter | None = None) -> None:
         """Delete records by ids or by filter; give exactly one."""
@@ -231,24 +294,38 @@ class AsyncStore:
         """Count the matching records."""
         return await self._run(self._flows.count(where=where, modality=modality))
 
-    async def scroll(self, *, where: Filter | None = None, modality: Modality | None = None) -> AsyncIterator[Record]:
+    def scroll(
+        self, *, where: Filter | None = None, modality: Modality | None = None, vectors: bool = True
+    ) -> AsyncIterator[Record]:
         """Iterate over the matching records page by page."""
-        start: Any = None
-        while True:
-            records, start = await self._run(self._flows.page(start, where=where, modality=modality))
-            for record in records:
-                yield record
-            if start is None:
-                return
+        return self._items(functools.partial(self._flows.page, where=where, modality=modality, vectors=vectors))
+
+    def ids(self, *, where: Filter | None = None, modality: Modality | None = None) -> AsyncIterator[str]:
+        """Iterate over the ids of the matching records page by page."""
+        return self._items(functools.partial(self._flows.page_of_ids, where=where, modality=modality))
 
     async def close(self) -> None:
         """Do nothing: the caller closes the client."""
+
+    async def _items(self, page: Callable[[Any], Flow[Page[_Result]]]) -> AsyncIterator[_Result]:
+        start: Any = None
+        while True:
+            items, start = await self._run(page(start))
+            for item in items:
+                yield item
+            if start is None:
+                return
 
     async def _run(self, flow: Flow[_Result], *, in_threads: bool = False) -> _Result:
         flows = self._flows
         return await run_async(
             flow, self._client, translate=flows.translate, attempts=flows.attempts, in_threads=in_threads
         )
+
+
+def one_search(search: Flow[list[SearchHit]]) -> Flow[list[list[SearchHit]]]:
+    """A flow of `StoreFlows.search_many` that searches for one vector."""
+    return [(yield from search)]
 
 
 def _advance(step: Callable[[Any], Call], value: Any) -> tuple[Call | None, Any]:  # noqa: ANN401 (an SDK result)

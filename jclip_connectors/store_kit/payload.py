@@ -3,6 +3,7 @@
 The metadata is stored as JSON text, so it stays exact in every database; filters use `terms` and `numbers`.
 """
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -43,12 +44,20 @@ def number_path(field: str) -> str:
 def to_record(payload: Mapping[str, Any], *, embedding: Any, tile_embeddings: Any) -> Record:  # noqa: ANN401 (nested lists or arrays)
     """Make the record of a payload and vectors; a record without boxes has no tiles."""
     boxes = payload["tile_boxes"]
-    return Record(
-        record_id=payload["record_id"],
-        modality=payload["modality"],
+    return dataclasses.replace(
+        without_vectors(payload),
         embedding=np.asarray(embedding, dtype=np.float32),
         tile_embeddings=None if boxes is None else np.asarray(tile_embeddings, dtype=np.float32),
         tile_boxes=None if boxes is None else np.asarray(boxes, dtype=np.int64),
+    )
+
+
+def without_vectors(payload: Mapping[str, Any]) -> Record:
+    """Make the record of a payload, with an `embedding` of no values (0,) and without tiles."""
+    return Record(
+        record_id=payload["record_id"],
+        modality=payload["modality"],
+        embedding=np.empty(0, dtype=np.float32),
         content=payload["content"],
         uri=payload["uri"],
         content_hash=payload["content_hash"],
@@ -66,6 +75,7 @@ def to_hit(payload: Mapping[str, Any], *, score: float, box: Box | None) -> Sear
         box=box,
         content=payload["content"],
         uri=payload["uri"],
+        content_hash=payload["content_hash"],
     )
 
 

@@ -76,6 +76,26 @@ def check_embedding(embedding: object, *, dimensions: int | None, name: str = "`
     return rows
 
 
+def check_embeddings(embeddings: object, *, dimensions: int | None) -> FloatArray:
+    """Check the vectors of a `search_many`.
+
+    Returns:
+        (B, E) float32, rows of unit length; (0, 0) for no vectors.
+
+    Raises:
+        EmbedInputError: not (B, E), or a row that is not finite or of length zero; the message names the first one.
+    """
+    if isinstance(embeddings, str | bytes) or not isinstance(embeddings, Sequence | np.ndarray):
+        raise EmbedInputError(f"`embeddings` is {type(embeddings).__name__}; use an array (B, E)")
+    if isinstance(embeddings, np.ndarray) and embeddings.ndim != 2:
+        raise EmbedInputError(f"`embeddings` has the shape {embeddings.shape}, not (B, E)")
+    rows: list[FloatArray] = []
+    for position, row in enumerate(embeddings):
+        rows.append(check_embedding(row, dimensions=dimensions, name=f"`embeddings`[{position}]"))
+        dimensions = rows[-1].shape[0]
+    return np.stack(rows) if rows else np.empty((0, 0), dtype=np.float32)
+
+
 def check_metadata(metadata: object, *, name: str) -> dict[str, object]:
     """Check that metadata is a JSON object that JSON preserves exactly.
 

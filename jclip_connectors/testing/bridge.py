@@ -41,8 +41,11 @@ class BridgedStore:
     def search(self, embedding, **options):
         return self._loop.run(self._store.search(embedding, **options))
 
-    def get(self, ids):
-        return self._loop.run(self._store.get(ids))
+    def search_many(self, embeddings, **options):
+        return self._loop.run(self._store.search_many(embeddings, **options))
+
+    def get(self, ids, **options):
+        return self._loop.run(self._store.get(ids, **options))
 
     def delete(self, ids=None, *, where=None):
         self._loop.run(self._store.delete(ids, where=where))
@@ -51,10 +54,16 @@ class BridgedStore:
         return self._loop.run(self._store.count(**options))
 
     def scroll(self, **options):
-        async def gather():
-            return [record async for record in self._store.scroll(**options)]
+        return self._gather(lambda: self._store.scroll(**options))
 
-        return iter(self._loop.run(gather()))
+    def ids(self, **options):
+        return self._gather(lambda: self._store.ids(**options))
 
     def close(self):
         self._loop.run(self._store.close())
+
+    def _gather(self, start):
+        async def gather():
+            return [item async for item in start()]
+
+        return iter(self._loop.run(gather()))

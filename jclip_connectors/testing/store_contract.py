@@ -210,8 +210,9 @@ class StoreContract:
         assert len(store.search(vector(1), limit=10**12)) == 5
 
     def test_a_hit_carries_its_record(self, store):
-        store.upsert([text("t", content="hello", metadata={"a": 1}), image("i", BLUE, uri="i.png")])
+        store.upsert([text("t", content="hello", metadata={"a": 1}, content_hash="h"), image("i", BLUE, uri="i.png")])
         first, second = store.search(vector(1))
+        assert (first.content_hash, second.content_hash) == ("h", None)
         assert (first.modality, first.content, first.uri, first.metadata) == ("text", "hello", None, {"a": 1})
         assert (second.modality, second.content, second.uri, second.box) == ("image", None, "i.png", None)
 
@@ -243,6 +244,43 @@ class StoreContract:
         store.upsert([image("a"), image("b"), image("c")])
         assert ids_of(store.get(["c", "nope", "a", "c"])) == ["c", "a", "c"]
         assert store.get([]) == []
+
+    def test_records_are_read_without_their_vectors(self, tiled):
+        boxes = np.array([[0, 0, 9, 9], [5, 0, 9, 9]])
+        given = [
+            text("t", content="hello", content_hash="h", metadata=METADATA),
+            image("i", uri="i.png", tile_embeddings=np.stack([vector(1), vector(0, 1)]), tile_boxes=boxes),
+        ]
+        tiled.upsert(given)
+        scrolled = {record.record_id: record for record in tiled.scroll(vectors=False)}
+        assert sorted(scrolled) == ["i", "t"]
+        for found in (tiled.get(["t", "nope", "i"], vectors=False), [scrolled["t"], scrolled["i"]]):
+            for record, wanted in zip(found, given, strict=True):
+                for field in ("record_id", "modality", "content", "uri", "content_hash"):
+                    assert getattr(record, field) == getattr(wanted, field)
+                assert repr(record.metadata) == repr(wanted.metadata)
+                assert (record.embedding.shape, record.embedding.dtype) == ((0,), np.float32)
+                assert record.tile_embeddings is None
+                assert record.tile_boxes is None
+        with pytest.raises(EmbedInputError, match=r"record 0 \('t'\) has the shape \(0,\)"):
+            tiled.upsert([scrolled["t"]])
+        assert len(tiled.get(["t"])[0].embedding) == E
+        assert ids_of(tiled.scroll(where={"int": 7}, modality="text", vectors=False)) == ["t"]
+
+    def test_the_ids_alone_can_be_read(self, store):
+        assert list(store.ids()) == []
+        store.upsert([text("t"), image("ü/\U0001f6b2", metadata={"n": 1}), image("\0", metadata={"n": 2})])
+        assert sorted(store.ids()) == ["\0", "t", "ü/\U0001f6b2"]
+        assert sorted(store.ids(modality="image")) == ["\0", "ü/\U0001f6b2"]
+        assert list(store.ids(where={"n": {"gt": 1}})) == ["\0"]
+        for bad in ({"where": {"n": {"like": 1}}}, {"modality": "audio"}):
+            with pytest.raises(EmbedInputError, match=f"`{next(iter(bad))}`"):
+                store.ids(**bad)
+
+    def test_ids_reaches_every_record_once(self, store):
+        store.upsert([image(str(i), vector(1, i), metadata={"even": i % 2 == 0}) for i in range(1300)])
+        assert sorted(store.ids(), key=int) == [str(i) for i in range(1300)]
+        assert sorted(store.ids(where={"even": True}), key=int) == [str(i) for i in range(0, 1300, 2)]
 
     def test_delete_by_ids_ignores_what_is_not_there(self, store):
         store.upsert([image("a"), image("b")])
@@ -317,6 +355,64 @@ class StoreContract:
         with pytest.raises(EmbedInputError, match=r"record 1 \('bad'\)"):
             tiled.upsert([image("good"), image("bad", tile_embeddings=vectors, tile_boxes=boxes)])
         assert tiled.count() == 0
+
+    def test_many_searches_are_as_one_after_another(self, tiled):
+        boxes = np.array([[0, 0, 9, 9], [5, 0, 9, 9]])
+        rows = np.random.default_rng(0).normal(size=(12, 3, E))
+        tiled.upsert(
+            [
+                image(str(i), row[0], tile_embeddings=row[1:], tile_boxes=boxes, metadata={"n": i})
+                if i % 3
+                else text(str(i), row[0], metadata={"n": i})
+                for i, row in enumerate(rows)
+            ]
+        )
+        queries = np.random.default_rng(1).normal(size=(70, E)).astype(np.float32)
+        for options in (
+            {"limit": 3},
+            {"limit": 5, "tiles": True},
+            {"where": {"n": {"lt": 6}}, "modality": "image"},
+            {"where": {"n": -1}},
+        ):
+            lists = tiled.search_many(queries, **options)
+            assert len(lists) == len(queries)
+            for query, found in zip(queries[::10], lists[::10], strict=True):
+                expected = tiled.search(query, **options)
+                assert [(hit.record_id, hit.box, hit.metadata) for hit in found] == [
+                    (hit.record_id, hit.box, hit.metadata) for hit in expected
+                ]
+                assert [hit.score for hit in found] == pytest.approx([hit.score for hit in expected], abs=1e-6)
+        assert ids_of(tiled.search_many(queries[:1])[0]) == ids_of(tiled.search(queries[0]))
+
+    def test_no_queries_give_no_lists_and_an_empty_store_gives_empty_ones(self, store):
+        assert store.search_many(np.empty((0, E), np.float32)) == []
+        assert store.search_many([]) == []
+        assert store.search_many(np.eye(E, dtype=np.float32)[:3]) == [[], [], []]
+
+    @pytest.mark.parametrize(
+        ("embeddings", "where"),
+        [
+            (vector(1), "`embeddings`"),
+            (np.ones((2, 1, E)), "`embeddings`"),
+            ([vector(1), vector(np.nan)], r"`embeddings`\[1\]"),
+            ([vector(1), vector(0)], r"`embeddings`\[1\]"),
+            (np.ones((2, E + 1)), r"`embeddings`\[0\]"),
+            ([vector(1), vector(1)[:-1]], r"`embeddings`\[1\]"),
+            (None, "`embeddings`"),
+            ("abc", "`embeddings`"),
+        ],
+    )
+    def test_bad_query_vectors_are_refused_by_position(self, years, embeddings, where):
+        with pytest.raises(EmbedInputError, match=where):
+            years.search_many(embeddings)
+
+    @pytest.mark.parametrize(
+        "arguments", [{"limit": 0}, {"modality": "audio"}, {"tiles": True}, {"where": {"year": {"like": 1}}}]
+    )
+    def test_a_bad_argument_of_many_searches_is_refused_by_name(self, years, arguments):
+        for queries in (np.ones((2, E)), np.empty((0, E))):
+            with pytest.raises(EmbedInputError, match=f"`{next(iter(arguments))}`"):
+                years.search_many(queries, **arguments)
 
     @pytest.mark.parametrize("bad", [vector(np.nan), vector(0), vector(1)[:-1], np.ones((1, E)), None, "abc"])
     def test_a_bad_query_vector_is_refused(self, years, bad):

@@ -15,11 +15,12 @@ from jclip_connectors.filters import compared_fields, numbers
 from jclip_connectors.port import Filter, FloatArray, Modality, NativeFilter, Record, SearchHit, record_uuid
 from jclip_connectors.store_kit.batches import split
 from jclip_connectors.store_kit.failures import partial
-from jclip_connectors.store_kit.flows import Flow, Page
+from jclip_connectors.store_kit.flows import Flow, Page, one_search
 from jclip_connectors.store_kit.validation import (
     check_count,
     check_delete,
     check_embedding,
+    check_embeddings,
     check_ids,
     check_modality,
     check_records,
@@ -120,11 +121,25 @@ class WeaviateFlows:
         filters = yield from self._condition(where, modality)
         return (yield from self._reader.search(query, limit=limit, filters=filters, tiles=bool(tiles), hybrid=hybrid))
 
-    def get(self, ids: Sequence[str]) -> Flow[list[Record]]:
+    def search_many(
+        self, embeddings: FloatArray, *, limit: int, where: Filter | None, modality: Modality | None, tiles: bool
+    ) -> list[Flow[list[list[SearchHit]]]]:
+        """Search for many vectors, with one request or more for each."""
+        queries = check_embeddings(embeddings, dimensions=self._dimensions)
+        check_count(limit, name="limit")
+        check_tiles(tiles, tiled=self._tiled)
+        check_modality(modality)
+        parse(where)
+        return [
+            one_search(self.search(query, limit=limit, where=where, modality=modality, tiles=tiles))
+            for query in queries
+        ]
+
+    def get(self, ids: Sequence[str], *, vectors: bool) -> Flow[list[Record]]:
         """Fetch records by id, in the order of `ids`; unknown ids are left out."""
         wanted = check_ids(ids)
         unique = [record_uuid(record_id) for record_id in dict.fromkeys(wanted)]
-        found = {record.record_id: record for record in (yield from self._reader.records(unique))}
+        found = {record.record_id: record for record in (yield from self._reader.records(unique, vectors=vectors))}
         return [found[record_id] for record_id in wanted if record_id in found]
 
     def delete(self, ids: Sequence[str] | None, *, where: Filter | None) -> Flow[None]:
@@ -144,10 +159,22 @@ class WeaviateFlows:
         filters = yield from self._condition(where, modality)
         return (yield from self._reader.count(filters))
 
-    def page(self, start: Any, *, where: Filter | None, modality: Modality | None) -> Flow[Page]:  # noqa: ANN401 (a UUID, or a part and the number of parts)
+    def page(
+        self,
+        start: Any,  # noqa: ANN401 (a UUID, or a part and the number of parts)
+        *,
+        where: Filter | None,
+        modality: Modality | None,
+        vectors: bool,
+    ) -> Flow[Page[Record]]:
         """One page of the matching records; see `Reader.page`."""
         filters = yield from self._condition(where, modality)
-        return (yield from self._reader.page(start, filters))
+        return (yield from self._reader.page(start, filters, vectors=vectors))
+
+    def page_of_ids(self, start: Any, *, where: Filter | None, modality: Modality | None) -> Flow[Page[str]]:  # noqa: ANN401 (a UUID, or a part and the number of parts)
+        """One page of the ids of the matching records; see `Reader.page`."""
+        filters = yield from self._condition(where, modality)
+        return (yield from self._reader.page_of_ids(start, filters))
 
     def _condition(self, where: Filter | None, modality: Modality | None) -> Flow[FilterReturn | None]:
         parsed = parse(where)

@@ -12,13 +12,14 @@ from weaviate.collections.classes.filters import FilterReturn
 from jclip_connectors.errors import EmbedInputError, StoreRequestError
 from jclip_connectors.port import FloatArray, Record, SearchHit
 from jclip_connectors.store_kit.flows import Flow, Page
-from jclip_connectors.store_kit.payload import nearest_box, to_hit, to_record
+from jclip_connectors.store_kit.payload import nearest_box, to_hit, to_record, without_vectors
 from jclip_connectors.weaviate.errors import MessageTooLargeError
 from jclip_connectors.weaviate.filters import every_record
 from jclip_connectors.weaviate.schema import STORED, to_payload_of
 
 MOST_RESULTS = 10_000  # per query: the server's default QUERY_MAXIMUM_RESULTS
 _PAGE = 64  # records with their vectors; a few MB with tiles
+_PAGE_BRIEF = 512  # records without vectors
 _PART = 1000  # limit for a part with about a page of expected records: chance cannot exceed it
 _MOST_PARTS = 2**48  # as many as there are positions
 _FIRST = UUID(int=0)
@@ -95,9 +96,9 @@ class Reader:
         total: int = answer.total_count
         return total
 
-    def records(self, identities: Sequence[UUID]) -> Flow[list[Record]]:
+    def records(self, identities: Sequence[UUID], *, vectors: bool) -> Flow[list[Record]]:
         """Records by the ids of their objects, in any order; unknown ids are left out."""
-        objects = yield from self.objects(identities, vectors=self._vectors)
+        objects = yield from self.objects(identities, vectors=self._vectors if vectors else [])
         return [_record(found) for found in objects]
 
     def objects(self, identities: Sequence[UUID], *, vectors: Sequence[str]) -> Flow[list[Any]]:
@@ -107,7 +108,8 @@ class Reader:
         while start < len(identities):
             some = list(identities[start : start + size])
             try:
-                found += yield from self._fetch(vectors, filters=Condition.by_id().contains_any(some), limit=len(some))
+                chosen = Condition.by_id().contains_any(some)
+                found += yield from self._fetch(vectors=vectors, properties=STORED, filters=chosen, limit=len(some))
             except MessageTooLargeError:
                 if len(some) == 1:
                     raise
@@ -116,39 +118,58 @@ class Reader:
                 start += size
         return found
 
-    def page(self, start: Any, filters: FilterReturn | None) -> Flow[Page]:  # noqa: ANN401 (where a page begins)
-        """The page of matching records that begins at `start`, which is `None` for the first one.
+    def page(self, start: Any, filters: FilterReturn | None, *, vectors: bool) -> Flow[Page[Record]]:  # noqa: ANN401 (where a page begins)
+        """The page of matching records that begins at `start`; see `_page`."""
+        wanted = {"vectors": self._vectors if vectors else [], "properties": STORED}
+        found, following = yield from self._page(start, filters, size=_PAGE if vectors else _PAGE_BRIEF, **wanted)
+        return [_record(each) for each in found], following
+
+    def page_of_ids(self, start: Any, filters: FilterReturn | None) -> Flow[Page[str]]:  # noqa: ANN401 (where a page begins)
+        """The page of the ids of matching records that begins at `start`; see `_page`."""
+        wanted: dict[str, Sequence[str]] = {"vectors": [], "properties": ["record_id"]}
+        found, following = yield from self._page(start, filters, size=_PAGE_BRIEF, **wanted)
+        return [each.properties["record_id"] for each in found], following
+
+    def _page(
+        self,
+        start: Any,  # noqa: ANN401 (where a page begins)
+        filters: FilterReturn | None,
+        *,
+        size: int,
+        **wanted: Sequence[str],
+    ) -> Flow[Page[Any]]:
+        """The page of matching objects that begins at `start`, which is `None` for the first one.
 
         The server has no cursor for filtered records, so they are read in parts: each part has the records whose
         `position` is in one range. Concurrent writes and deletes do not move a record to another part. A page that is
         too large for a message is halved, and so are the pages after it.
         """
         if filters is None:
-            after, size = (_FIRST, _PAGE) if start is None else start
-            return (yield from self._page_after(after, size))
+            after, size = (_FIRST, size) if start is None else start
+            return (yield from self._page_after(after, size, **wanted))
         if start is None:
             total = yield from self.count(filters)
-            start = 0, max(1, -(-total // _PAGE))
+            start = 0, max(1, -(-total // size))
         part, parts = start
-        return (yield from self._part(part, parts, filters))
+        return (yield from self._part(part, parts, filters, **wanted))
 
-    def _page_after(self, identity: UUID, size: int) -> Flow[Page]:
+    def _page_after(self, identity: UUID, size: int, **wanted: Sequence[str]) -> Flow[Page[Any]]:
         while True:
             try:
-                found = yield from self._fetch(self._vectors, after=identity, limit=size)
+                found = yield from self._fetch(after=identity, limit=size, **wanted)
             except MessageTooLargeError:
                 if size == 1:
                     raise
                 size //= 2
             else:
-                return [_record(each) for each in found], (found[-1].uuid, size) if found else None
+                return found, (found[-1].uuid, size) if found else None
 
-    def _part(self, part: int, parts: int, filters: FilterReturn) -> Flow[Page]:
+    def _part(self, part: int, parts: int, filters: FilterReturn, **wanted: Sequence[str]) -> Flow[Page[Any]]:
         position = Condition.by_property("position")
         while True:
             here = [position.greater_or_equal(part / parts), position.less_than((part + 1) / parts)]
             try:
-                found = yield from self._fetch(self._vectors, filters=Condition.all_of([filters, *here]), limit=_PART)
+                found = yield from self._fetch(filters=Condition.all_of([filters, *here]), limit=_PART, **wanted)
             except MessageTooLargeError:
                 if parts > _MOST_PARTS:
                     raise
@@ -156,7 +177,7 @@ class Reader:
                 continue
             if len(found) == _PART:
                 raise StoreRequestError(f"{self._name!r} has grown too fast while it was read: read it again")
-            return [_record(each) for each in found], (part + 1, parts) if part + 1 < parts else None
+            return found, (part + 1, parts) if part + 1 < parts else None
 
     def _nearest_by_tiles(self, query: FloatArray, limit: int, filters: FilterReturn) -> Flow[list[Any]]:
         """The `limit` records whose nearest tiles are nearest, without their properties.
@@ -213,9 +234,9 @@ class Reader:
             raise EmbedInputError(f"`limit` is {limit!r}: Weaviate returns at most {MOST_RESULTS} results")
         return max(1, total)
 
-    def _fetch(self, vectors: Sequence[str], **what: Any) -> Flow[list[Any]]:  # noqa: ANN401 (arguments of the SDK)
+    def _fetch(self, *, vectors: Sequence[str], properties: Sequence[str], **what: Any) -> Flow[list[Any]]:  # noqa: ANN401 (arguments of the SDK)
         answer = yield lambda client: self._in(client).query.fetch_objects(
-            include_vector=list(vectors), return_properties=list(STORED), **what
+            include_vector=list(vectors), return_properties=list(properties), **what
         )
         found: list[Any] = answer.objects
         return found
@@ -226,6 +247,8 @@ class Reader:
 
 def _record(found: Any) -> Record:  # noqa: ANN401 (one of several SDK classes)
     payload = to_payload_of(found.properties)
+    if "full" not in found.vector:
+        return without_vectors(payload)
     return to_record(payload, embedding=found.vector["full"], tile_embeddings=found.vector.get("tiles"))
 
 

@@ -235,10 +235,17 @@ class QdrantServer:
 
     def query(self, name, body):
         self._check_exists(name)
-        asked = models.QueryRequest.model_validate_json(body)
-        if asked.limit is None or asked.limit > 1_000_000:
-            raise RefusedError(500, f"a real server may fall over a limit of {asked.limit}")
-        return self._client.query_batch_points(name, [asked])[0]
+        return self._query(name, [models.QueryRequest.model_validate_json(body)])[0]
+
+    def query_batch(self, name, body):
+        self._check_exists(name)
+        return self._query(name, models.QueryRequestBatch.model_validate_json(body).searches)
+
+    def _query(self, name, asked):
+        for one in asked:
+            if one.limit is None or one.limit > 1_000_000:
+                raise RefusedError(500, f"a real server may fall over a limit of {one.limit}")
+        return self._client.query_batch_points(name, asked)
 
     def delete(self, name, body):
         self._check_exists(name)
@@ -269,5 +276,6 @@ ROUTES = (
     (f"POST {COLLECTION}/points/scroll", QdrantServer.scroll, "read"),
     (f"POST {COLLECTION}/points/count", QdrantServer.count, "read"),
     (f"POST {COLLECTION}/points/query", QdrantServer.query, "read"),
+    (f"POST {COLLECTION}/points/query/batch", QdrantServer.query_batch, "read"),
     (f"POST {COLLECTION}/points/delete", QdrantServer.delete, "write"),
 )
