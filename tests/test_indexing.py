@@ -1,6 +1,7 @@
 """The walk over folders, and the way of files into a collection; without a model."""
 
 import dataclasses
+import io
 import os
 import shutil
 from pathlib import Path
@@ -14,6 +15,7 @@ from jclip_connectors.collection import MultimodalCollection
 from jclip_connectors.errors import EmbedInputError, StoreUnavailableError
 from jclip_connectors.indexing import (
     IMAGE_SUFFIXES,
+    LITTER,
     MAX_TEXT_BYTES,
     find_files,
     find_missing,
@@ -137,8 +139,9 @@ def test_an_unreadable_folder_is_reported_and_the_rest_found(folder, monkeypatch
 
 
 def test_every_format_that_can_be_decoded_has_a_suffix():
+    formats = {suffix: str(Image.registered_extensions()[suffix]) for suffix in IMAGE_SUFFIXES}
     assert {str(plugin.format) for _, plugin in image_input._PLUGINS} == {
-        {"JPG": "JPEG", "TIF": "TIFF"}.get(suffix[1:].upper(), suffix[1:].upper()) for suffix in IMAGE_SUFFIXES
+        {"DIB": "BMP"}.get(name, name) for name in formats.values()
     }
 
 
@@ -486,3 +489,152 @@ def test_a_link_to_nothing_keeps_its_record(folder, shelf):
     (folder / "00.png").symlink_to(folder / "nowhere")
     shelf.index(folder)
     assert shelf.missing() == []
+
+
+def encoded(format_name):
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8), (200, 30, 30)).save(file, format_name)
+    return file.getvalue()
+
+
+def left_out(found):
+    return {Path(item.path).name: item.kind for item in found.left_out}
+
+
+HEIC = b"\0\0\0\x18ftypheic\0\0\0\0heicmif1" + bytes(200)
+
+
+def test_every_file_that_is_left_out_is_counted_by_its_kind(folder):
+    picture(folder / "1.png")
+    picture(folder / "links" / "there" / "1.png")
+    for name in (
+        "a.MOV",
+        "b.mov",
+        "c.pdf",
+        "README",
+        ".hidden.png",
+        "Thumbs.db",
+        "name. with a long end of many words",
+    ):
+        (folder / name).write_bytes(b"data")
+    for name in ("IMG_1.HEIC", "IMG_2.heif", "DSC1.ARW", "new.jxl"):
+        (folder / name).write_bytes(HEIC)
+    for name in ("@eaDir", ".thumbnails", "Thumbs", "__MACOSX", ".Trash-1000", "#recycle", "lost+found", "a.lrdata"):
+        picture(folder / name / "1.png")
+    (folder / "links" / "up").symlink_to(folder)
+    found = find_files([folder])
+    assert names(found, folder) == ["1.png", "links/there/1.png"]
+    heif, raw = "(needs pip install 'jclip-connectors[heif]')", "(needs pip install 'jclip-connectors[raw]')"
+    assert left_out(found) == {
+        "a.MOV": ".mov",
+        "b.mov": ".mov",
+        "c.pdf": ".pdf",
+        "README": "without a known suffix",
+        "name. with a long end of many words": "without a known suffix",
+        ".hidden.png": "hidden",
+        "IMG_1.HEIC": f".heic {heif}",
+        "IMG_2.heif": f".heif {heif}",
+        "DSC1.ARW": f".arw {raw}",
+        "new.jxl": f".jxl {raw}",
+        "up": "links to folders",
+        **dict.fromkeys(
+            ("Thumbs.db", "@eaDir", ".thumbnails", "Thumbs", "__MACOSX", ".Trash-1000", "#recycle", "lost+found",
+             "a.lrdata"), "litter of other programs"
+        ),
+    }  # fmt: skip
+
+
+def test_what_is_litter_or_hidden_is_found_if_it_is_named(folder):
+    path = picture(folder / "@eaDir" / "1.png")
+    found = find_files([folder, folder / "@eaDir"])
+    assert found.files == (path,)
+    hidden = picture(folder / ".a.png")
+    found = find_files([folder, hidden])
+    assert found.files == (hidden,)
+    assert left_out(found) == {"@eaDir": "litter of other programs"}
+
+
+@pytest.mark.parametrize(
+    ("pattern", "excluded"),
+    [
+        ("*.gif", ["a/raw/4.gif"]),
+        ("raw", ["a/raw", "raw"]),
+        ("raw/", ["a/raw", "raw"]),
+        ("a/*", ["a/2.png", "a/raw"]),
+        ("./a/raw", ["a/raw"]),
+        ("*/raw", ["a/raw"]),
+        ("[12].png", ["1.png", "a/2.png"]),
+        ("*.PNG", []),
+    ],
+)
+def test_files_and_folders_are_excluded_by_a_pattern(folder, pattern, excluded):
+    for name in ("1.png", "a/2.png", "a/raw/3.png", "raw/5.png", "b/6.png"):
+        picture(folder / name)
+    (folder / "a" / "raw" / "4.gif").write_bytes(encoded("GIF"))
+    every = {str(path) for path in find_files([folder]).files}
+    found = find_files([folder], exclude=[pattern])
+    gone = tuple(str(folder / name) for name in excluded)
+    assert sorted(item.path for item in found.left_out) == sorted(gone)
+    assert {str(path) for path in found.files} == {path for path in every if not path.startswith(gone)}
+
+
+def test_an_excluded_file_is_left_out_even_if_it_is_named_and_an_empty_pattern_is_refused(folder):
+    path = picture(folder / "1.png")
+    assert left_out(find_files([path], exclude=["1.*"])) == {"1.png": "excluded by '1.*'"}
+    assert left_out(find_files([path], exclude=[str(path)])) == {"1.png": f"excluded by {str(path)!r}"}
+    for empty in ("", "/"):
+        with pytest.raises(EmbedInputError, match="empty pattern"):
+            find_files([folder], exclude=[empty])
+
+
+def test_the_usual_patterns_of_litter_are_public():
+    assert {"@eaDir", ".thumbnails", "Thumbs"} <= set(LITTER)
+
+
+@pytest.mark.parametrize("format_name", ["JPEG", "PNG", "WEBP", "GIF", "AVIF", "TIFF", "BMP"])
+def test_a_picture_is_known_by_its_first_bytes_if_its_suffix_is_wrong(folder, shelf, format_name):
+    for name in ("IMG_0001", "a.tmp", "b.heic", "c.txt", "d.png", "e.jpg_large"):
+        (folder / name).write_bytes(encoded(format_name))
+    assert shelf.index(folder) == (6, 0, [])
+    assert {record.modality for record in shelf.store.scroll()} == {"image"}
+
+
+@pytest.mark.parametrize("text", ["BM is the mark of a bitmap, which this is not", "GIF87 was first", "II*"])
+def test_a_text_that_begins_like_a_picture_is_a_text(folder, shelf, text):
+    (folder / "a.txt").write_text(text)
+    (folder / "README").write_text(text)
+    assert shelf.index(folder) == (1, 0, [])
+    assert left_out(shelf.found) == {"README": "without a known suffix"}
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (HEIC, "HEIC"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "git lfs pull"),
+        (b"<!DOCTYPE html><title>Sign in</title>", "a web page"),
+        (b"%PDF-1.7\n", "a PDF document"),
+        (b"\0\0\0\x14ftypqt  \0\0\0\0qt  ", "a video"),
+        (bytes(5000), "zeros"),
+    ],
+)
+def test_a_file_that_is_no_picture_though_its_name_says_so_is_told_what_it_is(folder, shelf, content, told):
+    (folder / "1.jpg").write_bytes(content)
+    shelf.index(folder)
+    assert told in shelf.report.failed[0].error
+
+
+def test_a_pointer_in_the_place_of_a_text_is_not_indexed(folder, shelf):
+    (folder / "a.md").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+    assert shelf.index(folder) == (0, 0, [str(folder / "a.md")])
+    assert "git lfs pull" in shelf.report.failed[0].error
+
+
+def test_a_named_file_of_another_kind_is_told_what_it_is(folder):
+    (folder / "a.heic").write_bytes(HEIC)
+    (folder / "a.bin").write_bytes(b"%PDF-1.7")
+    os.mkfifo(folder / "pipe")
+    errors = [bad.error for bad in find_files([folder / "a.heic", folder / "a.bin", folder / "pipe"]).failed]
+    assert errors[0] == "needs pip install 'jclip-connectors[heif]'"
+    assert errors[1].endswith("it is a PDF document")
+    assert "the type is not one of" in errors[2]

@@ -1,6 +1,5 @@
 """The commands of `jclip` on collections: `demo`, `index`, `search`, `optimize`."""
 
-import dataclasses
 import json
 import time
 from pathlib import Path
@@ -23,6 +22,7 @@ from jclip_connectors.cli.options import (
     parse_where,
 )
 from jclip_connectors.cli.pruning import prune_records, say_pruned
+from jclip_connectors.cli.reports import write_report
 from jclip_connectors.cli.store_urls import connected
 from jclip_connectors.errors import EmbedInputError, StoreRequestError
 from jclip_connectors.indexing import (
@@ -31,17 +31,18 @@ from jclip_connectors.indexing import (
     TEXT_SUFFIXES,
     find_files,
     index_files,
+    unused_patterns,
 )
 from jclip_connectors.port import SearchHit
-from jclip_connectors.store_kit.files import replace_file
 
 INDEX_NOTES = (
     f"Files with {', '.join(sorted(IMAGE_SUFFIXES))} are indexed as pictures, files with "
-    f"{', '.join(sorted(TEXT_SUFFIXES))} as texts of at most {MAX_TEXT_BYTES // 2**20} MiB. Hidden files and links to "
-    "folders are left out. For --where, each file has path, name, folder, suffix, size_bytes, modified_s (seconds "
-    "since 1970), and content_hash. Without options, the model and its settings come from the collection if it exists, "
-    "else from the JCLIP_* variables. Exit code 1 means that some files could not be indexed, or that --prune has kept "
-    "records because their files may be on a drive that is not mounted."
+    f"{', '.join(sorted(TEXT_SUFFIXES))} as texts of at most {MAX_TEXT_BYTES // 2**20} MiB. A picture with another "
+    "suffix is known by its first bytes. Hidden files, links to folders, and what other programs leave beside pictures "
+    "(such as @eaDir and Thumbs.db) are left out and counted. For --where, each file has path, name, folder, suffix, "
+    "size_bytes, modified_s (seconds since 1970) and content_hash. Without options, the model and its settings come "
+    "from the collection if it exists, else from the JCLIP_* variables. Exit code 1 means that some files could not be "
+    "indexed, or that --prune has kept records because their files may be on a drive that is not mounted."
 )
 _FAILED = 1  # the exit code if some files could not be indexed, or records were not removed
 
@@ -81,7 +82,18 @@ def index(
     device: DeviceOption = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Files to process at a time.")] = 32,
     report: Annotated[
-        Path | None, typer.Option(metavar="FILE.jsonl", dir_okay=False, help="Write the list of failed files here.")
+        Path | None,
+        typer.Option(
+            metavar="FILE.jsonl", dir_okay=False, help="Write the list of failed files and of those left out here."
+        ),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="GLOB",
+            help="Leave out files and folders with such a name, or a path below FOLDER if there is a slash: '*.gif', "
+            "'2019/raw/*'; may be given several times.",
+        ),
     ] = None,
     prune: Annotated[
         bool,
@@ -101,7 +113,8 @@ def index(
     if prune_anyway and not prune:
         raise typer.BadParameter("--prune-anyway has no effect without --prune: give both, or neither")
     check_parent(report)
-    found = find_files(folders, allow_gone=prune)
+    patterns = exclude if exclude is not None else []
+    found = find_files(folders, allow_gone=prune, exclude=patterns)
     with connected(collection_url(collection, store)) as place:
         fingerprint = place.fingerprint()
         if fingerprint is None and found.gone:
@@ -116,11 +129,13 @@ def index(
         pruned = prune_records(records, found, done, anyway=prune_anyway) if prune else None
     failed = (*found.failed, *done.failed)
     if report is not None:
-        lines = (json.dumps(dataclasses.asdict(bad)) for bad in failed)
-        replace_file(report, "".join(f"{line}\n" for line in lines).encode())
+        write_report(report, failed, found.left_out)
     moved = f"{done.reused} moved or copied, " if done.reused else ""
     terminal.say(f"{done.indexed} indexed, {moved}{done.unchanged} unchanged, {len(failed)} failed")
     terminal.say_failures(failed, report)
+    terminal.say_left_out(found.left_out, report)
+    for pattern in unused_patterns(patterns, found.left_out):
+        terminal.say(f"warning: --exclude {pattern!r} has excluded nothing", style="yellow")
     if pruned is not None:
         say_pruned(pruned)
     if failed or (pruned is not None and pruned.reasons):

@@ -1,6 +1,7 @@
 """The output of `jclip`: lines on stderr, tables on stdout, a progress bar; colours on a terminal only."""
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
@@ -14,10 +15,11 @@ from rich.table import Table
 from rich.text import Text
 
 from jclip_connectors.cli.contact_sheet import Section
-from jclip_connectors.indexing import BadFile, Progress
+from jclip_connectors.indexing import BadFile, LeftOut, Progress
 from jclip_connectors.port import SearchHit
 
 _NAMED_FAILURES = 10  # all are in the report
+_NAMED_KINDS = 10  # of files that were left out
 _LINES = 10  # of progress, if there is no terminal for a bar
 _SECONDS_PER_LINE = 5.0  # a long run prints more than `_LINES`, one every 5 s
 _PIPE_WIDTH = 10_000  # so that nothing is cut in a pipe or a file
@@ -71,6 +73,18 @@ def say_failures(failed: Sequence[BadFile], report: Path | None) -> None:
     if len(failed) > _NAMED_FAILURES:
         where = "--report FILE.jsonl lists all of them" if report is None else f"all of them are in {report}"
         say(f"  and {len(failed) - _NAMED_FAILURES} more; {where}")
+
+
+def say_left_out(left_out: Sequence[LeftOut], report: Path | None) -> None:
+    """Count the files and folders that were left out by kind, the most frequent kinds first."""
+    if not left_out:
+        return
+    kinds = Counter(item.kind for item in left_out).most_common()
+    named = [f"{count} {kind}" for kind, count in kinds[:_NAMED_KINDS]]
+    if len(kinds) > _NAMED_KINDS:
+        named.append(f"{sum(count for _, count in kinds[_NAMED_KINDS:])} of {len(kinds) - _NAMED_KINDS} more kinds")
+    where = "--report FILE.jsonl lists them" if report is None else f"they are listed in {report}"
+    say(f"left out: {', '.join(named)}; {where}")
 
 
 @contextmanager

@@ -8,15 +8,18 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from jclip_connectors.collection import AddReport, MultimodalCollection
 from jclip_connectors.collection.adding import Draft
 from jclip_connectors.errors import EmbedInputError
 from jclip_connectors.identity import describe_image, describe_text
 from jclip_connectors.indexing.files import TEXT_SUFFIXES, BadFile, describe_file, read_text
+from jclip_connectors.indexing.first_bytes import is_picture, is_pointer, read_head, what_it_is
 from jclip_connectors.port import Record, VectorStore
 
-Progress = Callable[[int, int], None]  # (done, total) files, after every chunk
+Progress = Callable[[int, int], None]
+"""A function that is called with (done, total) files."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,17 +93,29 @@ def _describe(paths: Sequence[Path], failed: list[BadFile]) -> Iterator[Draft]:
     """Read and hash files; files that cannot be read are put into `failed`."""
     for path in paths:
         try:
-            metadata = describe_file(path)
-            is_text = path.suffix.lower() in TEXT_SUFFIXES
-            source = read_text(path) if is_text else path
-            fields = describe_text(str(source)) if is_text else describe_image(path)
+            draft = _draft(path)
         except EmbedInputError as error:
             failed.append(BadFile(path=str(path), error=str(error)))
         except OSError as error:
             failed.append(BadFile(path=str(path), error=f"it cannot be read: {error.strerror}"))
         else:
-            metadata["content_hash"] = fields["content_hash"]
-            yield Draft(source=source, fields={**fields, "record_id": str(path), "metadata": metadata})
+            yield draft
+
+
+def _draft(path: Path) -> Draft:
+    metadata = describe_file(path)
+    head = read_head(path)
+    if is_pointer(head):
+        raise EmbedInputError(f"it is {what_it_is(head)}")
+    if path.suffix.lower() in TEXT_SUFFIXES and not is_picture(head):
+        text = read_text(path)
+        return _with_metadata(text, describe_text(text), metadata)
+    return _with_metadata(path, describe_image(path), metadata)
+
+
+def _with_metadata(source: str | Path, fields: Mapping[str, Any], metadata: Mapping[str, Any]) -> Draft:
+    described = {**metadata, "content_hash": fields["content_hash"]}
+    return Draft(source=source, fields={**fields, "record_id": metadata["path"], "metadata": described})
 
 
 def _is_stored(draft: Draft, stored: Mapping[str, Record]) -> bool:
@@ -149,5 +164,11 @@ def _add(collection: MultimodalCollection, drafts: Sequence[Draft], failed: list
             continue
         ids = [draft.record_id for draft in chosen]
         report = add([draft.source for draft in chosen], [draft.fields["metadata"] for draft in chosen], ids)
-        failed += [BadFile(path=ids[at], error=str(error)) for at, error in report.failed.items()]
+        failed += [BadFile(path=ids[at], error=_explain(ids[at], error)) for at, error in report.failed.items()]
         yield report
+
+
+def _explain(path: str, error: Exception) -> str:
+    """The error of a file, and what the file is by its first bytes if that is known."""
+    found = what_it_is(read_head(Path(path)))
+    return str(error) if found is None else f"{error}; it is {found}"

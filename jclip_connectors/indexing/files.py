@@ -3,14 +3,32 @@
 import stat
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from jclip_connectors.errors import EmbedInputError
 
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".gif", ".avif", ".tif", ".tiff", ".bmp"})
+IMAGE_SUFFIXES = frozenset(
+    {
+        ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".avif", ".tif", ".tiff", ".bmp", ".dib",
+    }
+)  # fmt: skip
 """The suffixes, in lower case, of files that are indexed as images."""
 TEXT_SUFFIXES = frozenset({".txt", ".md"})
 """The suffixes, in lower case, of files that are indexed as texts."""
+NEEDED_EXTRAS = MappingProxyType(
+    {
+        **dict.fromkeys((".heic", ".heif", ".hif"), "heif"),
+        **dict.fromkeys(
+            (
+                ".jxl", ".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mos",
+                ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f",
+            ),
+            "raw",
+        ),
+    }
+)  # fmt: skip
+"""The extra that reads pictures with these suffixes."""
 MAX_TEXT_BYTES = 2**20  # many times the model's limit; a larger file is data rather than a document
 """The size of the largest text file that is indexed."""
 
@@ -50,6 +68,11 @@ def describe_file(path: Path) -> dict[str, Any]:
         "size_bytes": status.st_size,
         "modified_s": int(status.st_mtime),
     }
+
+
+def how_to_read(suffix: str) -> str:
+    """What has to be installed before pictures with a suffix of `NEEDED_EXTRAS` can be read."""
+    return f"needs pip install 'jclip-connectors[{NEEDED_EXTRAS[suffix]}]'"
 
 
 def read_text(path: Path) -> str:

@@ -9,6 +9,7 @@ import sys
 import time
 import types
 import warnings
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -24,7 +25,7 @@ from jclip_connectors.cli import collection_commands, demo, terminal
 from jclip_connectors.cli import commands as cli
 from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.edge.store import QdrantEdgeStore
-from jclip_connectors.indexing import BadFile
+from jclip_connectors.indexing import BadFile, LeftOut
 from jclip_connectors.local import LocalEmbedder
 from jclip_connectors.port import SearchHit
 from tests.checkpoints import write_v2
@@ -176,6 +177,47 @@ def test_bad_files_are_named_reported_and_the_rest_is_indexed(tmp_path, photos):
         bad.unlink()
     jclip(*index)
     assert (tmp_path / "bad.jsonl").read_text() == ""
+
+
+def test_what_is_left_out_is_counted_and_listed(tmp_path, photos):
+    for name in ("IMG_1.HEIC", "IMG_2.HEIC", "IMG_2.MOV"):
+        (photos / name).write_bytes(b"\0\0\0\x18ftypheic" + bytes(50))
+    (photos / "@eaDir").mkdir()
+    index = (
+        "index",
+        photos,
+        "--collection",
+        tmp_path / "c",
+        "--model",
+        "nano",
+        "--exclude",
+        "more",
+        "--exclude",
+        "x/*",
+    )
+    _, message = jclip(*index)
+    assert "left out: 2 .heic (needs pip install 'jclip-connectors[heif]'), 1 " in message
+    for kind in ("1 .mov", "1 litter of other programs", "1 excluded by 'more'"):
+        assert kind in message
+    assert "--report FILE.jsonl lists them" in message
+    assert "warning: --exclude 'x/*' has excluded nothing" in message
+    assert f"they are listed in {tmp_path / 'r'}" in jclip(*index, "--report", tmp_path / "r")[1]
+    lines = [json.loads(line) for line in (tmp_path / "r").read_text().splitlines()]
+    assert {Path(line["path"]).name: line["left_out"] for line in lines} == {
+        "IMG_1.HEIC": ".heic (needs pip install 'jclip-connectors[heif]')",
+        "IMG_2.HEIC": ".heic (needs pip install 'jclip-connectors[heif]')",
+        "IMG_2.MOV": ".mov",
+        "@eaDir": "litter of other programs",
+        "more": "excluded by 'more'",
+    }
+
+
+def test_many_kinds_of_files_are_summed_up(capsys):
+    kinds = [f".{number:02}" for number in range(12) for _ in range(20 - number)]
+    terminal.say_left_out([LeftOut(path="a", kind=kind) for kind in kinds], None)
+    message = capsys.readouterr().err
+    assert message.startswith("left out: 20 .00, 19 .01, ")
+    assert "11 .09, 19 of 2 more kinds; --report" in message
 
 
 def names_in(collection):
