@@ -29,10 +29,11 @@ def text_features(model: JinaClip, texts: Sequence[TokenizedText]) -> Iterator[t
     Yields:
         The positions in `texts` of one batch, and the (B, E) raw features of these texts; every position once.
     """
+    device = model.place()
     for batch in length_batches([len(text.ids) for text in texts], max_tokens=_tokens_per_batch(model)):
         packed = pack([texts[i].ids for i in batch], pad_token_id=model.config.text.pad_token_id)
         with torch.inference_mode():
-            features = model.text(packed.input_ids.to(model.logit_scale.device), packed.lengths, packed.positions)
+            features = model.text(packed.input_ids.to(device), packed.lengths, packed.positions)
             rows = np.asarray(features.cpu().numpy())
         yield batch, rows
 
@@ -60,6 +61,7 @@ def image_features(
     Raises:
         ImageDecodeError: an image cannot be read. Not with `failed`.
     """
+    model.place()  # before an image is read
     tokens = 1 + model.config.vision.grid**2
     size = max(1, _tokens_per_batch(model) // tokens)
     for done, batch in picture_batches(count, pixels, size=size, failed=failed):

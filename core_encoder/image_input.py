@@ -10,7 +10,6 @@ import os
 import re
 import stat
 import struct
-import threading
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
@@ -31,6 +30,7 @@ from PIL.WebPImagePlugin import WebPImageFile
 from core_encoder.avif_frames import check_avif
 from core_encoder.decode_limits import TimedBytes, TooCostlyError, check_tiff
 from core_encoder.errors import ConfigError, ImageDecodeError
+from core_encoder.forks import ForkSafeLock
 
 ImageInput: TypeAlias = str | os.PathLike[str] | bytes | bytearray | memoryview | Image.Image | NDArray[np.uint8]
 """A path, a data URI or base64 as `str`; an encoded image as bytes; a decoded one from Pillow or numpy."""
@@ -122,7 +122,7 @@ _TRANSPOSE_BY_EXIF = {  # Source: EXIF 2.3, tag 0x0112
 }
 _EXIF_ORIENTATION = 0x0112
 
-_WARNINGS_LOCK = threading.Lock()
+_WARNINGS_LOCK = ForkSafeLock()
 
 _ARRAY_HINTS = {
     "b": "for a mask, use `image.astype('uint8') * 255`",

@@ -1,9 +1,12 @@
 """The text tower and the image tower in one torch module."""
 
+import os
+
 import torch
 from torch import Tensor, nn
 
 from core_encoder.config import ModelConfig
+from core_encoder.forks import check_process, model_was_loaded
 from core_encoder.text_tower import TextTower
 from core_encoder.vision_tower import VisionTower
 
@@ -18,6 +21,18 @@ class JinaClip(nn.Module):
         self.text = TextTower(config.text)
         self.vision = VisionTower(config.vision)
         self.logit_scale = nn.Parameter(torch.zeros(()))  # natural logarithm of the inverse temperature
+        self._process = os.getpid()
+        model_was_loaded()
+
+    def place(self) -> torch.device:
+        """The device that holds the weights, if this process can compute there.
+
+        Raises:
+            ConfigError: it is a GPU, and this process was forked after the model was loaded.
+        """
+        device = self.logit_scale.device
+        check_process(self._process, device.type)
+        return device
 
     def similarity(self, image_features: Tensor, text_features: Tensor) -> Tensor:
         """Scaled cosine of every image with every text: (I, D) and (T, D) raw features -> (I, T) logits."""

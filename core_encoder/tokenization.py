@@ -9,6 +9,7 @@ from tokenizers import Tokenizer as _Tokenizer
 from torch import Tensor
 
 from core_encoder.errors import CheckpointError, ConfigError, InputError
+from core_encoder.forks import is_forked
 
 
 @dataclass(frozen=True)
@@ -107,8 +108,9 @@ class TextTokenizer:
             self.check_max_tokens(max_tokens)
         for index, text in enumerate(texts, start=first_index):
             _check_text(text, index)
-        if len(texts) == 1:  # without threads: waking them takes longer than tokenizing a query
-            encodings = [self._tokenizer.encode(prefix + texts[0], add_special_tokens=False)]
+        if len(texts) == 1 or is_forked():
+            # Without threads: waking them takes longer than tokenizing a query, and a forked process has none.
+            encodings = [self._tokenizer.encode(prefix + text, add_special_tokens=False) for text in texts]
         else:
             encodings = self._tokenizer.encode_batch([prefix + text for text in texts], add_special_tokens=False)
         result = []

@@ -17,7 +17,6 @@ or use fastembed's jina-clip-v1.
 
 import dataclasses
 import itertools
-import threading
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +26,7 @@ from typing import Any, TypeVar
 from PIL import Image
 
 from core_encoder.errors import ConfigError
+from core_encoder.forks import ForkSafeLock
 from core_encoder.models import KNOWN_MODELS, default_revision, known_model
 from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.errors import EmbedInputError, MissingDependencyError, PartialFailureError
@@ -78,7 +78,7 @@ class _Model:
 # Global to the process, as fastembed's lists are. Both are written under the lock.
 _MODELS: dict[str, _Model] = {}  # by name in lower case: fastembed ignores case
 _LOADED: dict[_Loaded, LocalEmbedder] = {}
-_LOCK = threading.Lock()
+_LOCK = ForkSafeLock()
 
 
 def register(embedder: Embedder | EmbeddingConfig | None = None, *, name: str | None = None) -> None:

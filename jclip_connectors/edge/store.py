@@ -6,6 +6,7 @@ records survive a killed process. Every call holds the GIL. See `shard` for the 
 """
 
 import dataclasses
+import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -62,7 +63,8 @@ class QdrantEdgeStore:
     ) -> None:
         """Use an open shard; call `open` instead."""
         self._folder = folder
-        self._shard = shard
+        self._opened = shard
+        self._process = os.getpid()
         self._sidecar = sidecar
         self._tiled = tiled
         self._candidates = candidates
@@ -128,6 +130,7 @@ class QdrantEdgeStore:
 
     def upsert(self, records: Sequence[Record]) -> None:
         """Write records, replacing those with the same id; after the return they survive a killed process."""
+        shard = self._shard  # asked before the lock, which a thread of another process may hold for ever
         with self._lock:
             checked = check_records(records, dimensions=self._sidecar.dimensions, tiled=self._tiled)
             if not checked:
@@ -137,7 +140,7 @@ class QdrantEdgeStore:
                     self._prepare(checked[0].embedding.shape[0])
         points = [self._point(record) for record in checked]
         with engine_errors(self._folder):
-            self._shard.update(qdrant.UpdateOperation.upsert_points(points))
+            shard.update(qdrant.UpdateOperation.upsert_points(points))
 
     def search(
         self,
@@ -209,6 +212,8 @@ class QdrantEdgeStore:
 
     def close(self) -> None:
         """Write everything to disk and unlock the folder."""
+        if self._process != os.getpid():
+            return  # the process that opened the store closes it
         with engine_errors(self._folder):
             self._shard.close()
 
@@ -221,6 +226,21 @@ class QdrantEdgeStore:
     ) -> None:
         """Close the store."""
         self.close()
+
+    @property
+    def _shard(self) -> qdrant.EdgeShard:
+        """The open shard.
+
+        Raises:
+            StoreRequestError: this process was forked from the one that opened the store. The engine's threads do not
+                exist here, so a search would never end, and a write would damage the files of the other process.
+        """
+        if self._process != os.getpid():
+            raise StoreRequestError(
+                f"{str(self._folder)!r} was opened before this process was forked: close the store before the fork, "
+                "and open it in the process that uses it"
+            )
+        return self._opened
 
     def _prepare(self, dimensions: int | None) -> None:
         """Set the length of the vectors, in the sidecar and then in the engine; a second call changes nothing."""

@@ -1,7 +1,6 @@
 """JinaClipEmbeddings: LangChain's `Embeddings` for texts and images, usable with every LangChain store."""
 
 import dataclasses
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
@@ -9,6 +8,7 @@ from langchain_core.embeddings import Embeddings
 from langchain_core.runnables.config import run_in_executor
 from pydantic import BaseModel, ConfigDict, PrivateAttr, StrictBool, StrictInt, model_validator
 
+from core_encoder.forks import ForkSafeLock
 from core_encoder.image_preprocess import ResizeMode
 from core_encoder.models import Precision
 from core_encoder.tiling import Tiling
@@ -24,7 +24,7 @@ class _Slot:
     def __init__(self, given: Embedder | None = None) -> None:
         self.given = given is not None
         self._embedder = given
-        self._lock = threading.Lock()
+        self._lock = ForkSafeLock()
 
     def get(self, load: Callable[[], Embedder]) -> Embedder:
         with self._lock:

@@ -2,7 +2,6 @@
 
 import asyncio
 import dataclasses
-import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import BytesIO
@@ -14,6 +13,7 @@ from llama_index.core.embeddings import MultiModalEmbedding
 from llama_index.core.schema import BaseNode, MetadataMode
 from llama_index.core.utils import get_tqdm_iterable
 
+from core_encoder.forks import ForkSafeLock
 from core_encoder.image_preprocess import ResizeMode
 from core_encoder.models import Precision
 from core_encoder.tiling import Tiling
@@ -59,7 +59,7 @@ class JinaClipEmbedding(MultiModalEmbedding):
 
     _embedder: Embedder | None = PrivateAttr(default=None)
     _is_given: bool = PrivateAttr(default=False)
-    _lock: threading.Lock = PrivateAttr(default_factory=threading.Lock)
+    _lock: ForkSafeLock = PrivateAttr(default_factory=ForkSafeLock)
 
     @classmethod
     def from_embedder(cls, embedder: Embedder, *, embed_batch_size: int = 10) -> Self:

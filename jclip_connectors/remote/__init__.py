@@ -3,7 +3,8 @@
 from jclip_connectors.errors import MissingDependencyError
 
 try:
-    from jclip_connectors.remote.embedder import AsyncRemoteEmbedder, RemoteEmbedder
+    from jclip_connectors.remote.async_embedder import AsyncRemoteEmbedder
+    from jclip_connectors.remote.embedder import RemoteEmbedder
 except ModuleNotFoundError as error:
     raise MissingDependencyError("httpx", extra="remote") from error
 

@@ -3,20 +3,20 @@
     with RemoteEmbedder(EmbeddingConfig(dimensions=512), base_url="http://localhost:8080/v1") as embedder:
         rows = embedder.embed_texts(["a red bicycle"])
 
-In a program with an event loop, use `AsyncRemoteEmbedder`.
+In a program with an event loop, use `AsyncRemoteEmbedder`, in `async_embedder`.
 """
 
-import asyncio
+import os
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from types import TracebackType
 from typing import Self
 
 import httpx
 import tenacity
 
+from core_encoder.forks import ForkSafeLock
 from core_encoder.tiling import TileEmbeddings
 from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.errors import EmbedInputError, StoreRequestError
@@ -33,7 +33,11 @@ from jclip_connectors.remote.requests import (
     whole,
 )
 
-_CLOSED = "the embedder is closed: make a new one"
+CLOSED = "the embedder is closed: make a new one"
+FORKED = (
+    "this process was forked from the one that made `client`, and cannot use its connections: make a new embedder with "
+    "a new `client` in this process, or leave out `client`"
+)
 
 
 class RemoteEmbedder(Endpoint):
@@ -99,7 +103,10 @@ class RemoteEmbedder(Endpoint):
         )
         self._client = httpx.Client() if client is None else client
         self._owns_client = client is None
-        self._pool = ThreadPoolExecutor(max_concurrency, thread_name_prefix="jclip-remote")
+        self._pool = self._new_pool()
+        self._process = os.getpid()
+        self._lock = ForkSafeLock()
+        self._inherited: list[object] = []
 
     def embed_texts(self, texts: Sequence[str]) -> FloatArray:
         """Embed documents or captions: (B, E).
@@ -114,7 +121,7 @@ class RemoteEmbedder(Endpoint):
     def embed_query(self, text: str) -> FloatArray:
         """Embed a search text, as a query if the model treats queries differently: (E,)."""
         ((_, row),) = self._send(self._requests.texts([text], query=True), whole)
-        return _row(row)
+        return one_row(row)
 
     def embed_images(self, images: Sequence[ImageSource]) -> FloatArray:
         """Embed images whole: (B, E).
@@ -140,6 +147,8 @@ class RemoteEmbedder(Endpoint):
 
     def close(self) -> None:
         """Finish the running requests and close the connections; a second call does nothing."""
+        if self._process != os.getpid():
+            return  # the connections belong to the process that this one was forked from
         self._pool.shutdown()
         if self._owns_client:
             self._client.close()
@@ -154,6 +163,7 @@ class RemoteEmbedder(Endpoint):
 
     def _send(self, batches: Iterator[Batch], plan: Plan) -> list[Outcome]:
         """Send every batch, few at a time; a batch is made when there is room for it."""
+        self._own_process()
         running: deque[Future[list[Outcome]]] = deque()
         outcomes: list[Outcome] = []
         try:
@@ -168,11 +178,31 @@ class RemoteEmbedder(Endpoint):
                 future.cancel()
         return outcomes
 
+    def _own_process(self) -> None:
+        """In a forked process, use connections and threads of its own.
+
+        Raises:
+            StoreRequestError: the caller's `client` has connections of the process that this one was forked from.
+        """
+        with self._lock:
+            if self._process == os.getpid():
+                return
+            if not self._owns_client:
+                raise StoreRequestError(FORKED)
+            if self._client.is_closed:
+                raise StoreRequestError(CLOSED)
+            # These are kept: closing them here would end the connections of the other process.
+            self._inherited += [self._client, self._pool]
+            self._client, self._pool, self._process = httpx.Client(), self._new_pool(), os.getpid()
+
+    def _new_pool(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self._max_concurrency, thread_name_prefix="jclip-remote")
+
     def _submit(self, sending: Sending) -> Future[list[Outcome]]:
         try:
             return self._pool.submit(self._follow, sending)
         except RuntimeError as error:
-            raise StoreRequestError(_CLOSED) from error
+            raise StoreRequestError(CLOSED) from error
 
     def _follow(self, sending: Sending) -> list[Outcome]:
         try:
@@ -190,7 +220,7 @@ class RemoteEmbedder(Endpoint):
 
     def _attempt(self, batch: Batch) -> FloatArray:
         if self._client.is_closed:
-            raise StoreRequestError(_CLOSED)
+            raise StoreRequestError(CLOSED)
         try:
             response = self._client.post(content=batch.body, **self._post)
         except httpx.RequestError as error:
@@ -198,131 +228,8 @@ class RemoteEmbedder(Endpoint):
         return self._read(response, batch)
 
 
-class AsyncRemoteEmbedder(Endpoint):
-    """A `RemoteEmbedder` for a program with an event loop: the same methods with the same behaviour, to be awaited.
-
-    Images are read and encoded in a thread. Use it only in the event loop that first uses it.
-    """
-
-    def __init__(
-        self,
-        config: EmbeddingConfig,
-        *,
-        base_url: str = HOSTED_URL,
-        api_key: str | None = None,
-        timeout_s: float = 60.0,
-        max_concurrency: int = 4,
-        max_items: int = 128,
-        max_request_bytes: int = 16_000_000,
-        max_image_bytes: int = 8_000_000,
-        attempts: int = 5,
-        truncate: bool = False,
-        client: httpx.AsyncClient | None = None,
-    ) -> None:
-        """Check the configuration; nothing is sent yet. The arguments are those of `RemoteEmbedder`.
-
-        Raises:
-            ConfigError: an option has a bad value, or cannot be sent to an endpoint.
-        """
-        super().__init__(
-            config,
-            base_url=base_url,
-            api_key=api_key,
-            timeout_s=timeout_s,
-            max_concurrency=max_concurrency,
-            max_items=max_items,
-            max_request_bytes=max_request_bytes,
-            max_image_bytes=max_image_bytes,
-            attempts=attempts,
-            truncate=truncate,
-        )
-        self._client = httpx.AsyncClient() if client is None else client
-        self._owns_client = client is None
-        self._room = asyncio.Semaphore(max_concurrency)
-        self._closed = False
-
-    async def embed_texts(self, texts: Sequence[str]) -> FloatArray:
-        """Embed documents or captions: (B, E)."""
-        return gather_rows(await self._send(self._requests.texts(texts), whole), {}, dimensions=self.dimensions)
-
-    async def embed_query(self, text: str) -> FloatArray:
-        """Embed a search text, as a query if the model treats queries differently: (E,)."""
-        ((_, row),) = await self._send(self._requests.texts([text], query=True), whole)
-        return _row(row)
-
-    async def embed_images(self, images: Sequence[ImageSource]) -> FloatArray:
-        """Embed images whole: (B, E)."""
-        failed: dict[int, EmbedInputError] = {}
-        outcomes = await self._send(self._requests.images(images, failed=failed), apart)
-        return gather_rows(outcomes, failed, dimensions=self.dimensions)
-
-    async def embed_image_tiles(self, images: Sequence[ImageSource]) -> list[TileEmbeddings]:
-        """Embed each image as a whole and in tiles."""
-        failed: dict[int, EmbedInputError] = {}
-        boxes: dict[int, IntArray] = {}
-        outcomes = await self._send(self._requests.tiles(images, failed=failed, boxes=boxes), apart)
-        return gather_tiles(outcomes, failed, boxes)
-
-    async def close(self) -> None:
-        """Close the connections; a second call does nothing."""
-        self._closed = True
-        if self._owns_client:
-            await self._client.aclose()
-
-    async def __aenter__(self) -> Self:
-        """Use the embedder in an `async with` statement, which closes it."""
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close the embedder."""
-        await self.close()
-
-    async def _send(self, batches: Iterator[Batch], plan: Plan) -> list[Outcome]:
-        """Send every batch, few at a time; a batch is made when there is room for it."""
-        running: deque[asyncio.Task[list[Outcome]]] = deque()
-        outcomes: list[Outcome] = []
-        try:
-            while (batch := await asyncio.to_thread(next, batches, None)) is not None:
-                if len(running) == self._max_concurrency:
-                    outcomes += await running.popleft()
-                running.append(asyncio.create_task(self._follow(plan(batch))))
-            while running:
-                outcomes += await running.popleft()
-        finally:
-            for task in running:
-                task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
-        return outcomes
-
-    async def _follow(self, sending: Sending) -> list[Outcome]:
-        try:
-            batch = next(sending)
-            while True:
-                try:
-                    async with self._room:
-                        retrying = tenacity.AsyncRetrying(sleep=asyncio.sleep, **self._retrying)
-                        rows: FloatArray = await retrying(self._attempt, batch)
-                except EmbedInputError as error:
-                    batch = sending.throw(error)
-                else:
-                    batch = sending.send(rows)
-        except StopIteration as done:
-            outcomes: list[Outcome] = done.value
-            return outcomes
-
-    async def _attempt(self, batch: Batch) -> FloatArray:
-        if self._closed or self._client.is_closed:
-            raise StoreRequestError(_CLOSED)
-        try:
-            response = await self._client.post(content=batch.body, **self._post)
-        except httpx.RequestError as error:
-            raise self._unreachable(error) from error
-        return self._read(response, batch)
-
-
-def _row(outcome: FloatArray | EmbedInputError) -> FloatArray:
+def one_row(outcome: FloatArray | EmbedInputError) -> FloatArray:
+    """The row of a query, or its error."""
     if isinstance(outcome, EmbedInputError):  # a batch that is sent `whole` raises instead
         raise outcome
     return outcome

@@ -23,7 +23,7 @@ from core_encoder.tiling import Tiling
 from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.errors import EmbedInputError, PartialFailureError, StoreRequestError, StoreUnavailableError
 from jclip_connectors.local import LocalEmbedder
-from jclip_connectors.remote.embedder import AsyncRemoteEmbedder, RemoteEmbedder
+from jclip_connectors.remote import AsyncRemoteEmbedder, RemoteEmbedder
 from jclip_connectors.testing.bridge import EventLoop
 from jclip_connectors.testing.embedder_contract import EmbedderContract, picture
 from tests.remote.jina_server import JinaServer

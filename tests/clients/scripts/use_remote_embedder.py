@@ -10,7 +10,7 @@ import jclip_connectors
 from core_encoder.tiling import Tiling
 from jclip_connectors import EmbeddingConfig, MultimodalCollection
 from jclip_connectors.memory import InMemoryStore
-from jclip_connectors.remote.embedder import AsyncRemoteEmbedder, RemoteEmbedder
+from jclip_connectors.remote import AsyncRemoteEmbedder, RemoteEmbedder
 
 _CONFIG = EmbeddingConfig(model="nano", dimensions=64, tiling=Tiling(max_tiles=4))
 
