@@ -44,6 +44,14 @@ def serve(
     allowed_host: Annotated[
         list[str] | None, typer.Option(metavar="HOST", help="Fetch only from this host; may be given several times.")
     ] = None,
+    cors_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ORIGIN",
+            help="Let pages of this origin read answers in a browser (CORS), such as http://localhost:3000, or '*' for "
+            "every page; may be given several times.",
+        ),
+    ] = None,
     predict_route: Annotated[str, typer.Option(envvar="AIP_PREDICT_ROUTE", help="For Vertex AI.")] = "/predict",
     health_route: Annotated[str, typer.Option(envvar="AIP_HEALTH_ROUTE", help="Another path for /health.")] = "/health",
     device: Annotated[str | None, typer.Option(envvar="JCLIP_SERVER_DEVICE", help="'cpu', 'cuda', ...")] = None,
@@ -68,6 +76,7 @@ def serve(
         names=name if name is not None else (),
         image_urls=allow_image_urls,
         allowed_hosts=allowed_host if allowed_host is not None else (),
+        cors_origins=cors_origin if cors_origin is not None else (),
         predict_route=predict_route,
         health_route=health_route,
     )

@@ -1,6 +1,7 @@
 """The web application: its routes, and how errors are written."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import orjson  # noqa: F401 (like the next, for modules that are imported below)
@@ -15,15 +16,17 @@ from starlette.routing import Route
 from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.server.api_keys import ApiKeys
 from jclip_connectors.server.bodies import Bodies
+from jclip_connectors.server.cors import Cors, Origins, is_question, not_admitted
 from jclip_connectors.server.dialects import azure, cohere, jina, sagemaker, tei, vertex, weaviate
 from jclip_connectors.server.endpoints import Endpoint, Endpoints
 from jclip_connectors.server.image_fetch import FetchLimits, ImageFetcher
 from jclip_connectors.server.limits import ServerLimits
 from jclip_connectors.server.metrics import Metrics
-from jclip_connectors.server.observation import Observation, seen
+from jclip_connectors.server.observation import Observation, log_failure, seen
 from jclip_connectors.server.requests import Dialect, RequestError
 from jclip_connectors.server.service import EmbeddingService, LoadedModel
 from jclip_connectors.server.shedding import Shedding
+from jclip_connectors.server.wrong_routes import WrongRoutes
 
 _DIALECTS = {
     "/v1/embeddings": jina.DIALECT,
@@ -44,6 +47,7 @@ def create_app(
     limits: ServerLimits | None = None,
     image_urls: bool = False,
     allowed_hosts: Sequence[str] = (),
+    cors_origins: Sequence[str] = (),
     predict_route: str = "/predict",
     health_route: str = "/health",
 ) -> Starlette:
@@ -56,14 +60,16 @@ def create_app(
         limits: on requests; `ServerLimits()` if `None`.
         image_urls: whether a request may give an image as a URL.
         allowed_hosts: hosts that images may be fetched from; empty allows every public host.
+        cors_origins: origins of pages that may read the answers in a browser, such as "https://app.example.com"; "*"
+            allows every page, and empty allows none.
         predict_route: the path of Vertex AI's dialect.
         health_route: a second path for `/health`, for hosting platforms that need their own.
 
     Raises:
-        ConfigError: a key or a host is malformed.
+        ConfigError: a key, a host or an origin is malformed.
     """
     limits = ServerLimits() if limits is None else limits
-    metrics = Metrics()
+    metrics, origins = Metrics(), Origins(cors_origins)
     endpoints = Endpoints(ApiKeys(api_keys), Bodies(limits), metrics)
     fetch_limits = FetchLimits(max_bytes=limits.max_image_bytes, timeout_s=limits.max_fetch_s)
     fetcher = ImageFetcher(limits=fetch_limits, allowed_hosts=allowed_hosts) if image_urls else None
@@ -74,19 +80,23 @@ def create_app(
         service = EmbeddingService(model, config, limits=limits, fetcher=fetcher, observe_batch=metrics.batch)
         service.engine.start()
         app.state.service = endpoints.service = service
-        yield {"shedding": Shedding(service.engine, dialects, metrics)}  # for `protocol`
+        yield {"shedding": Shedding(service.engine, dialects, metrics, origins)}  # for `protocol`
         await service.close()
 
-    return Starlette(
-        routes=_routes(endpoints, dialects, health_route=health_route),
-        middleware=[Middleware(Observation, metrics=metrics)],
+    routes = _routes(endpoints, dialects, health_route=health_route)
+    app = Starlette(
+        routes=routes,
+        middleware=[Middleware(Cors, origins=origins), Middleware(Observation, metrics=metrics)],
         exception_handlers={
             RequestError: _answer_request_error,
-            HTTPException: _answer_http_error,
+            HTTPException: _answer_wrong_route(routes, origins),
             Exception: _answer_failure,
         },
         lifespan=lifespan,
     )
+    # A redirect would name the scheme and host that this server sees, which are not those before a proxy.
+    app.router.redirect_slashes = False
+    return app
 
 
 def _routes(endpoints: Endpoints, dialects: Mapping[str, Dialect], *, health_route: str) -> list[Route]:
@@ -117,7 +127,13 @@ def _routes(endpoints: Endpoints, dialects: Mapping[str, Dialect], *, health_rou
 def _seen_as(route: str, endpoint: Endpoint) -> Endpoint:
     async def observed(request: Request) -> Response:
         seen(request).route = route
-        return await endpoint(request)
+        try:
+            return await endpoint(request)
+        except (RequestError, asyncio.CancelledError):
+            raise
+        except BaseException as error:  # noqa: BLE001 (a panic of the tokenizer's library is no `Exception`)
+            log_failure("a request", error)
+            raise RequestError("the server failed; see its log", status=500, code="INTERNAL_ERROR") from None
 
     return observed
 
@@ -132,12 +148,20 @@ async def _answer_request_error(request: Request, error: Exception) -> Response:
     return Response(content, status_code=error.status, headers=error.headers, media_type="application/json")
 
 
-async def _answer_http_error(request: Request, error: Exception) -> Response:
-    """Answer a request with an unknown route or method."""
-    status = error.status_code if isinstance(error, HTTPException) else 404
-    detail = {404: "there is no such route", 405: "the route does not take this method"}.get(status, "refused")
-    code = "RESOURCE_NOT_FOUND" if status == 404 else "REQUEST_INVALID"
-    return await _answer_request_error(request, RequestError(detail, status=status, code=code))
+def _answer_wrong_route(
+    routes: Sequence[Route], origins: Origins
+) -> Callable[[Request, Exception], Awaitable[Response]]:
+    wrong = WrongRoutes(routes)
+
+    async def answer(request: Request, error: Exception) -> Response:
+        """Answer a request with an unknown route or method, for which starlette raises its own error."""
+        if is_question(request.method, request.headers):
+            return await _answer_request_error(request, not_admitted(origins))
+        if isinstance(error, HTTPException) and error.status_code == 405:
+            return await _answer_request_error(request, wrong.not_allowed(request.scope))
+        return await _answer_request_error(request, wrong.not_found(request.scope["path"]))
+
+    return answer
 
 
 async def _answer_failure(request: Request, _error: Exception) -> Response:

@@ -10,6 +10,26 @@ from jclip_connectors.server.limits import ServerLimits
 from jclip_connectors.server.requests import RequestError
 
 _RETRY_S = 5
+_ENCODINGS = ("gzip", "deflate", "br", "zstd", "compress")
+_OTHER_TYPES = {
+    "multipart/": "a form in several parts",
+    "image/": "an image",
+    "audio/": "a sound",
+    "video/": "a film",
+    "application/pdf": "a PDF",
+    "application/xml": "XML",
+    "text/xml": "XML",
+    "text/html": "HTML",
+    "application/yaml": "YAML",
+    "application/x-yaml": "YAML",
+    "application/msgpack": "MessagePack",
+    "application/x-msgpack": "MessagePack",
+    "application/cbor": "CBOR",
+    "application/x-protobuf": "a protocol buffer",
+    "application/x-ndjson": "JSON in lines",
+    "application/jsonl": "JSON in lines",
+    "application/grpc": "gRPC",
+}
 
 
 class Bodies:
@@ -35,6 +55,7 @@ class Bodies:
         Raises:
             RequestError: 413 too large, 408 too slow, 400 cut off, 503 if the limit for all bodies is reached.
         """
+        _check_form(request)
         allowed = self._limits.max_body_bytes
         length = request.headers.get("content-length", "")
         if length.isascii() and length.isdigit() and int(length[:18]) > allowed:
@@ -80,6 +101,30 @@ class Body:
         content = b"".join(self.chunks)
         self.chunks.clear()
         return content
+
+
+def _check_form(request: Request) -> None:
+    """Refuse a body that says it is compressed or no JSON; JSON also comes under other names, such as a form's."""
+    encodings = [each.strip().lower() for each in ",".join(request.headers.getlist("content-encoding")).split(",")]
+    found = [each for each in encodings if each not in ("", "identity")]
+    if found:
+        name = found[-1].removeprefix("x-")
+        known = name if name in _ENCODINGS else "an encoding that is not known"
+        raise RequestError(
+            f"the body is compressed (Content-Encoding: {known}): send it uncompressed",
+            status=415,
+            code="REQUEST_INVALID",
+            more_headers={"Accept-Encoding": "identity"},
+        )
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    other = next((name for start, name in _OTHER_TYPES.items() if media_type.startswith(start)), None)
+    if other is not None:
+        raise RequestError(
+            f"the body is {other}, says its Content-Type: send JSON with 'Content-Type: application/json', and images "
+            "in it as base64",
+            status=415,
+            code="REQUEST_INVALID",
+        )
 
 
 def _too_large(allowed: int) -> RequestError:

@@ -5,11 +5,9 @@ idle after each one until the loop had finished its current work.
 """
 
 import asyncio
-import logging
 import math
 import threading
 import time
-import traceback
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core_encoder.errors import JinaClipError
+from jclip_connectors.server.observation import log_failure
 from jclip_connectors.server.preparation import Encoder, Prepared, PreparedImage, PreparedText
 from jclip_connectors.server.requests import RequestError
 
@@ -29,7 +28,6 @@ Outcome: TypeAlias = NDArray[np.float32] | RequestError
 
 Kind: TypeAlias = type[PreparedText] | type[PreparedImage]
 
-_LOG = logging.getLogger("jclip_connectors.server")
 _SHORTEST_RETRY_S, _LONGEST_RETRY_S = 1, 60
 _FORGETTING = 0.2  # weight of the newest batch in the measured speed
 
@@ -267,9 +265,7 @@ class Engine:
         except Exception as error:  # noqa: BLE001 (any error of the model fails its batch, not the worker)
             if isinstance(error, JinaClipError) and len(items) > 1:
                 return [outcome for item in items for outcome in self._isolate([item])]
-            # The error's message may contain the client's content; the stack frames do not.
-            frames = "".join(traceback.format_tb(error.__traceback__))
-            _LOG.error("a batch of %d items failed: %s\n%s", len(items), type(error).__name__, frames)
+            log_failure(f"a batch of {len(items)} items", error)
             failure = RequestError("the model failed; see the server's log", status=500, code="INTERNAL_ERROR")
             return [failure] * len(items)
 

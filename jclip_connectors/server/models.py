@@ -20,7 +20,7 @@ def model_info(model: LoadedModel, model_id: str) -> dict[str, Any]:
     """
     if not is_served(model_id, model.names):
         raise RequestError(
-            f"this model is not served here: use {model.names[0]!r}",
+            f"this model is not served here: use {' or '.join(map(repr, model.names))}",
             status=404,
             code="RESOURCE_NOT_FOUND",
         )

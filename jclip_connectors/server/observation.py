@@ -2,6 +2,7 @@
 
 import logging
 import time
+import traceback
 from dataclasses import dataclass
 
 from starlette.requests import Request
@@ -40,6 +41,12 @@ def seen(request: Request) -> Seen:
     return known
 
 
+def log_failure(what: str, error: BaseException) -> None:
+    """Log that something failed: the error's type and its stack, but not its message, which may repeat content."""
+    frames = "".join(traceback.format_tb(error.__traceback__))
+    _LOG.error("%s failed: %s\n%s", what, type(error).__name__, frames)
+
+
 class Observation:
     """ASGI middleware that numbers, times, counts and logs requests."""
 
@@ -53,7 +60,9 @@ class Observation:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        known = scope[_KEY] = Seen(request_id=new_request_id())
+        known = Seen(request_id=new_request_id())
+        # A path with a slash at its end is the same route: no client loses its body or key to a redirect.
+        scope = {**scope, "path": scope["path"].rstrip("/") or "/", _KEY: known}
         started, status = time.perf_counter(), 500
 
         async def send_numbered(message: Message) -> None:

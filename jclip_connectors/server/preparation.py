@@ -19,6 +19,14 @@ from jclip_connectors.server.requests import EmbeddingRequest, RequestError, Tex
 _PATCH_PX = 14  # of both published models
 _GROUP_CHARS = 2**18  # tokenized at a time: a tokenizer needs a few hundred bytes per character
 _POSITION = re.compile(r"^item \d+")
+# What the encoder's errors repeat of an image's file: its first bytes, its values, and what a decoder says of it.
+_BYTES = r"""b(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")"""
+_CONTENT = (
+    (re.compile(r"( cannot be (?:decoded as \w+|converted to RGB)): .*", re.DOTALL), r"\1: it is damaged"),
+    (re.compile(rf" and starts with {_BYTES}"), ""),
+    (re.compile(r" with values \S+\.\.[^\s,]+"), ""),
+    (re.compile(_BYTES), "some bytes"),
+)
 
 
 class Encoder(Protocol):
@@ -165,6 +173,9 @@ def image_usage(width: int, height: int, *, size: int) -> int:
 
 
 def encoder_refusal(error: InputError, number: int) -> RequestError:
-    """Turn the encoder's error about an item into ours, with the item's number in the request."""
-    detail = _POSITION.sub(f"item {number}", str(error))
+    """Turn the encoder's error about an item into ours: with the item's number in the request, and without content."""
+    detail = str(error)
+    for content, instead in _CONTENT:
+        detail = content.sub(instead, detail)
+    detail = _POSITION.sub(f"item {number}", detail)
     return RequestError(detail, status=400, field=f"input.{number}")

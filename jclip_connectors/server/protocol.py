@@ -123,7 +123,7 @@ class LimitedProtocol(HttpToolsProtocol):
     def _find_refusal(self) -> Refusal | None:
         if self._shedding is None or self._unanswered or self.parser.get_method() != b"POST":
             return None
-        refusal = self._shedding.refuse(self.url.partition(b"?")[0])
+        refusal = self._shedding.refuse(self.url.partition(b"?")[0], self.headers)
         return refusal if refusal is not None and self._is_small() else None
 
     def _is_small(self) -> bool:

@@ -1,7 +1,7 @@
 """The request, answer and error types that all dialects share."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -41,6 +41,7 @@ class RequestError(Exception):
         code: for programs.
         field: of the request, if one field is wrong.
         retry_after_s: seconds after which the same request may succeed, or `None`.
+        more_headers: of HTTP, beside those that follow from the other attributes.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class RequestError(Exception):
         code: str = "INPUT_INVALID",
         field: str | None = None,
         retry_after_s: int | None = None,
+        more_headers: Mapping[str, str] | None = None,
     ) -> None:
         """Keep all arguments as attributes."""
         super().__init__(detail)
@@ -59,11 +61,12 @@ class RequestError(Exception):
         self.code = code
         self.field = field
         self.retry_after_s = retry_after_s
+        self.more_headers = {} if more_headers is None else dict(more_headers)
 
     @property
     def headers(self) -> dict[str, str]:
         """The HTTP headers of the error."""
-        found = {}
+        found = dict(self.more_headers)
         if self.retry_after_s is not None:
             found["Retry-After"] = str(self.retry_after_s)
         if self.status == 401:

@@ -19,7 +19,9 @@ from starlette.applications import Starlette
 
 from core_encoder.models import is_hub_id
 from jclip_connectors.config import EmbeddingConfig
+from jclip_connectors.server.api_keys import ApiKeys
 from jclip_connectors.server.app import create_app
+from jclip_connectors.server.cors import Origins
 from jclip_connectors.server.limits import ServerLimits
 from jclip_connectors.server.protocol import IDLE_TIMEOUT_S, LimitedProtocol
 from jclip_connectors.server.service import LoadedModel
@@ -54,6 +56,7 @@ def serve(
     local_files_only: bool = False,
     image_urls: bool = False,
     allowed_hosts: Sequence[str] = (),
+    cors_origins: Sequence[str] = (),
     predict_route: str = "/predict",
     health_route: str = "/health",
 ) -> None:
@@ -70,15 +73,19 @@ def serve(
         local_files_only: use the local cache of models and never the network.
         image_urls: whether a request may give an image as a URL; the server fetches only from public addresses.
         allowed_hosts: hosts that images may be fetched from; empty allows every public host.
+        cors_origins: origins of pages that may read the answers in a browser, such as "https://app.example.com"; "*"
+            allows every page, and empty allows none.
         predict_route: the path of Vertex AI's dialect.
         health_route: a second path for `/health`, for hosting platforms that need their own.
 
     Raises:
         MissingDependencyError: torch or another package of the extra "local" is not installed.
-        ConfigError: the model does not have an option of `config`.
+        ConfigError: the model does not have an option of `config`; a key, a host or an origin is malformed.
         CheckpointError: the weights are absent or damaged.
     """
     logging.config.dictConfig(_LOGGING)
+    ApiKeys(api_keys)  # these are checked before gigabytes are read
+    Origins(cors_origins)
     model = load_served_model(config, device=device, names=names, local_files_only=local_files_only)
     app = create_app(
         model,
@@ -87,6 +94,7 @@ def serve(
         limits=limits,
         image_urls=image_urls,
         allowed_hosts=allowed_hosts,
+        cors_origins=cors_origins,
         predict_route=predict_route,
         health_route=health_route,
     )

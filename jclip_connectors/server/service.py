@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ _REQUESTS_AHEAD = 4  # requests that may hold so many at the same time
 _FETCHES = 16  # at the same time, each of at most `max_image_bytes`
 _INLINE_BYTES = 1024  # a request up to this size is read and tokenized faster than a thread would start
 _INLINE_VALUES = 4096  # of an answer, likewise
+_OF_THE_URL = re.compile(r"(?<=the image's host) '[^']*'| with the port \d+")  # what an error repeats of a URL
 
 Groups: TypeAlias = Iterator[dict[int, str]]
 """Groups of texts by their index in the request; a thread tokenizes one group at a time."""
@@ -235,7 +237,8 @@ class EmbeddingService:
         try:
             return await self._fetcher.fetch(url)
         except EmbedInputError as error:
-            return item_error(number, f"cannot be fetched: {error}", code="INPUT_URL")
+            detail = _OF_THE_URL.sub("", str(error))
+            return item_error(number, f"cannot be fetched: {detail}", code="INPUT_URL")
 
     def _write(self, call: Call, results: Sequence[_Result]) -> tuple[bytes, Answer]:
         good = [result for result in results if not isinstance(result.outcome, RequestError)]

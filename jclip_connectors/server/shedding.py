@@ -1,16 +1,17 @@
 """Refusing requests before the application sees them: in the client's dialect, and at very low cost.
 
 All requests to one path that are refused within 0.1 s because the queue is full get the same answer with the same id,
-and share one log line.
+and share one log line; pages of different origins get answers of their own.
 """
 
 import asyncio
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from email.utils import formatdate
 from http import HTTPStatus
 
+from jclip_connectors.server.cors import Origins
 from jclip_connectors.server.dialects import jina
 from jclip_connectors.server.dialects.encodings import write_json
 from jclip_connectors.server.engine import Engine
@@ -65,31 +66,43 @@ class Shedding:
             requests, which is too late: those that arrive together would be read and tokenized before their refusal.
     """
 
-    def __init__(self, engine: Engine, dialects: Mapping[str, Dialect], metrics: Metrics) -> None:
-        """Refuse POST requests to the paths in `dialects`."""
+    def __init__(self, engine: Engine, dialects: Mapping[str, Dialect], metrics: Metrics, origins: Origins) -> None:
+        """Refuse POST requests to the paths in `dialects`, so that pages of `origins` can read the refusal."""
         self.unanswered = 0
         self._engine = engine
         self._dialects = {path.encode(): dialect for path, dialect in dialects.items()}
         self._metrics = metrics
-        self._refusals: dict[bytes, Refusal] = {}  # of the current 0.1 s, by path
+        self._origins = origins
+        # Of the current 0.1 s, by path and by the headers that the page's origin needs.
+        self._refusals: dict[tuple[bytes, str | None], Refusal] = {}
 
-    def refuse(self, path: bytes) -> Refusal | None:
+    def refuse(self, path: bytes, headers: Iterable[tuple[bytes, bytes]]) -> Refusal | None:
         """Give the refusal of a request, or `None` if there is room or the path is not in `dialects`."""
+        path = path.rstrip(b"/") or b"/"
         if self._engine.has_room(self.unanswered) or path not in self._dialects:
             return None
-        refusal = self._refusals.get(path)
+        more = self._origins.headers(self._origin(headers))
+        key = (path, more.get("Access-Control-Allow-Origin"))
+        refusal = self._refusals.get(key)
         if refusal is None:
-            refusal = self._refusals[path] = self._write(self._engine.refusal(), path)
+            error = self._engine.refusal()
+            error.more_headers |= more
+            refusal = self._refusals[key] = self._write(error, key)
         refusal.count += 1
         return refusal
 
-    def _write(self, error: RequestError, path: bytes) -> Refusal:
-        refusal = write_refusal(error, self._dialects[path].write_error)
-        asyncio.get_running_loop().call_later(_MOMENT_S, self._forget, path, error.code)
+    def _origin(self, headers: Iterable[tuple[bytes, bytes]]) -> str | None:
+        if not self._origins:
+            return None
+        return next((value.decode("latin-1") for name, value in headers if name == b"origin"), None)
+
+    def _write(self, error: RequestError, key: tuple[bytes, str | None]) -> Refusal:
+        refusal = write_refusal(error, self._dialects[key[0]].write_error)
+        asyncio.get_running_loop().call_later(_MOMENT_S, self._forget, key, error.code)
         return refusal
 
-    def _forget(self, path: bytes, code: str) -> None:
-        refusal, route = self._refusals.pop(path), path.decode()
+    def _forget(self, key: tuple[bytes, str | None], code: str) -> None:
+        refusal, route = self._refusals.pop(key), key[0].decode()
         self._metrics.refused(route, refusal.status, refusal.count)
         line = {"status": refusal.status, "request_id": refusal.request_id, "route": route, "code": code}
         _LOG.info("%s", write_json({**line, "refused": refusal.count}).decode())

@@ -124,7 +124,7 @@ def test_langchain_shows_that_image_urls_are_not_fetched(returned):
 
 @pytest.mark.parametrize("script", ["use_llamaindex", "use_haystack", "use_lancedb"])
 def test_clients_of_the_hosted_api_show_what_was_wrong(returned, script):
-    assert "the model 'jina-embeddings-v3' is not served here" in returned(script, "bad_model")
+    assert "`model` is a model that is not served here" in returned(script, "bad_model")
 
 
 def test_llamaindex_says_the_status_where_it_is_asynchronous(returned):
@@ -167,7 +167,7 @@ def test_cohere_is_told_its_texts_and_tokens(returned, given, expected):
 @pytest.mark.parametrize(
     ("function", "kind", "words"),
     [
-        ("bad_model", "BadRequestError", "the model 'embed-v4.0' is not served here"),
+        ("bad_model", "BadRequestError", "`model` is a model that is not served here"),
         ("bad_item", "BadRequestError", "item 1"),
         ("bad_key", "UnauthorizedError", "the API key is not one of"),
     ],

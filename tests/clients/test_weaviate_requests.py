@@ -129,7 +129,7 @@ def test_an_image_as_an_older_weaviate_sends_it_gets_its_vector(server, expected
     ("found", "sent", "status", "words"),
     [
         (b"Bearer served-key", b"Bearer wrong-keys", 401, "the API key is not one of"),
-        (b"jina-clip-v2", b"jina-clip-v9", 400, "the model 'jina-clip-v9' is not served here"),
+        (b"jina-clip-v2", b"jina-clip-v9", 400, "`model` is a model that is not served here"),
         (IMAGE.encode(), b"A" * len(IMAGE), 400, "item 2 "),
     ],
 )

@@ -159,7 +159,7 @@ BODIES = {
 PATHS = [
     "/v1/models/%00", "/v1/models/..%2f..%2fetc%2fpasswd", "/v1/models/....//....//etc/passwd",
     "/v1/models/%2e%2e/%2e%2e", "/v1/models/%ff%fe", "/v1/models/%zz", "/v1/models/" + "a" * 8000,
-    "/v1/models/nano%00", "/v1/models/nano/", "/v1/models/", "/v1/models/nano;a=b", "/v1/models/%5c%5c127.0.0.1%5ca",
+    "/v1/models/nano%00", "/v1/models/nano/nano", "/v1/models/nano;a=b", "/v1/models/%5c%5c127.0.0.1%5ca",
     "/v1/models/{model_id}", "/v1/models/%F0%9F%92%A3", "/v1/models/%", "//v1/models", "/v1//models",
     "/v1/../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "/v1/embeddings/../../x", "/V1/MODELS",
     "/v1/models%0d%0aX-Evil:%20a", "/docs", "/openapi.json", "/redoc", "/.git/config", "/.env", "/server-status",

@@ -71,4 +71,4 @@ def test_openais_clients_find_what_they_read_of_an_error(server):
     error = server.post("a star", dimensions=0).json()["error"]
     assert set(error) == {"message", "type", "param", "code"}
     assert (error["type"], error["param"]) == ("invalid_request_error", "dimensions")
-    assert "`dimensions` is 0" in error["message"]
+    assert "`dimensions` is less than 1" in error["message"]

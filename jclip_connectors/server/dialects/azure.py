@@ -13,13 +13,12 @@ from jclip_connectors.server.dialects.encodings import write_json
 from jclip_connectors.server.dialects.fields import (
     check_count,
     check_items,
-    image_item,
     read_list,
     read_mapping,
-    read_object,
-    text_item,
 )
+from jclip_connectors.server.dialects.items import check_no_images, check_texts, image_item, plain_text_item
 from jclip_connectors.server.dialects.jina import write_error
+from jclip_connectors.server.dialects.json_bodies import read_object
 from jclip_connectors.server.dialects.pairs import Pairs
 from jclip_connectors.server.dialects.sagemaker import read_plain
 from jclip_connectors.server.requests import (
@@ -57,6 +56,10 @@ def _read_table(raw: Mapping[str, object], served: Served) -> Call:
     ):
         raise RequestError("`columns` must be 'image', 'text' or both", field="input_data.columns")
     rows = read_list(table, "data", served)
+    for place in (raw, table, read_mapping(raw, "params")):
+        check_no_images(place, "input_data")
+        if "text" in columns:
+            check_texts(rows, place, "columns")
     pairs = Pairs.of(_row(row, columns, index, served) for index, row in enumerate(rows))
     check_count(len(pairs.items), "data", served)
     items = check_items(pairs.items, "data", served)
@@ -68,7 +71,7 @@ def _row(row: object, columns: list[str], index: int, served: Served) -> dict[st
     values = row if isinstance(row, list) else [row]
     if len(values) != len(columns):
         return {"": item_error(index, f"has {len(values)} values for {len(columns)} columns")}
-    read = {"image": image_item, "text": text_item}
+    read = {"image": image_item, "text": plain_text_item}
     filled = {column: value for column, value in zip(columns, values, strict=True) if value not in (None, "")}
     if not filled:
         return {"": item_error(index, "has neither an image nor a text: fill one of them, or both")}

@@ -15,14 +15,21 @@ from jclip_connectors.server.dialects.fields import (
     check_bits,
     check_items,
     check_model,
-    image_item,
-    kind,
+    missing,
     read_choice,
     read_dimensions,
     read_list,
-    read_object,
-    text_item,
 )
+from jclip_connectors.server.dialects.items import (
+    Mark,
+    check_no_images,
+    check_texts,
+    image_item,
+    object_item,
+    plain_text_item,
+    read_marks,
+)
+from jclip_connectors.server.dialects.json_bodies import read_object
 from jclip_connectors.server.requests import (
     Answer,
     Call,
@@ -87,27 +94,30 @@ def _encodings(raw: Mapping[str, object]) -> tuple[str, ...]:
 def _items(raw: Mapping[str, Any], served: Served) -> tuple[Item, ...]:
     given = [name for name in ("texts", "images", "inputs") if raw.get(name) is not None]
     if len(given) != 1:
-        found = f"has {' and '.join(f'`{name}`' for name in given)}" if given else "has no items"
-        raise RequestError(f"the request {found}: send one of `texts`, `images`, `inputs`", field="texts")
-    read = {"texts": text_item, "images": image_item, "inputs": _input}[given[0]]
+        if not given:
+            raise missing(raw, "texts")
+        found = " and ".join(f"`{name}`" for name in given)
+        raise RequestError(f"the request has {found}: send one of `texts`, `images`, `inputs`", field="texts")
+    check_no_images(raw, "images", known=("images",))
     values = read_list(raw, given[0], served)
-    return check_items((read(value, index, served) for index, value in enumerate(values)), given[0], served)
+    marks = read_marks(raw, len(values))
+    if given[0] == "texts":
+        check_texts(values, raw, "texts")
+        items = [plain_text_item(value, index, served) for index, value in enumerate(values)]
+    elif given[0] == "images":
+        items = [image_item(value, index, served) for index, value in enumerate(values)]
+    else:
+        items = [
+            _input(value, index, served, mark) for index, (value, mark) in enumerate(zip(values, marks, strict=True))
+        ]
+    return check_items(items, given[0], served)
 
 
-def _input(value: object, index: int, served: Served) -> Item:
+def _input(value: object, index: int, served: Served, mark: Mark) -> Item:
     """Read one of `inputs`: a list of parts, which must have exactly one part for this model."""
-    content = value.get("content") if isinstance(value, dict) else None
-    if not isinstance(content, list) or not all(isinstance(part, dict) for part in content):
+    if not isinstance(value, dict) or not isinstance(value.get("content"), list):
         return item_error(index, "has no `content`: send {'content': [{'type': 'text', 'text': ...}]}")
-    if len(content) != 1:
-        return item_error(index, f"has {len(content)} parts: this model embeds one text or one image: send one part")
-    part = content[0]
-    if part.get("type") == "text":
-        return text_item(part.get("text"), index, served)
-    if part.get("type") == "image_url":
-        image = part.get("image_url")
-        return image_item(image.get("url") if isinstance(image, dict) else image, index, served)
-    return item_error(index, f"has a part whose `type` is {kind(part.get('type'))}: send 'text' or 'image_url'")
+    return object_item(value, index, served, mark)
 
 
 def _write(items: Sequence[Item], encodings: Sequence[str], answer: Answer) -> bytes:

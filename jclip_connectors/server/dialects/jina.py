@@ -14,18 +14,15 @@ from numpy.typing import NDArray
 from jclip_connectors.server.dialects.encodings import encode_vector, write_json
 from jclip_connectors.server.dialects.fields import (
     check_bits,
-    check_count,
     check_items,
     check_model,
-    image_item,
-    kind,
     read_choice,
     read_dimensions,
     read_flag,
-    read_object,
-    string_item,
-    text_item,
+    read_items,
 )
+from jclip_connectors.server.dialects.items import any_items, check_no_images
+from jclip_connectors.server.dialects.json_bodies import read_object
 from jclip_connectors.server.requests import (
     Answer,
     Call,
@@ -36,13 +33,10 @@ from jclip_connectors.server.requests import (
     RequestError,
     Served,
     UrlItem,
-    item_error,
 )
 
 _ENCODINGS = ("float", "base64", "binary", "ubinary")
 _ENCODING_FIELDS = ("embedding_type", "encoding_type", "encoding_format")  # from the schema, older clients, and OpenAI
-_IMAGE_FIELDS = ("image", "bytes", "url")  # from the schema, and two from older clients
-_ALLOWED_ITEM = "a string, {'text': ...} or {'image': base64 or data URI}"
 _TASKS = {None: False, "retrieval.query": True, "retrieval.passage": False}  # a passage gets no instruction
 
 
@@ -63,7 +57,7 @@ def read_fields(raw: Mapping[str, Any], served: Served) -> Call:
     encodings, named = _encodings(raw)
     check_bits(encodings, dimensions, "dimensions", served)
     request = EmbeddingRequest(
-        items=_items(raw.get("input"), served),
+        items=_items(raw, served),
         dimensions=dimensions,
         normalized=read_flag(raw, "normalized"),
         query=read_choice(raw, "task", _TASKS),
@@ -73,22 +67,6 @@ def read_fields(raw: Mapping[str, Any], served: Served) -> Call:
     # Repeat the client's name for the model: some clients refuse an answer with another name.
     model = served.names[0] if raw.get("model") is None else raw["model"]
     return Call(request, partial(_write, request, model, encodings, named))
-
-
-def read_document(value: object, index: int, served: Served) -> Item:
-    """Read one item in any form that clients of the hosted API send, or return its error."""
-    if isinstance(value, str):
-        return string_item(value, index, served)
-    if not isinstance(value, dict):
-        return item_error(index, f"is {kind(value)}: send {_ALLOWED_ITEM}")
-    given = [name for name in ("text", *_IMAGE_FIELDS) if value.get(name) is not None]
-    if len(given) != 1:
-        what = f"has {' and '.join(f'`{name}`' for name in given)}" if given else "has neither `text` nor `image`"
-        return item_error(index, f"{what}: send {_ALLOWED_ITEM}")
-    content = value[given[0]]
-    if not isinstance(content, str):
-        return item_error(index, f"has `{given[0]}` that is {kind(content)}: send a string")
-    return text_item(content, index, served) if given[0] == "text" else image_item(content, index, served)
 
 
 def write_vectors(
@@ -137,19 +115,10 @@ def _encodings(raw: Mapping[str, object]) -> tuple[tuple[str, ...], bool]:
     return chosen, isinstance(value, list)
 
 
-def _items(value: object, served: Served) -> tuple[Item, ...]:
-    values = value if isinstance(value, list) else [value]
-    if not values:
-        raise RequestError("`input` is an empty list: send at least one item", field="input")
-    check_count(len(values), "input", served)
-    if all(isinstance(each, int) or (isinstance(each, list) and each) for each in values):
-        raise RequestError(
-            "`input` holds token ids, which mean nothing to this model: send the text (LangChain's `OpenAIEmbeddings` "
-            "does with `check_embedding_ctx_length=False`)",
-            status=400,
-            field="input",
-        )
-    return check_items((read_document(each, index, served) for index, each in enumerate(values)), "input", served)
+def _items(raw: Mapping[str, object], served: Served) -> tuple[Item, ...]:
+    values = read_items(raw, "input", served)
+    check_no_images(raw, "input")
+    return check_items(any_items(values, raw, served), "input", served)
 
 
 def _write(

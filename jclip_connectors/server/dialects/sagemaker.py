@@ -17,9 +17,10 @@ from jclip_connectors.server.dialects.fields import (
     read_dimensions,
     read_list,
     read_mapping,
-    read_object,
 )
-from jclip_connectors.server.dialects.jina import read_document, read_fields, write_error, write_vectors
+from jclip_connectors.server.dialects.items import any_items, check_no_images, refuse_token_ids
+from jclip_connectors.server.dialects.jina import read_fields, write_error, write_vectors
+from jclip_connectors.server.dialects.json_bodies import read_object
 from jclip_connectors.server.requests import Answer, Call, Dialect, EmbeddingRequest, Served
 
 # Without a task, the client sends "text-matching", a task of other models.
@@ -49,8 +50,10 @@ DIALECT = Dialect(read_request, write_error)
 def _read_data(raw: Mapping[str, Any], served: Served) -> Call:
     parameters = read_mapping(raw, "parameters")
     values = read_list(raw, "data", served)
+    refuse_token_ids(values, "data")
+    check_no_images(raw, "data")
     request = EmbeddingRequest(
-        items=check_items((read_document(value, i, served) for i, value in enumerate(values)), "data", served),
+        items=check_items(any_items(values, {**parameters, **raw}, served), "data", served),
         dimensions=read_dimensions(parameters, "dimensions", served),
         query=read_choice(parameters, "task", _TASKS),
     )

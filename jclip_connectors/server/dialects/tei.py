@@ -10,16 +10,15 @@ from typing import Any
 
 from jclip_connectors.server.dialects.encodings import encode_vector, write_json
 from jclip_connectors.server.dialects.fields import (
-    check_count,
     check_items,
     read_choice,
     read_dimensions,
     read_flag,
-    read_object,
-    string_item,
-    text_item,
+    read_items,
 )
-from jclip_connectors.server.requests import Answer, Call, Dialect, EmbeddingRequest, Item, RequestError, Served
+from jclip_connectors.server.dialects.items import any_items, check_no_images
+from jclip_connectors.server.dialects.json_bodies import read_object
+from jclip_connectors.server.requests import Answer, Call, Dialect, EmbeddingRequest, RequestError, Served
 
 _PROMPTS = {None: False, "query": True, "document": False, "passage": False}
 _DIRECTIONS = {None: True, "right": True, "Right": True}  # the model can truncate only at the end
@@ -33,14 +32,11 @@ def read_request(body: bytes, served: Served) -> Call:
         RequestError: the request as a whole cannot be answered.
     """
     raw = read_object(body, expected="`inputs`")
-    value = raw.get("inputs")
-    values = value if isinstance(value, list) else [value]
-    if not values:
-        raise RequestError("`inputs` is an empty list: send at least one text", field="inputs")
-    check_count(len(values), "inputs", served)
+    values = read_items(raw, "inputs", served)
+    check_no_images(raw, "inputs")
     read_choice(raw, "truncation_direction", _DIRECTIONS)
     request = EmbeddingRequest(
-        items=check_items((_item(each, index, served) for index, each in enumerate(values)), "inputs", served),
+        items=check_items(any_items(values, raw, served), "inputs", served),
         dimensions=read_dimensions(raw, "dimensions", served),
         normalized=read_flag(raw, "normalize"),
         query=read_choice(raw, "prompt_name", _PROMPTS),
@@ -74,10 +70,6 @@ def write_error(error: RequestError, request_id: str) -> bytes:
 
 
 DIALECT = Dialect(read_request, write_error)
-
-
-def _item(value: object, index: int, served: Served) -> Item:
-    return string_item(value, index, served) if isinstance(value, str) else text_item(value, index, served)
 
 
 def _write(answer: Answer) -> bytes:

@@ -12,19 +12,36 @@ from jclip_connectors.server.dialects.encodings import write_json
 from jclip_connectors.server.dialects.fields import (
     check_count,
     check_items,
-    image_item,
-    kind,
     read_choice,
     read_dimensions,
     read_list,
     read_mapping,
-    read_object,
+)
+from jclip_connectors.server.dialects.items import (
+    Mark,
+    check_no_images,
+    image_item,
+    kind,
+    object_item,
+    other_content,
+    read_marks,
     string_item,
     text_item,
 )
 from jclip_connectors.server.dialects.jina import write_error
+from jclip_connectors.server.dialects.json_bodies import read_object
 from jclip_connectors.server.dialects.pairs import Pairs
-from jclip_connectors.server.requests import Answer, Call, Dialect, EmbeddingRequest, Item, Served, item_error
+from jclip_connectors.server.requests import (
+    Answer,
+    Call,
+    Dialect,
+    EmbeddingRequest,
+    ImageItem,
+    Item,
+    Served,
+    UrlItem,
+    item_error,
+)
 
 _TASKS = {None: False, "retrieval.query": True, "retrieval.passage": False}
 
@@ -38,7 +55,9 @@ def read_request(body: bytes, served: Served) -> Call:
     raw = read_object(body, expected="`instances`")
     parameters = read_mapping(raw, "parameters")
     instances = read_list(raw, "instances", served)
-    pairs = Pairs.of(_instance(instance, index, served) for index, instance in enumerate(instances))
+    check_no_images(raw, "instances")
+    marks = read_marks({**parameters, **raw}, len(instances))
+    pairs = Pairs.of(_instance(value, i, served, marks[i]) for i, value in enumerate(instances))
     check_count(len(pairs.items), "instances", served)
     name = "dimension" if "dimension" in parameters else "dimensions"
     request = EmbeddingRequest(
@@ -53,26 +72,20 @@ def read_request(body: bytes, served: Served) -> Call:
 DIALECT = Dialect(read_request, write_error)
 
 
-def _instance(value: object, index: int, served: Served) -> dict[str, Item]:
+def _instance(value: object, index: int, served: Served, mark: Mark) -> dict[str, Item]:
     """Read one instance: its items, keyed by the names of their vectors."""
     if isinstance(value, str):
-        return {"textEmbedding": string_item(value, index, served)}
+        return _named(string_item(value, index, served, mark))
     if not isinstance(value, dict):
         return {"": item_error(index, f"is {kind(value)}: send an object with `text` or `image`")}
-    items: dict[str, Item] = {}
-    if value.get("text") is not None:
-        items["textEmbedding"] = text_item(value["text"], index, served)
-    if value.get("image") is not None:
-        items["imageEmbedding"] = _image(value["image"], index, served)
-    return items if items else {"": item_error(index, "has neither `text` nor `image`: send one of them, or both")}
+    if value.get("text") is None or value.get("image") is None or other_content(value):
+        return _named(object_item(value, index, served, mark))
+    texts = {"textEmbedding": text_item(value["text"], index, served)}
+    return {**texts, "imageEmbedding": image_item(value["image"], index, served)}
 
 
-def _image(value: object, index: int, served: Served) -> Item:
-    if not isinstance(value, dict):
-        return image_item(value, index, served)
-    if value.get("bytesBase64Encoded") is None:
-        return item_error(index, "is an image without `bytesBase64Encoded`: send its bytes, buckets are not read")
-    return image_item(value["bytesBase64Encoded"], index, served)
+def _named(item: Item) -> dict[str, Item]:
+    return {"imageEmbedding" if isinstance(item, ImageItem | UrlItem) else "textEmbedding": item}
 
 
 def _write(pairs: Pairs, model: str, answer: Answer) -> bytes:

@@ -15,12 +15,11 @@ from jclip_connectors.server.dialects.encodings import encode_vector, write_json
 from jclip_connectors.server.dialects.fields import (
     check_count,
     check_items,
-    image_item,
     read_dimensions,
     read_list,
-    read_object,
-    text_item,
 )
+from jclip_connectors.server.dialects.items import check_no_images, check_texts, image_item, plain_text_item
+from jclip_connectors.server.dialects.json_bodies import read_object
 from jclip_connectors.server.requests import Answer, Call, Dialect, EmbeddingRequest, RequestError, Served
 
 
@@ -44,7 +43,9 @@ def _read(dimensions: str | None, body: bytes, served: Served) -> Call:
     texts = read_list(raw, "texts", served, required=False)
     images = read_list(raw, "images", served, required=False)
     check_count(len(texts) + len(images), "texts", served)
-    items = [text_item(text, index, served) for index, text in enumerate(texts)]
+    check_no_images(raw, "images", known=("images",))
+    check_texts(texts, raw, "texts")
+    items = [plain_text_item(text, index, served) for index, text in enumerate(texts)]
     items += [image_item(image, index, served) for index, image in enumerate(images, start=len(texts))]
     request = EmbeddingRequest(
         items=check_items(items, "texts", served),
