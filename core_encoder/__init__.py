@@ -10,12 +10,15 @@ from core_encoder.errors import (
     ConfigError,
     EmbeddingDimError,
     ImageDecodeError,
+    ImageLimitError,
     InputError,
     JinaClipError,
     MissingWeightsError,
     TextTooLongError,
     WeightShapeError,
 )
+from core_encoder.image_limits import ImageLimits
+from core_encoder.image_notes import ImageNote
 from core_encoder.tiling import Tiling
 
 if TYPE_CHECKING:
@@ -26,6 +29,9 @@ __all__ = [
     "ConfigError",
     "EmbeddingDimError",
     "ImageDecodeError",
+    "ImageLimitError",
+    "ImageLimits",
+    "ImageNote",
     "InputError",
     "JinaClipEncoder",
     "JinaClipError",

@@ -14,6 +14,7 @@ from io import BytesIO
 from PIL.TiffImagePlugin import TiffImageFile
 
 _TILE_WIDTH, _TILE_LENGTH, _STRIP_BYTES, _TILE_BYTES = 322, 323, 279, 325  # Source: TIFF 6.0, sections 8 and 15
+_SUBFILE_TYPE, _OLD_SUBFILE_TYPE, _REDUCED_BIT, _OLD_REDUCED, _SHORT = 254, 255, 1, 2, 3  # Source: the same, section 8
 _REUSED_BYTES = 4  # times the size of the file; files that store equal tiles once stay below
 _PADDED_PIXELS = 2  # times `max_pixels`
 
@@ -53,7 +54,9 @@ def check_tiff(image: TiffImageFile, data: bytes, max_pixels: int) -> None:
         TooCostlyError: the file has such strips or tiles, or a tag that only libtiff can read.
     """
     tags = image.tag_v2
-    unread = {_TILE_WIDTH, _TILE_LENGTH, _STRIP_BYTES, _TILE_BYTES} & _tiff_tags(data, tags.offset) - set(tags)
+    unread = {_TILE_WIDTH, _TILE_LENGTH, _STRIP_BYTES, _TILE_BYTES} & _directory(data, tags.offset)[0].keys() - set(
+        tags
+    )
     if unread:
         raise TooCostlyError(f"holds TIFF tag {min(unread)} in an unusual type; save it again with another program")
     if _TILE_WIDTH in tags or _TILE_LENGTH in tags:
@@ -75,6 +78,17 @@ def check_tiff(image: TiffImageFile, data: bytes, max_pixels: int) -> None:
         )
 
 
+def has_second_page(image: TiffImageFile, data: bytes) -> bool:
+    """Whether a TIFF has another page; a second directory with a smaller copy of the first page is none."""
+    try:
+        _, following = _directory(data, image.tag_v2.offset)
+        values, _ = _directory(data, following) if following else ({}, 0)
+    except struct.error:
+        return False
+    is_reduced = values.get(_SUBFILE_TYPE, 0) & _REDUCED_BIT or values.get(_OLD_SUBFILE_TYPE) == _OLD_REDUCED
+    return bool(values) and not is_reduced
+
+
 def _sum_of_counts(counts: object) -> int:
     """Sum the absolute values of a tag's integers, so that negative ones cannot cancel others."""
     total = 0
@@ -85,13 +99,22 @@ def _sum_of_counts(counts: object) -> int:
     return total
 
 
-def _tiff_tags(data: bytes, offset: int) -> set[int]:
-    """List the tags of a directory, including those that Pillow skips."""
+def _directory(data: bytes, offset: int) -> tuple[dict[int, int], int]:
+    """Read each tag's first value as a number, those of tags that Pillow skips too, and the next directory's offset.
+
+    The number means something only if the value fits the entry itself. The offset is 0 in the last directory.
+    """
     order = "<" if data[:2] == b"II" else ">"
     is_big = struct.unpack_from(order + "H", data, 2)[0] == 43
-    number_format, entry_format = (order + "Q", order + "H18x") if is_big else (order + "H", order + "H10x")
+    number_format, offset_format, head = (order + "Q", order + "Q", 12) if is_big else (order + "H", order + "I", 8)
     (number,) = struct.unpack_from(number_format, data, offset)
     start = offset + struct.calcsize(number_format)
-    size = struct.calcsize(entry_format)
+    size = head + struct.calcsize(offset_format)
     number = min(number, (len(data) - start) // size)
-    return {tag for (tag,) in struct.iter_unpack(entry_format, data[start : start + number * size])}
+    values = {}
+    for entry in range(start, start + number * size, size):
+        tag, kind = struct.unpack_from(order + "HH", data, entry)
+        values[tag] = struct.unpack_from(order + ("H" if kind == _SHORT else "I"), data, entry + head)[0]
+    end = start + number * size
+    following = struct.unpack_from(offset_format, data, end)[0] if end + size - head <= len(data) else 0
+    return values, following

@@ -14,14 +14,23 @@ from core_encoder.config import MAX_TOKENS, read_config, read_json
 from core_encoder.device import PRECISIONS, resolve_device
 from core_encoder.errors import ConfigError, ImageDecodeError, TextTooLongError
 from core_encoder.features import Progress, image_features, text_features, to_vectors
-from core_encoder.image_input import ImageInput, load_image
-from core_encoder.image_preprocess import PreprocessConfig, ResizeMode, check_resize_mode, preprocess_batch
+from core_encoder.image_input import ImageInput, image_reader
+from core_encoder.image_limits import ImageLimits
+from core_encoder.image_notes import CENTRE_ONLY, ImageNote
+from core_encoder.image_preprocess import (
+    PreprocessConfig,
+    ResizeMode,
+    check_resize_mode,
+    is_mostly_cropped,
+    preprocess_batch,
+)
 from core_encoder.item_list import as_list
 from core_encoder.matryoshka import check_dim
 from core_encoder.model import JinaClip
 from core_encoder.models import Precision, known_model
-from core_encoder.tiling import TileEmbeddings, Tiling, cut_tiles
-from core_encoder.tokenization import TextTokenizer, TokenizedText
+from core_encoder.rendering import Rendering
+from core_encoder.tiling import TileEmbeddings, Tiling, check_tiling, cut_tiles
+from core_encoder.tokenization import TextTokenizer, TokenizedText, task_prefix
 
 QUERY_TASK = "retrieval.query"
 _WINDOW_TEXTS = 4096  # tokenized and sorted by length together: limits memory and the time to the first batch
@@ -182,7 +191,7 @@ class JinaClipEncoder:
         items = as_list(texts, "texts")
         self._check_dim(truncate_dim)
         limit = self._check_max_tokens(max_tokens)
-        prefix = self._prefix(task)
+        prefix = task_prefix(task, self.model.config.text.task_instructions, name=self.name)
         if overflow not in {"truncate", "error"}:
             raise ConfigError(f"`overflow` is {overflow!r}: choose 'truncate' or 'error'")
         features = np.empty((len(items), self.embedding_dim), np.float32)
@@ -215,8 +224,10 @@ class JinaClipEncoder:
         truncate_dim: int | None = None,
         normalize: bool = True,
         resize_mode: ResizeMode | None = None,
-        exif_orientation: bool = False,
+        rendering: Rendering = "as_stored",
+        limits: ImageLimits | None = None,
         failed: dict[int, ImageDecodeError] | None = None,
+        notes: dict[int, list[ImageNote]] | None = None,
         progress: Progress | None = None,
     ) -> NDArray[np.float32]:
         """Encode images.
@@ -226,9 +237,12 @@ class JinaClipEncoder:
             truncate_dim: keep this many values of each vector; all of them if `None`.
             normalize: scale every row to unit length, after truncation.
             resize_mode: "shortest" (centre crop), "longest" (padding) or "squash"; the checkpoint's own if `None`.
-            exif_orientation: turn photographs upright; the reference does not.
-            failed: a dict that gets the errors of unreadable images, by position; the result has no row for these
-                images. `None` raises the first error.
+            rendering: "as_stored" is the published model's reading; "as_seen" is the picture in a viewer: upright,
+                transparency on white, colours in sRGB.
+            limits: on the size and decoding time of an image; `ImageLimits()` if `None`.
+            failed: gets the errors of unreadable images, by position; the result has no row for these images. `None`
+                raises the first error.
+            notes: gets what there is to say about images that were taken, by position.
             progress: called with (done, total) after every batch.
 
         Returns:
@@ -237,19 +251,22 @@ class JinaClipEncoder:
         Raises:
             ImageDecodeError: an image is unreadable or too large; its position is named. Not with `failed`.
             EmbeddingDimError: `truncate_dim` is not in 1..E.
-            ConfigError: an unknown `resize_mode`.
+            ConfigError: an unknown `resize_mode` or `rendering`.
         """
         items = as_list(images, "images")
+        read = image_reader(items, rendering=rendering, limits=limits, notes=notes)
         self._check_dim(truncate_dim)
         check_resize_mode(resize_mode)
 
         def pixels(index: int) -> NDArray[np.float32]:
-            image = load_image(items[index], index=index, exif_orientation=exif_orientation)
-            return preprocess_batch([image], self.preprocessing, resize_mode)  # (1, 3, S, S)
+            loaded = read(index)
+            if notes is not None and is_mostly_cropped(loaded.full_size, self.preprocessing, resize_mode):
+                notes.setdefault(index, []).append(CENTRE_ONLY)
+            return preprocess_batch([loaded.image], self.preprocessing, resize_mode)  # (1, 3, S, S)
 
         found = image_features(self.model, len(items), pixels, failed=failed, progress=progress)
-        features = np.concatenate([np.empty((0, self.embedding_dim), np.float32), *(rows for _, rows in found)])
-        return self._finish(features, truncate_dim, normalize=normalize)
+        features = [np.empty((0, self.embedding_dim), np.float32), *(rows for _, rows in found)]
+        return self._finish(np.concatenate(features), truncate_dim, normalize=normalize)
 
     def encode_image_tiles(
         self,
@@ -259,8 +276,10 @@ class JinaClipEncoder:
         truncate_dim: int | None = None,
         normalize: bool = True,
         resize_mode: ResizeMode | None = None,
-        exif_orientation: bool = False,
+        rendering: Rendering = "as_stored",
+        limits: ImageLimits | None = None,
         failed: dict[int, ImageDecodeError] | None = None,
+        notes: dict[int, list[ImageNote]] | None = None,
         progress: Progress | None = None,
     ) -> list[TileEmbeddings]:
         """Encode each image as an overview and tiles, so that small things in large images are found.
@@ -268,11 +287,13 @@ class JinaClipEncoder:
         Args:
             images: as for `encode_image`.
             tiling: how many tiles at most; `Tiling()` if `None`.
-            truncate_dim: as for `encode_image`.
-            normalize: as for `encode_image`.
             resize_mode: for the overview; tiles are square already.
-            exif_orientation: as for `encode_image`; boxes are in pixels of the turned image.
-            failed: as for `encode_image`.
+            rendering: as for `encode_image`; boxes are in pixels of the rendering.
+            truncate_dim: as for `encode_image`, like the other options.
+            normalize: the same.
+            limits: the same.
+            failed: the same.
+            notes: the same.
             progress: called with (done, total) images after every batch.
 
         Returns:
@@ -282,16 +303,16 @@ class JinaClipEncoder:
             ImageDecodeError, EmbeddingDimError, ConfigError: as for `encode_image`.
         """
         items = as_list(images, "images")
+        read = image_reader(items, rendering=rendering, limits=limits, notes=notes)
         self._check_dim(truncate_dim)
         check_resize_mode(resize_mode)
-        layout: object = Tiling() if tiling is None else tiling  # the caller may pass any type
-        if not isinstance(layout, Tiling):
-            raise ConfigError(f"`tiling` is {tiling!r}: write Tiling(max_tiles=...), or None for the default")
+        layout = check_tiling(tiling)
         boxes: dict[int, NDArray[np.int64]] = {}
 
         def pixels(index: int) -> NDArray[np.float32]:
-            image = load_image(items[index], index=index, exif_orientation=exif_orientation)
-            tiles, boxes[index] = cut_tiles(image, size=self.image_size, tiling=layout)
+            loaded = read(index)
+            tiles, cut = cut_tiles(loaded.image, size=self.image_size, tiling=layout)
+            boxes[index] = loaded.full_boxes(cut)
             return preprocess_batch(tiles, self.preprocessing, resize_mode)  # (T, 3, S, S)
 
         found = image_features(self.model, len(items), pixels, failed=failed, progress=progress)
@@ -304,10 +325,7 @@ class JinaClipEncoder:
         """Tokens of each text, special tokens included, before any truncation.
 
         Args:
-            texts: B texts.
-
-        Raises:
-            InputError: an item is not a str.
+            texts: B texts; an item that is not a str is an `InputError`.
         """
         return [text.num_tokens for text in self.tokenizer.encode(as_list(texts, "texts"), max_tokens=None)]
 
@@ -325,7 +343,8 @@ class JinaClipEncoder:
             InputError, ConfigError: as for `encode_text`.
         """
         limit = self._check_max_tokens(max_tokens)
-        return self.tokenizer.encode(as_list(texts, "texts"), max_tokens=limit, prefix=self._prefix(task))
+        prefix = task_prefix(task, self.model.config.text.task_instructions, name=self.name)
+        return self.tokenizer.encode(as_list(texts, "texts"), max_tokens=limit, prefix=prefix)
 
     def encode_tokens(
         self, texts: Sequence[TokenizedText], *, truncate_dim: int | None = None, normalize: bool = True
@@ -348,19 +367,6 @@ class JinaClipEncoder:
         for batch, rows in text_features(self.model, texts):
             features[batch] = rows
         return self._finish(features, truncate_dim, normalize=normalize)
-
-    def _prefix(self, task: str | None) -> str:
-        if task is None:
-            return ""
-        instructions = self.model.config.text.task_instructions
-        if not instructions:
-            warnings.warn(f"{self.name!r} has no tasks: `task` {task!r} is ignored", category=UserWarning, stacklevel=3)
-            return ""
-        if task not in instructions:
-            raise ConfigError(
-                f"`task` is {task!r}: {self.name!r} has {sorted(instructions)}; for documents leave it out"
-            )
-        return instructions[task]
 
     def _check_max_tokens(self, max_tokens: int | None) -> int:
         if max_tokens is None:

@@ -42,6 +42,21 @@ class ImageDecodeError(InputError):
     """An image is unreadable, truncated, too large or not an image at all."""
 
 
+class ImageLimitError(ImageDecodeError):
+    """An image is over a limit; whoever calls may raise the limit.
+
+    Attributes:
+        found: what is over which limit, without a remedy.
+        limit: the limit's name in `ImageLimits`.
+    """
+
+    def __init__(self, found: str, *, limit: str) -> None:
+        """Add the remedy of a caller of the encoder."""
+        super().__init__(f"{found}; scale it down first, or raise the limit: `limits=ImageLimits({limit}=...)`")
+        self.found = found
+        self.limit = limit
+
+
 class TextTooLongError(InputError):
     """A text has more tokens than allowed, and the call does not allow truncation."""
 

@@ -85,6 +85,12 @@ def check_resize_mode(resize_mode: str | None) -> None:
         raise ConfigError(f"`resize_mode` is {resize_mode!r}: choose one of {get_args(ResizeMode)}")
 
 
+def is_mostly_cropped(size: tuple[int, int], config: PreprocessConfig, resize_mode: ResizeMode | None = None) -> bool:
+    """Whether the crop to a square leaves out more than half of an image of this width and height."""
+    mode = config.resize_mode if resize_mode is None else resize_mode
+    return mode == "shortest" and max(size) > 2 * min(size)
+
+
 def preprocess(
     image: Image.Image, config: PreprocessConfig, resize_mode: ResizeMode | None = None
 ) -> NDArray[np.float32]:

@@ -69,6 +69,19 @@ class TileEmbeddings:
     boxes: NDArray[np.int64]
 
 
+def check_tiling(tiling: object) -> Tiling:
+    """Give `Tiling()` for `None`, and refuse what is not a tiling.
+
+    Raises:
+        ConfigError: `tiling` is something else.
+    """
+    if tiling is None:
+        return Tiling()
+    if not isinstance(tiling, Tiling):
+        raise ConfigError(f"`tiling` is {tiling!r}: write Tiling(max_tiles=...), or None for the default")
+    return tiling
+
+
 def count_tiles(width: int, height: int, *, size: int) -> int:
     """Count the windows of side `size` that an image needs, without a limit and without the overview."""
     return -(-width // size) * -(-height // size)  # both rounded up

@@ -1,6 +1,7 @@
 """Turn texts into token ids, and token ids into one packed batch."""
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -139,3 +140,24 @@ def _check_text(text: object, index: int) -> None:
         raise InputError(
             f"item {index}: the text holds half of a surrogate pair at position {error.start}, which is not Unicode"
         ) from error
+
+
+def task_prefix(task: str | None, instructions: Mapping[str, str], *, name: str) -> str:
+    """Give the text that a model wants in front of a text for a task; "" for documents.
+
+    Args:
+        task: as for `JinaClipEncoder.encode_text`.
+        instructions: the prefix of each task of the model.
+        name: the model's name, for messages.
+
+    Raises:
+        ConfigError: the model has other tasks.
+    """
+    if task is None:
+        return ""
+    if not instructions:
+        warnings.warn(f"{name!r} has no tasks: `task` {task!r} is ignored", category=UserWarning, stacklevel=3)
+        return ""
+    if task not in instructions:
+        raise ConfigError(f"`task` is {task!r}: {name!r} has {sorted(instructions)}; for documents leave it out")
+    return instructions[task]

@@ -15,6 +15,7 @@ from typing import Any, TypeAlias, get_args
 from core_encoder.errors import ConfigError
 from core_encoder.image_preprocess import ResizeMode
 from core_encoder.models import FILES, WEIGHTS_FILE, Precision, default_revision, find_folder, is_hub_id, known_model
+from core_encoder.rendering import Rendering
 from core_encoder.tiling import Tiling
 
 Fingerprint: TypeAlias = Mapping[str, str | int | bool | None]
@@ -38,7 +39,8 @@ class EmbeddingConfig:
         normalize: whether vectors have unit length.
         max_tokens: longer texts are cut to this many tokens; `None` is the model's limit.
         resize_mode: how an image becomes square; `None` is the model's own way.
-        exif_orientation: whether images are first rotated as their EXIF tag says.
+        rendering: "as_seen" reads a picture as a viewer shows it: upright, transparency on white, colours in sRGB;
+            "as_stored" reads the pixels of the file, as the published model's code does.
         precision: number format in which the model computes; "auto" lets the encoder choose for the device.
         tiling: how images are cut into tiles; `None` makes one vector per image.
 
@@ -52,7 +54,7 @@ class EmbeddingConfig:
     normalize: bool = True
     max_tokens: int | None = None
     resize_mode: ResizeMode | None = None
-    exif_orientation: bool = False
+    rendering: Rendering = "as_seen"
     precision: Precision = "auto"
     tiling: Tiling | None = None
 
@@ -61,9 +63,10 @@ class EmbeddingConfig:
         _check("model", self.model, _is_text, "a hub id, a folder, or 'nano'")
         for name in ("dimensions", "max_tokens"):
             _check(name, getattr(self, name), _is_count, "an int of at least 1, or None")
-        for name in ("normalize", "exif_orientation"):
-            _check(name, getattr(self, name), lambda value: isinstance(value, bool), "True or False")
+        _check("normalize", self.normalize, lambda value: isinstance(value, bool), "True or False")
         _check("revision", self.revision, lambda value: value is None or _is_text(value), "a commit, or None")
+        renderings = get_args(Rendering)
+        _check("rendering", self.rendering, lambda value: value in renderings, f"one of {renderings}")
         modes, precisions = (None, *get_args(ResizeMode)), get_args(Precision)
         _check("resize_mode", self.resize_mode, lambda value: value in modes, f"one of {modes}")
         _check("precision", self.precision, lambda value: value in precisions, f"one of {precisions}")
@@ -135,7 +138,7 @@ class EmbeddingConfig:
         Raises:
             ConfigError: `model` is needed or is another model, or a later version made the fingerprint.
         """
-        values: dict[str, Any] = dict(fingerprint)
+        values: dict[str, Any] = complete_fingerprint(fingerprint)
         stored, revision = values.get("model"), values.get("revision")
         in_folder = isinstance(revision, str) and revision.startswith(_FOLDER_REVISION)
         if in_folder and model is None:
@@ -165,10 +168,22 @@ class EmbeddingConfig:
             "normalize": self.normalize,
             "max_tokens": self.max_tokens,
             "resize_mode": self.resize_mode,
-            "exif_orientation": self.exif_orientation,
+            "rendering": self.rendering,
             "precision": self.precision,
             "tiling": None if self.tiling is None else _options(self.tiling),
         }
+
+
+def complete_fingerprint(stored: Fingerprint) -> dict[str, str | int | bool | None]:
+    """The fingerprint of a collection of any version, in the form of this one.
+
+    A field that was added later has the value that all vectors had before it was added.
+    """
+    completed = dict(stored)
+    if "rendering" not in completed:
+        turned = completed.pop("exif_orientation", False) is True
+        completed["rendering"] = "as_stored, but turned by EXIF" if turned else "as_stored"
+    return completed
 
 
 def _check(name: str, value: object, accepts: Callable[[object], bool], allowed: str) -> None:
@@ -230,7 +245,7 @@ _VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = MappingProxyType
         "JCLIP_NORMALIZE": ("normalize", _read_bool),
         "JCLIP_MAX_TOKENS": ("max_tokens", _read_int),
         "JCLIP_RESIZE_MODE": ("resize_mode", str),
-        "JCLIP_EXIF_ORIENTATION": ("exif_orientation", _read_bool),
+        "JCLIP_RENDERING": ("rendering", str),
         "JCLIP_PRECISION": ("precision", str),
         "JCLIP_TILES": ("tiling", _read_tiles),
     }

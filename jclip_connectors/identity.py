@@ -7,8 +7,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from core_encoder.rendering import read_orientation
 from jclip_connectors.errors import EmbedInputError
 from jclip_connectors.port import ImageSource, Modality
+
+_LIKE_RGB = ("1", "L", "P", "RGB")  # modes of which conversion to RGB loses nothing
+_UPRIGHT = 1  # the EXIF orientation of a picture that has none
 
 
 def describe_text(text: str) -> dict[str, Any]:
@@ -52,11 +56,21 @@ def _hash_image(image: ImageSource) -> str:
 
 
 def _hash_pixels(image: Image.Image) -> str:
+    """Hash all that decides how a decoded image looks: pixels, opacity, colour profile and EXIF orientation."""
     try:
-        pixels = image.convert("RGB").tobytes()
+        image.load()
+        digest = hashlib.sha256(repr(image.size).encode())
+        if image.mode in _LIKE_RGB and not image.has_transparency_data:
+            digest.update(image.copy().convert("RGB").tobytes())
+        else:
+            palette = image.getpalette("RGBA") if image.mode in ("P", "PA") else None
+            digest.update(repr((image.mode, image.info.get("transparency"), palette)).encode() + image.tobytes())
+        orientation, profile = read_orientation(image), image.info.get("icc_profile")
     except Exception as error:  # a lazy image is decoded here, and a decoder may raise any error
         raise EmbedInputError(f"the image cannot be read: {error}") from error
-    return hashlib.sha256(repr(image.size).encode() + pixels).hexdigest()
+    if orientation != _UPRIGHT or profile:
+        digest.update(repr((orientation, profile)).encode())
+    return digest.hexdigest()
 
 
 def _hash_file(path: str | Path) -> str:

@@ -136,7 +136,7 @@ class LocalEmbedder:
             "truncate_dim": self._truncate_dim,
             "normalize": self._config.normalize,
             "resize_mode": self._config.resize_mode,
-            "exif_orientation": self._config.exif_orientation,
+            "rendering": self._config.rendering,
         }
 
 

@@ -20,7 +20,7 @@ FULL = EmbeddingConfig(
     normalize=False,
     max_tokens=77,
     resize_mode="squash",
-    exif_orientation=True,
+    rendering="as_stored",
     precision="fp32",
     tiling=Tiling(max_tiles=4),
 )
@@ -32,7 +32,7 @@ dimensions = 512
 normalize = false
 max_tokens = 77
 resize_mode = "squash"
-exif_orientation = true
+rendering = "as_stored"
 precision = "fp32"
 tiling = { max_tiles = 4 }
 """.replace("{COMMIT}", COMMIT)
@@ -43,7 +43,7 @@ VARIABLES = {
     "JCLIP_NORMALIZE": "off",
     "JCLIP_MAX_TOKENS": "77",
     "JCLIP_RESIZE_MODE": "squash",
-    "JCLIP_EXIF_ORIENTATION": "True",
+    "JCLIP_RENDERING": "as_stored",
     "JCLIP_PRECISION": "fp32",
     "JCLIP_TILES": "4",
 }
@@ -65,7 +65,7 @@ VARIABLES = {
         ("max_tokens", -1),
         ("resize_mode", "crop"),
         ("resize_mode", ["squash"]),
-        ("exif_orientation", None),
+        ("rendering", None),
         ("precision", "fp8"),
         ("tiling", 9),
         ("tiling", True),
@@ -145,6 +145,25 @@ def test_a_bad_variable_is_refused_by_name(name, text, message):
         EmbeddingConfig.from_env({name: text})
 
 
+def test_a_fingerprint_without_a_rendering_is_of_pictures_as_stored():
+    old = {name: value for name, value in FULL.fingerprint().items() if name != "rendering"}
+    for stored in (old, old | {"exif_orientation": False}):
+        check_fingerprint(stored, FULL.fingerprint(), collection="it")
+        assert EmbeddingConfig.from_fingerprint(stored) == FULL
+    with pytest.raises(CollectionMismatchError, match=r"made with `rendering` 'as_stored' \(now 'as_seen'\)"):
+        check_fingerprint(old, dataclasses.replace(FULL, rendering="as_seen").fingerprint(), collection="it")
+
+
+def test_a_fingerprint_of_pictures_turned_by_exif_alone_equals_neither_rendering():
+    old = {name: value for name, value in FULL.fingerprint().items() if name != "rendering"}
+    for rendering in ("as_seen", "as_stored"):
+        config = dataclasses.replace(FULL, rendering=rendering)
+        with pytest.raises(CollectionMismatchError, match="turned by EXIF"):
+            check_fingerprint(old | {"exif_orientation": True}, config.fingerprint(), collection="it")
+    with pytest.raises(ConfigError, match="turned by EXIF"):
+        EmbeddingConfig.from_fingerprint(old | {"exif_orientation": True})
+
+
 def test_the_fingerprint_is_json_and_has_what_shapes_vectors():
     fingerprint = FULL.fingerprint()
     assert json.loads(json.dumps(fingerprint)) == fingerprint
@@ -155,7 +174,7 @@ def test_the_fingerprint_is_json_and_has_what_shapes_vectors():
         "normalize": False,
         "max_tokens": 77,
         "resize_mode": "squash",
-        "exif_orientation": True,
+        "rendering": "as_stored",
         "precision": "fp32",
         "tiling": "max_tiles=4",
     }
@@ -170,7 +189,7 @@ def test_the_fingerprint_is_json_and_has_what_shapes_vectors():
         ("normalize", True),
         ("max_tokens", None),
         ("resize_mode", None),
-        ("exif_orientation", False),
+        ("rendering", "as_seen"),
         ("precision", "bf16"),
         ("tiling", None),
         ("tiling", Tiling(max_tiles=5)),

@@ -102,9 +102,9 @@ def test_photographs_are_turned_if_the_configuration_says_so(v2, tmp_path):
     exif = picture(0).getexif()
     exif[0x0112] = 6
     picture(0).save(tmp_path / "turned.png", exif=exif)
-    for turn in (False, True):
-        embedder = LocalEmbedder(EmbeddingConfig(model=v2.name, exif_orientation=turn), encoder=v2)
-        expected = v2.encode_image([tmp_path / "turned.png"], exif_orientation=turn)
+    for turn in ("as_stored", "as_seen"):
+        embedder = LocalEmbedder(EmbeddingConfig(model=v2.name, rendering=turn), encoder=v2)
+        expected = v2.encode_image([tmp_path / "turned.png"], rendering=turn)
         np.testing.assert_allclose(embedder.embed_images([tmp_path / "turned.png"]), expected, atol=1e-6)
 
 
@@ -154,17 +154,17 @@ def test_other_options_are_not_another_model(v2, changed):
 def test_large_images_do_not_wait_at_full_size(v2, tmp_path, monkeypatch, tiled):
     """Each reader has one of them; what waits for the model is as small as the model takes it."""
     Image.new("RGB", (3000, 2000), (200, 30, 30)).save(tmp_path / "large.png")
-    decode, alive, most = image_input._decode, set(), 0
+    decode, alive, most = image_input.decode, set(), 0
 
     def counted(*arguments, **options):
         nonlocal most
-        image = decode(*arguments, **options)
-        alive.add(id(image))
-        weakref.finalize(image, alive.discard, id(image))
+        decoded = decode(*arguments, **options)
+        alive.add(id(decoded.image))
+        weakref.finalize(decoded.image, alive.discard, id(decoded.image))
         most = max(most, len(alive))
-        return image
+        return decoded
 
-    monkeypatch.setattr(image_input, "_decode", counted)
+    monkeypatch.setattr(image_input, "decode", counted)
     embedder = LocalEmbedder(EmbeddingConfig(model=v2.name, tiling=Tiling(max_tiles=4)), encoder=v2)
     (embedder.embed_image_tiles if tiled else embedder.embed_images)([tmp_path / "large.png"] * 24)
     assert 1 <= most <= min(8, os.cpu_count() or 1)

@@ -16,6 +16,7 @@ from PIL import Image
 from jclip_connectors.errors import EmbedInputError
 from jclip_connectors.identity import describe_image, describe_text
 from jclip_connectors.port import record_uuid
+from tests.colour_profiles import rgb_profile
 
 
 def test_an_id_has_the_same_uuid_in_every_process():
@@ -61,6 +62,46 @@ def test_an_image_has_one_id_however_often_it_is_described():
         assert describe_image(image) == describe_image(image.copy())
     red = palette_image([255, 0, 0])
     assert describe_image(red)["record_id"] == describe_image(red.convert("RGB"))["record_id"]
+
+
+def variants_of(picture):
+    """The same pixels, which a viewer shows in other ways."""
+    yield picture
+    for orientation in (3, 6):
+        turned = picture.copy()
+        turned.getexif()[0x0112] = orientation
+        yield turned
+    for profile in (rgb_profile(), rgb_profile(gamma=2.2)):
+        coloured = picture.copy()
+        coloured.info["icc_profile"] = profile
+        yield coloured
+    for opacity in (0, 128):
+        clear = picture.copy()
+        clear.putalpha(opacity)
+        yield clear
+    keyed = picture.copy()
+    keyed.info["transparency"] = (0, 1, 2)
+    yield keyed
+
+
+def test_pixels_that_a_viewer_shows_in_another_way_have_another_id():
+    pixels = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
+    ids = [describe_image(image)["record_id"] for image in variants_of(Image.fromarray(pixels))]
+    assert len(set(ids)) == len(ids)
+    scans = [Image.fromarray(np.full((4, 4), value, np.uint16)) for value in (1000, 2000)]
+    assert describe_image(scans[0])["record_id"] != describe_image(scans[1])["record_id"]
+    palettes = [palette_image([255, 0, 0]) for _ in range(3)]
+    for image, transparency in zip(palettes, (0, b"\x80", None), strict=True):
+        if transparency is not None:
+            image.info["transparency"] = transparency
+    assert len({describe_image(image)["record_id"] for image in palettes}) == 3
+
+
+def test_the_hash_of_a_plain_picture_stays_what_earlier_versions_wrote():
+    pixels = np.arange(4 * 6 * 3, dtype=np.uint8).reshape(4, 6, 3)
+    for image in (Image.fromarray(pixels), Image.fromarray(pixels).convert("L"), palette_image([1, 2, 3])):
+        expected = hashlib.sha256(repr(image.size).encode() + image.convert("RGB").tobytes()).hexdigest()
+        assert describe_image(image)["content_hash"] == f"sha256:{expected}"
 
 
 @pytest.mark.parametrize("scheme", ["data:", "DATA:"])

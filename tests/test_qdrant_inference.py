@@ -291,7 +291,7 @@ def test_one_loaded_model_serves_both_towers_every_length_and_every_thread(monke
 
 def test_every_option_reaches_the_encoder(v2_folder):
     register(EmbeddingConfig(model=v2_folder), name="mine")
-    options: dict[str, Any] = {"dimensions": 8, "normalize": False, "resize_mode": "squash", "exif_orientation": True}
+    options: dict[str, Any] = {"dimensions": 8, "normalize": False, "resize_mode": "squash", "rendering": "as_stored"}
     wide = picture(0, (200, 100))
     (row,) = ImageEmbedding("mine", **options, device="cpu", local_files_only=True).embed(wide)
     embedder = LocalEmbedder(EmbeddingConfig(model=v2_folder, **options))

@@ -13,6 +13,7 @@ from jclip_connectors.cli.contact_sheet import Section, write_contact_sheet
 from jclip_connectors.cli.options import (
     CollectionOption,
     DeviceOption,
+    RenderingOption,
     StoreOption,
     check_parent,
     collection_url,
@@ -79,6 +80,7 @@ def index(
     model: Annotated[str | None, typer.Option(help="A hub id, a folder with a model, or 'nano'.")] = None,
     dimensions: Annotated[int | None, typer.Option(min=1, help="Number of values to keep of each vector.")] = None,
     tiles: Annotated[int | None, typer.Option(min=1, help="Cut large pictures into at most this many tiles.")] = None,
+    rendering: RenderingOption = None,
     device: DeviceOption = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Files to process at a time.")] = 32,
     report: Annotated[
@@ -119,7 +121,7 @@ def index(
         fingerprint = place.fingerprint()
         if fingerprint is None and found.gone:
             raise EmbedInputError(f"{str(found.gone[0])!r} does not exist, and there is no collection in {place.name}")
-        config = configuration(fingerprint, model=model, dimensions=dimensions, tiles=tiles)
+        config = configuration(fingerprint, model=model, dimensions=dimensions, tiles=tiles, rendering=rendering)
         known = known_model(config.model)
         licence = "" if known is None else f" ({known.license})"
         terminal.say(f"{len(found.files)} files; model {config.model}{licence}")
@@ -178,7 +180,7 @@ def search(
     if html is not None:
         heading = str(text) if image is None else image.name
         section = Section(heading=heading, hits=hits, query_image=image)
-        write_contact_sheet(html, "jclip search", [section], exif_orientation=config.exif_orientation)
+        write_contact_sheet(html, "jclip search", [section], rendering=config.rendering)
     if as_json:
         typer.echo(json.dumps([_as_json(hit) for hit in hits], indent=2))
     else:

@@ -5,16 +5,20 @@ the pictures and styles in the page, no script and no request.
 """
 
 import base64
+import functools
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from html import escape
 from io import BytesIO
 from pathlib import Path
+from typing import Protocol
 
 from PIL import Image
 
 from core_encoder.errors import ImageDecodeError
-from core_encoder.image_input import load_image
+from core_encoder.image_input import read_image
+from core_encoder.image_limits import DEFAULT_LIMITS, ImageLimits
+from core_encoder.rendering import Rendering
 from core_encoder.tiling import Box
 from jclip_connectors.port import SearchHit
 from jclip_connectors.store_kit.files import replace_file
@@ -47,7 +51,12 @@ class Section:
 
 
 def write_contact_sheet(
-    path: str | Path, title: str, sections: Sequence[Section], *, exif_orientation: bool = False
+    path: str | Path,
+    title: str,
+    sections: Sequence[Section],
+    *,
+    rendering: Rendering = "as_seen",
+    limits: ImageLimits = DEFAULT_LIMITS,
 ) -> None:
     """Write search results as a page; a picture that can no longer be read becomes a placeholder.
 
@@ -55,33 +64,35 @@ def write_contact_sheet(
         path: the HTML file; an existing one is replaced.
         title: of the page.
         sections: the queries.
-        exif_orientation: whether pictures were turned upright before they were cut into tiles.
+        rendering: how pictures were read when they were embedded; the page shows them so.
+        limits: on pictures; over them, a picture becomes a placeholder.
 
     Raises:
         OSError: the file cannot be written.
     """
-    body = "\n".join(_section(section, exif_orientation=exif_orientation) for section in sections)
+    show = functools.partial(_picture, rendering=rendering, limits=limits)
+    body = "\n".join(_section(section, show) for section in sections)
     replace_file(Path(path), _PAGE.format(title=_text(title), style=_STYLE, body=body).encode())
 
 
-def _section(section: Section, *, exif_orientation: bool) -> str:
+def _section(section: Section, show: "_Show") -> str:
     parts = [f"<section>\n<h2>{_text(section.heading)}</h2>"]
     if section.query_image is not None:
-        picture = _picture(section.query_image, f"The query: {section.query_image.name}", exif_orientation)
+        picture = show(section.query_image, f"The query: {section.query_image.name}")
         parts.append(f'<figure class="query">{picture}<figcaption>the query</figcaption></figure>')
     if section.hits:
-        cards = "\n".join(_cards(section, exif_orientation=exif_orientation))
+        cards = "\n".join(_cards(section, show))
         parts.append(f'<ol class="hits">\n{cards}\n</ol>')
     else:
         parts.append('<p class="nothing">Nothing was found.</p>')
     return "\n".join([*parts, "</section>"])
 
 
-def _cards(section: Section, *, exif_orientation: bool) -> Iterator[str]:
+def _cards(section: Section, show: "_Show") -> Iterator[str]:
     for rank, hit in enumerate(section.hits, start=1):
         name = hit.uri if hit.uri is not None else str(hit.metadata.get("path", hit.record_id))
         if hit.uri is not None:
-            shown = _picture(Path(hit.uri), f"Result {rank}: {Path(name).name}", exif_orientation, box=hit.box)
+            shown = show(Path(hit.uri), f"Result {rank}: {Path(name).name}", box=hit.box)
         else:
             content = hit.content if hit.content is not None else ""
             more = "…" if len(content) > _TEXT_CHARS else ""
@@ -94,12 +105,17 @@ def _cards(section: Section, *, exif_orientation: bool) -> Iterator[str]:
         )
 
 
-def _picture(path: Path, description: str, exif_orientation: bool, *, box: Box | None = None) -> str:  # noqa: FBT001 (private)
+class _Show(Protocol):
+    def __call__(self, path: Path, description: str, *, box: Box | None = None) -> str: ...
+
+
+def _picture(path: Path, description: str, *, rendering: Rendering, limits: ImageLimits, box: Box | None = None) -> str:
     try:
-        image = load_image(path, index=0, exif_orientation=exif_orientation)
+        loaded = read_image(path, index=0, rendering=rendering, limits=limits)
     except ImageDecodeError:
         return '<div class="missing">this picture cannot be read any more</div>'
-    width, height = image.size
+    image = loaded.image
+    width, height = loaded.full_size
     scale = _SIDE_PX / max(width, height)
     shown_width, shown_height = max(1, round(width * scale)), max(1, round(height * scale))
     image.thumbnail((_SIDE_PX * _DENSITY, _SIDE_PX * _DENSITY))

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from core_encoder.rendering import Rendering
 from core_encoder.tiling import Tiling
 from jclip_connectors.cli.store_urls import Place, edge_url
 from jclip_connectors.collection import MultimodalCollection
@@ -40,6 +41,13 @@ StoreOption = Annotated[
 DeviceOption = Annotated[
     str | None, typer.Option(metavar="NAME", help="Where the model runs: cpu, cuda, ...; default: CUDA if present.")
 ]
+RenderingOption = Annotated[
+    Rendering | None,
+    typer.Option(
+        help="How pictures are read: as_seen, as a viewer shows them (upright, transparency on white, colour profiles "
+        "used), or as_stored, the pixels of the file; default: as_seen."
+    ),
+]
 
 
 def collection_url(collection: Path | None, store: str | None) -> str:
@@ -55,6 +63,7 @@ def configuration(
     model: str | None = None,
     dimensions: int | None = None,
     tiles: int | None = None,
+    rendering: Rendering | None = None,
 ) -> EmbeddingConfig:
     """Options come first, then the collection's configuration (for a new one: the environment), then the defaults.
 
@@ -66,6 +75,7 @@ def configuration(
     given: dict[str, Any] = {
         "model": model,
         "dimensions": dimensions,
+        "rendering": rendering,
         "tiling": None if tiles is None else Tiling(max_tiles=tiles),
     }
     return dataclasses.replace(config, **{name: value for name, value in given.items() if value is not None})

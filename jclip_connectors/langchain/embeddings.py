@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, PrivateAttr, StrictBool, StrictInt, 
 from core_encoder.forks import ForkSafeLock
 from core_encoder.image_preprocess import ResizeMode
 from core_encoder.models import Precision
+from core_encoder.rendering import Rendering
 from core_encoder.tiling import Tiling
 from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.errors import EmbedInputError, PartialFailureError
@@ -65,7 +66,7 @@ class JinaClipEmbeddings(BaseModel, Embeddings):
     normalize: StrictBool = True
     max_tokens: StrictInt | None = None
     resize_mode: ResizeMode | None = None
-    exif_orientation: StrictBool = False
+    rendering: Rendering = "as_seen"
     precision: Precision = "auto"
     tiling: Tiling | None = None
     device: str | None = None

@@ -16,6 +16,7 @@ from llama_index.core.utils import get_tqdm_iterable
 from core_encoder.forks import ForkSafeLock
 from core_encoder.image_preprocess import ResizeMode
 from core_encoder.models import Precision
+from core_encoder.rendering import Rendering
 from core_encoder.tiling import Tiling
 from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.errors import EmbedInputError, PartialFailureError
@@ -51,7 +52,7 @@ class JinaClipEmbedding(MultiModalEmbedding):
     normalize: bool = Field(default=True, frozen=True, description="Whether vectors have unit length.")
     max_tokens: int | None = Field(default=None, frozen=True, description="Texts are cut to this length.")
     resize_mode: ResizeMode | None = Field(default=None, frozen=True, description="How an image becomes square.")
-    exif_orientation: bool = Field(default=False, frozen=True, description="Rotate images by EXIF first.")
+    rendering: Rendering = Field(default="as_seen", frozen=True, description="How a picture becomes RGB.")
     precision: Precision = Field(default="auto", frozen=True, description="Number format of the model.")
     tiling: Tiling | None = Field(default=None, frozen=True, description="How a collection cuts images into tiles.")
     device: str | None = Field(default=None, frozen=True, description="'cpu', 'cuda', ...; None prefers CUDA.")

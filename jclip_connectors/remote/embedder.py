@@ -43,7 +43,7 @@ FORKED = (
 class RemoteEmbedder(Endpoint):
     """Embeds texts and images with an endpoint; threads may share it.
 
-    The configuration is sent to the endpoint or applied here: `dimensions`, `normalize` and `exif_orientation` work,
+    The configuration is sent to the endpoint or applied here: `dimensions`, `normalize` and `rendering` work,
     tiles are cut here, and an image that decoders could show differently (turned by EXIF, with transparency, in other
     colour spaces) is sent as a PNG of the pixels that the local encoder would get. Options that can be neither sent nor
     applied here (`max_tokens`, `resize_mode`, `precision`, a `revision` other than the pinned one) are refused.

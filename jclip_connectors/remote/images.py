@@ -17,12 +17,13 @@ _SENT_AS_THEY_ARE = frozenset({"JPEG", "PNG", "WEBP"})
 def content_of(source: ImageSource, image: Image.Image) -> bytes:
     """The file unchanged if all decoders get the same pixels from it, else a PNG of the picture.
 
-    Decoders differ about EXIF orientation, transparency, palettes and other colour spaces. `load_image` has turned or
-    converted such an image, which leaves it without a `format`, or would turn it with `exif_orientation`.
+    Decoders differ about EXIF orientation, transparency, palettes, colour profiles and other colour spaces.
+    `load_image` has changed such an image, which leaves it without a `format`, or would change it with `rendering`
+    "as_seen". An image that was shrunk while it was decoded is sent as it is now.
     """
     if isinstance(source, Image.Image | np.ndarray) or image.format not in _SENT_AS_THEY_ARE:
         return png_of(image)
-    if load_image(image, index=0, exif_orientation=True) is not image:
+    if load_image(image, index=0, rendering="as_seen") is not image:
         return png_of(image)
     if isinstance(source, str) and source[:5].lower() == "data:":
         return base64.b64decode("".join(source.partition(",")[2].split()))

@@ -16,10 +16,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
-from PIL import Image
 
 from core_encoder.errors import ConfigError, ImageDecodeError
-from core_encoder.image_input import load_image
+from core_encoder.image_input import LoadedImage, read_image
 from core_encoder.matryoshka import normalize, truncate
 from core_encoder.models import KnownModel, default_revision, find_folder, is_hub_id, known_model
 from core_encoder.tiling import TileEmbeddings, Tiling, cut_tiles
@@ -268,15 +267,15 @@ class Requests:
                     yield position, b'{"image": "' + base64.b64encode(content) + b'"}'
 
     def _whole(self, source: ImageSource, _: int) -> list[bytes]:
-        return [content_of(source, self._load(source))]
+        return [content_of(source, self._load(source).image)]
 
     def _cut(self, source: ImageSource, size: int, tiling: Tiling) -> tuple[list[bytes], IntArray]:
-        image = self._load(source)
-        (_, *tiles), boxes = cut_tiles(image, size=size, tiling=tiling)
-        return [content_of(source, image), *map(png_of, tiles)], boxes.astype(np.int64)
+        loaded = self._load(source)
+        (_, *tiles), boxes = cut_tiles(loaded.image, size=size, tiling=tiling)
+        return [content_of(source, loaded.image), *map(png_of, tiles)], loaded.full_boxes(boxes)
 
-    def _load(self, source: ImageSource) -> Image.Image:
-        return load_image(source, index=0, exif_orientation=self.config.exif_orientation)
+    def _load(self, source: ImageSource) -> LoadedImage:
+        return read_image(source, index=0, rendering=self.config.rendering)
 
     def _check_sizes(self, contents: Iterable[bytes]) -> None:
         for content in contents:

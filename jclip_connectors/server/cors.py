@@ -128,8 +128,8 @@ def _raw(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
 def _read(origin: str) -> str:
     if not _ORIGIN.fullmatch(origin):
         raise ConfigError(
-            f"`cors_origins` has {origin!r}: write 'https://app.example.com' or 'http://localhost:3000', without a path "
-            "or a slash at the end; '*' alone allows every page"
+            f"`cors_origins` has {origin!r}: write 'https://app.example.com' or 'http://localhost:3000', without a "
+            "path or a slash at the end; '*' alone allows every page"
         )
     origin = origin.lower()
     return origin.removesuffix(_DEFAULT_PORTS.get(origin.partition(":")[0], ":"))  # browsers leave them out

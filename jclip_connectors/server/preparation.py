@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core_encoder.errors import InputError
-from core_encoder.image_input import ImageLimits, load_image
+from core_encoder.image_input import read_image
+from core_encoder.image_limits import ImageLimits
 from core_encoder.image_preprocess import PreprocessConfig, ResizeMode, preprocess
+from core_encoder.rendering import Rendering
 from core_encoder.tiling import TOKENS_PER_TILE, count_tiles
 from core_encoder.tokenization import TokenizedText
 from jclip_connectors.server.requests import EmbeddingRequest, RequestError, TextItem
@@ -97,7 +99,7 @@ class Preparation:
         limits: ImageLimits,
         max_tokens: int,
         resize_mode: ResizeMode | None = None,
-        exif_orientation: bool = False,
+        rendering: Rendering = "as_stored",
     ) -> None:
         """Prepare for `encoder` with the preprocessing of its checkpoint, changed by the options."""
         self._encoder = encoder
@@ -106,7 +108,7 @@ class Preparation:
         self._limits = limits
         self._max_tokens = max_tokens
         self._resize_mode = resize_mode
-        self._exif_orientation = exif_orientation
+        self._rendering = rendering
         self.image_cost = 1 + (encoder.image_size // _PATCH_PX) ** 2
 
     def prepare_texts(
@@ -129,14 +131,14 @@ class Preparation:
     def prepare_image(self, data: bytes, number: int) -> PreparedImage | RequestError:
         """Decode an image and resize it to the model's size; errors name it by its number."""
         try:
-            image = load_image(data, index=number, limits=self._limits, exif_orientation=self._exif_orientation)
+            loaded = read_image(data, index=number, limits=self._limits, rendering=self._rendering)
         except InputError as error:
             return encoder_refusal(error, number)
-        values = preprocess(image, self._plain, self._resize_mode)  # (3, S, S)
+        values = preprocess(loaded.image, self._plain, self._resize_mode)  # (3, S, S)
         return PreparedImage(
             square=np.ascontiguousarray(np.rint(values * 255).astype(np.uint8).transpose(1, 2, 0)),  # (S, S, 3)
             cost=self.image_cost,
-            usage=image_usage(image.width, image.height, size=self._encoder.image_size),
+            usage=image_usage(*loaded.full_size, size=self._encoder.image_size),
         )
 
     def _prepared(self, number: int, tokens: TokenizedText, *, truncate: bool) -> PreparedText | RequestError:

@@ -12,7 +12,7 @@ from typing import Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from core_encoder.image_input import ImageLimits
+from core_encoder.image_limits import ImageLimits
 from core_encoder.image_preprocess import PreprocessConfig
 from core_encoder.matryoshka import normalize, truncate
 from jclip_connectors.config import EmbeddingConfig
@@ -127,7 +127,7 @@ class EmbeddingService:
             ),
             max_tokens=self.max_tokens,
             resize_mode=config.resize_mode,
-            exif_orientation=config.exif_orientation,
+            rendering=config.rendering,
         )
         self._fetcher = fetcher
         self._fetches = asyncio.Semaphore(_FETCHES)

@@ -9,7 +9,7 @@ import numpy as np
 
 import core_encoder.item_list
 from core_encoder.errors import InputError
-from jclip_connectors.config import EmbeddingConfig, Fingerprint
+from jclip_connectors.config import EmbeddingConfig, Fingerprint, complete_fingerprint
 from jclip_connectors.errors import CollectionMismatchError, EmbedInputError
 from jclip_connectors.port import MODALITIES, FloatArray, IntArray, Record
 
@@ -22,8 +22,9 @@ def check_fingerprint(stored: Fingerprint, requested: Fingerprint, *, collection
     Raises:
         CollectionMismatchError: the fingerprints differ; the message names each different field.
     """
-    if dict(stored) != dict(requested):
-        raise CollectionMismatchError(stored, requested, collection=collection)
+    completed = complete_fingerprint(stored)
+    if completed != dict(requested):
+        raise CollectionMismatchError(completed, requested, collection=collection)
 
 
 def check_records(records: Sequence[Record], *, dimensions: int | None, tiled: bool) -> list[Record]:

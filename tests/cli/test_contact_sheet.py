@@ -116,7 +116,7 @@ def test_a_turned_picture_is_turned_as_its_boxes_are(sheet, tmp_path):
     exif[0x0112] = 6
     Image.new("RGB", (400, 200)).save(tmp_path / "turned.jpg", exif=exif)
     section = Section(heading="", hits=[hit(tmp_path / "turned.jpg", box=Box(0, 0, 200, 100))])
-    (turned,), (flat,) = (sheet(section, exif_orientation=turn).all("img") for turn in (True, False))
+    (turned,), (flat,) = (sheet(section, rendering=how).all("img") for how in ("as_seen", "as_stored"))
     assert int(turned["height"]) == 2 * int(turned["width"])
     assert int(flat["width"]) == 2 * int(flat["height"])
 

@@ -339,7 +339,7 @@ def test_a_model_in_a_folder_is_named_again_to_search(tmp_path, photos):
         EmbeddingConfig(),
         EmbeddingConfig(model="nano", tiling=Tiling(max_tiles=5)),
         EmbeddingConfig(model="jinaai/jina-clip-v1", revision="0" * 40, dimensions=7, max_tokens=9),
-        EmbeddingConfig(model="a/b", revision="0" * 40, normalize=False, resize_mode="squash", exif_orientation=True),
+        EmbeddingConfig(model="a/b", revision="0" * 40, normalize=False, resize_mode="squash", rendering="as_stored"),
     ],
 )
 def test_a_fingerprint_gives_a_configuration_with_that_fingerprint(config):

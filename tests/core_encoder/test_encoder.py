@@ -252,7 +252,7 @@ def test_resize_mode_and_orientation_change_the_vector_when_asked(v2, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = 6
     wide.save(tmp_path / "turned.png", exif=exif)
-    turned = v2.encode_image([tmp_path / "turned.png"], exif_orientation=True)
+    turned = v2.encode_image([tmp_path / "turned.png"], rendering="as_seen")
     assert np.array_equal(v2.encode_image([tmp_path / "turned.png"]), default)
     assert np.abs(turned - v2.encode_image([wide.transpose(Image.Transpose.ROTATE_270)])).max() < 1e-6
 

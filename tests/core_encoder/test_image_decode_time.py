@@ -14,7 +14,8 @@ from PIL import Image
 from core_encoder import decode_limits
 from core_encoder.decode_limits import TimedBytes
 from core_encoder.errors import ConfigError
-from core_encoder.image_input import ImageLimits, load_image
+from core_encoder.image_input import load_image
+from core_encoder.image_limits import ImageLimits
 from tests.pictures import PICTURE, encoded, refusal
 
 SMOOTH = PICTURE.resize((310, 240), Image.Resampling.BICUBIC)

@@ -11,8 +11,10 @@ from PIL import Image, ImageOps
 
 from core_encoder.errors import ImageDecodeError
 from core_encoder.image_input import load_image
+from core_encoder.rendering import Rendering
 from tests.pictures import FORMATS, PICTURE, PIXELS, PNG, encoded, refusal
 
+RENDERINGS: tuple[Rendering, ...] = ("as_stored", "as_seen")
 GOLDEN = Path(__file__).parents[1] / "golden" / "public-v2-tiny" / "images"
 
 
@@ -118,7 +120,7 @@ def test_the_callers_pillow_image_stays_as_it_was(name):
         image.load()
         before = image.mode, image.size, dict(image.info), image.tobytes()
         load_image(image, index=0)
-        load_image(image, index=0, exif_orientation=True)
+        load_image(image, index=0, rendering="as_seen")
         assert (image.mode, image.size, image.info, image.tobytes()) == before
 
 
@@ -138,14 +140,14 @@ def test_a_palette_with_transparency_bytes_loads_without_a_warning():
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("fmt", ["JPEG", "PNG", "WEBP", "AVIF"])
-def test_the_exif_orientation_is_applied_only_when_asked_for(fmt, orientation):
+def test_the_exif_orientation_is_applied_only_to_a_picture_as_seen(fmt, orientation):
     exif = Image.Exif()
     exif[0x0112] = orientation
     data = encoded(PICTURE, fmt, exif=exif)
     with Image.open(BytesIO(data)) as reference:
         plain, turned = np.asarray(reference.convert("RGB")), np.asarray(ImageOps.exif_transpose(reference))
     np.testing.assert_array_equal(np.asarray(load_image(data, index=0)), plain)
-    np.testing.assert_array_equal(np.asarray(load_image(data, index=0, exif_orientation=True)), turned)
+    np.testing.assert_array_equal(np.asarray(load_image(data, index=0, rendering="as_seen")), turned)
     assert (orientation == 1) == np.array_equal(plain, turned)
 
 
@@ -153,8 +155,8 @@ def test_a_tiff_is_turned_once_as_pillow_always_does():
     exif = Image.Exif()
     exif[0x0112] = 6
     data = encoded(PICTURE, "TIFF", exif=exif)
-    for wanted in (False, True):
-        image = load_image(data, index=0, exif_orientation=wanted)
+    for wanted in RENDERINGS:
+        image = load_image(data, index=0, rendering=wanted)
         np.testing.assert_array_equal(np.asarray(image), np.rot90(PIXELS, -1))
 
 
@@ -165,8 +167,8 @@ def test_a_damaged_exif_neither_warns_nor_refuses(exif):
     jpeg = encoded(PICTURE, "JPEG")
     damaged = jpeg[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + jpeg[2:]
     expected = np.asarray(load_image(jpeg, index=0))
-    for wanted in (False, True):
-        np.testing.assert_array_equal(np.asarray(load_image(damaged, index=0, exif_orientation=wanted)), expected)
+    for wanted in RENDERINGS:
+        np.testing.assert_array_equal(np.asarray(load_image(damaged, index=0, rendering=wanted)), expected)
 
 
 # What is refused

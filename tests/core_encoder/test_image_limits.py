@@ -16,9 +16,12 @@ from PIL import Image, ImageFile
 from PIL.PngImagePlugin import PngImageFile
 
 from core_encoder.errors import ConfigError, ImageDecodeError
-from core_encoder.image_input import ImageLimits, load_image
+from core_encoder.image_input import load_image
+from core_encoder.image_limits import ImageLimits
+from core_encoder.rendering import Rendering
 from tests.pictures import FORMATS, PICTURE, PIXELS, PNG, TIFF_TAGS, encoded, png, png_chunk, png_with, refusal, tiff
 
+RENDERINGS: tuple[Rendering, ...] = ("as_stored", "as_seen")
 GOLDEN = Path(__file__).parents[1] / "golden" / "public-v2-tiny" / "images"
 
 
@@ -134,8 +137,8 @@ def test_a_png_with_bombs_in_its_text_is_refused():
 
 def test_png_metadata_within_reason_is_ignored():
     data = png_with(png_chunk(b"tEXt", b"Comment\0hello"), png_chunk(b"eXIf", b"junk"))
-    for wanted in (False, True):
-        np.testing.assert_array_equal(np.asarray(load_image(data, index=0, exif_orientation=wanted)), PIXELS)
+    for wanted in RENDERINGS:
+        np.testing.assert_array_equal(np.asarray(load_image(data, index=0, rendering=wanted)), PIXELS)
 
 
 @pytest.mark.parametrize("frames", [0, 2**31 + 1])
@@ -181,9 +184,9 @@ def test_the_handmade_tiff_is_a_good_one():
 )
 def test_odd_tags_in_a_tiff_neither_warn_nor_escape(tag):
     data = tiff(*(TIFF_TAGS | {tag[0]: tag}).values())
-    for wanted in (False, True):
+    for wanted in RENDERINGS:
         try:
-            assert load_image(data, index=7, exif_orientation=wanted).size == (4, 4)
+            assert load_image(data, index=7, rendering=wanted).size == (4, 4)
         except ImageDecodeError as error:
             assert "TIFF" in str(error)  # noqa: PT017  # either outcome is right; no other exception, no warning
 
@@ -204,8 +207,8 @@ def test_an_avif_with_a_damaged_exif_loads_without_a_warning():
     good = encoded(PICTURE, "AVIF", exif=exif)
     damaged = good.replace(struct.pack(">HHI", 0x010E, 2, 14), struct.pack(">HHI", 0x010E, 2, 9999))
     assert damaged != good
-    for wanted in (False, True):
-        image = load_image(damaged, index=0, exif_orientation=wanted)
+    for wanted in RENDERINGS:
+        image = load_image(damaged, index=0, rendering=wanted)
         np.testing.assert_array_equal(np.asarray(image), np.asarray(load_image(good, index=0)))
     with pytest.warns(UserWarning, match="tag 270"):
         Image.open(BytesIO(damaged)).getexif()
@@ -232,7 +235,7 @@ def test_mutated_files_give_an_image_or_our_error():
         for _ in range(rng.choice([1, 2, 5, 20])):
             data[rng.integers(min(len(data), rng.choice([64, 4096])))] = rng.integers(256)
         try:
-            load_image(bytes(data), index=7, limits=ImageLimits(max_pixels=10**6), exif_orientation=True)
+            load_image(bytes(data), index=7, limits=ImageLimits(max_pixels=10**6), rendering="as_seen")
         except ImageDecodeError:
             outcomes.add("refused")
         else:
@@ -251,7 +254,7 @@ def test_threads_get_the_same_images_and_leave_the_warning_filters_alone():
 
     def work(_):
         start.wait()
-        return [[np.asarray(load_image(data, index=0, exif_orientation=True)) for data in inputs] for _ in range(10)]
+        return [[np.asarray(load_image(data, index=0, rendering="as_seen")) for data in inputs] for _ in range(10)]
 
     with ThreadPoolExecutor(8) as pool:
         for rounds in pool.map(work, range(8)):

@@ -77,7 +77,7 @@ def test_the_options_are_those_of_the_configuration_and_the_device():
         normalize=False,
         max_tokens=8,
         resize_mode="squash",
-        exif_orientation=True,
+        rendering="as_stored",
         precision="fp32",
         tiling=Tiling(max_tiles=3),
     )
@@ -253,7 +253,7 @@ def test_what_an_embedder_keeps_secret_stays_there():
         ({"normalize": "yes"}, "normalize"),
         ({"max_tokens": -1}, "`max_tokens` is -1"),
         ({"resize_mode": "stretch"}, "'shortest', 'longest' or 'squash'"),
-        ({"exif_orientation": 1}, "exif_orientation"),
+        ({"rendering": "upright"}, "'as_seen' or 'as_stored'"),
         ({"precision": "fp16"}, "'auto', 'fp32' or 'bf16'"),
         ({"tiling": {"max_tiles": 0}}, "`max_tiles`"),
         ({"tiling": {"tiles": 4}}, "tiling.tiles"),

@@ -50,7 +50,7 @@ def test_an_image_of_any_size_gets_the_encoders_own_vector(server, encoder, size
 
 @pytest.mark.parametrize(
     "options",
-    [{"resize_mode": "longest"}, {"resize_mode": "squash"}, {"exif_orientation": True}, {"exif_orientation": False}],
+    [{"resize_mode": "longest"}, {"resize_mode": "squash"}, {"rendering": "as_seen"}, {"rendering": "as_stored"}],
 )
 def test_images_are_prepared_as_the_servers_configuration_says(model, encoder, options):
     exif = Image.Exif()
@@ -58,7 +58,7 @@ def test_images_are_prepared_as_the_servers_configuration_says(model, encoder, o
     jpeg = encoded(PICTURE, "JPEG", exif=exif)
     with Server(model, config=EmbeddingConfig(model="nano", **options)) as running:
         vectors = running.vectors([{"image": base64.b64encode(jpeg).decode()}])
-    assert same(vectors, encoder.encode_image([jpeg], **options))
+    assert same(vectors, encoder.encode_image([jpeg], **{"rendering": "as_seen", **options}))
 
 
 def test_the_servers_configuration_is_the_default_of_what_a_request_leaves_out(model, encoder):
