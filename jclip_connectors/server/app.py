@@ -22,7 +22,7 @@ from jclip_connectors.server.endpoints import Endpoint, Endpoints
 from jclip_connectors.server.image_fetch import FetchLimits, ImageFetcher
 from jclip_connectors.server.limits import ServerLimits
 from jclip_connectors.server.metrics import Metrics
-from jclip_connectors.server.observation import Observation, log_failure, seen
+from jclip_connectors.server.observation import Observation, failed_request, seen
 from jclip_connectors.server.requests import Dialect, RequestError
 from jclip_connectors.server.service import EmbeddingService, LoadedModel
 from jclip_connectors.server.shedding import Shedding
@@ -101,6 +101,7 @@ def create_app(
 
 def _routes(endpoints: Endpoints, dialects: Mapping[str, Dialect], *, health_route: str) -> list[Route]:
     posts = {route: endpoints.embed(dialect) for route, dialect in dialects.items()}
+    posts["/v1/embeddings"] = endpoints.embed_hosted
     posts["/weaviate/{dimensions}/vectorize"] = endpoints.embed_for_weaviate
     gets = {
         "/v1/models": endpoints.models,
@@ -132,8 +133,7 @@ def _seen_as(route: str, endpoint: Endpoint) -> Endpoint:
         except (RequestError, asyncio.CancelledError):
             raise
         except BaseException as error:  # noqa: BLE001 (a panic of the tokenizer's library is no `Exception`)
-            log_failure("a request", error)
-            raise RequestError("the server failed; see its log", status=500, code="INTERNAL_ERROR") from None
+            raise failed_request(error) from None
 
     return observed
 

@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 
 from jclip_connectors.server.api_keys import ApiKeys
 from jclip_connectors.server.bodies import Bodies
-from jclip_connectors.server.dialects import tei, weaviate
+from jclip_connectors.server.dialects import jina, tei, weaviate
 from jclip_connectors.server.metrics import Metrics
 from jclip_connectors.server.models import list_models, model_info
 from jclip_connectors.server.observation import seen
@@ -41,6 +41,10 @@ class Endpoints:
 
         return endpoint
 
+    async def embed_hosted(self, request: Request) -> Response:
+        """Embed in the dialect of the hosted API."""
+        return await self._embed(request, jina.WEAVIATES_DIALECT if jina.is_weaviate(request.headers) else jina.DIALECT)
+
     async def embed_for_weaviate(self, request: Request) -> Response:
         """Embed with the dimensions in the path."""
         return await self._embed(request, weaviate.dialect(request.path_params["dimensions"]))
@@ -65,12 +69,13 @@ class Endpoints:
     async def models(self, request: Request) -> Response:
         """List the model."""
         self._check_key(request)
-        return JSONResponse(list_models(self.service.model))
+        return JSONResponse(list_models(self.service.model, max_tokens=self.service.max_tokens))
 
     async def model(self, request: Request) -> Response:
         """Describe the model by any of its names."""
         self._check_key(request)
-        return JSONResponse(model_info(self.service.model, request.path_params["model_id"]))
+        model_id = request.path_params["model_id"]
+        return JSONResponse(model_info(self.service.model, model_id, max_tokens=self.service.max_tokens))
 
     async def metrics(self, request: Request) -> Response:
         """Return the metrics for Prometheus."""
@@ -79,7 +84,9 @@ class Endpoints:
         return Response(text, media_type=CONTENT_TYPE_LATEST)
 
     async def live(self, _request: Request) -> Response:
-        """Say that the process answers."""
+        """Say that the process answers, and that the model's thread runs."""
+        if not self.service.engine.is_alive:
+            raise self.service.engine.refusal()
         return JSONResponse({"status": "ok"})
 
     async def ready(self, _request: Request) -> Response:

@@ -5,13 +5,13 @@ idle after each one until the loop had finished its current work.
 """
 
 import asyncio
+import contextlib
 import math
 import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -124,6 +124,8 @@ class Engine:
         self._changed = threading.Condition()  # hold it to read or change the lanes
         self._num_requests = 0  # admitted, and not answered yet
         self._closing = False
+        self._dead = False  # whether the worker has ended although the engine is not closing
+        self._batch: list[_Place] = []  # that the worker computes
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="jclip-model")
         self._worker: asyncio.Future[None] | None = None
 
@@ -131,6 +133,11 @@ class Engine:
     def waiting_tokens(self) -> int:
         """Cost of the items that wait for the model."""
         return sum(lane.waiting_tokens for lane in self._lanes.values())
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the worker runs; once it has ended, every request gets an error."""
+        return not self._dead
 
     def start(self) -> None:
         """Start the worker; needs a running event loop."""
@@ -153,13 +160,20 @@ class Engine:
             unanswered: requests that the server has received and not answered, admitted or not.
         """
         return (
-            max(unanswered, self._num_requests) < self._max_waiting_requests
+            self.is_alive
+            and max(unanswered, self._num_requests) < self._max_waiting_requests
             and self.waiting_tokens < self._max_waiting_tokens
             and self._wait_s() <= self._max_wait_s
         )
 
     def refusal(self) -> RequestError:
-        """The error for a request when there is no room: 429, with `Retry-After`."""
+        """The error for a request when there is no room: 429, with `Retry-After`; 503 if the worker has ended."""
+        if not self.is_alive:
+            return RequestError(
+                "the model's thread has ended: start the server again; its log says why",
+                status=503,
+                code="SERVICE_UNAVAILABLE",
+            )
         return RequestError(
             f"too much work waits ({self._num_requests} requests, {self.waiting_tokens} tokens): try again later",
             status=429,
@@ -171,12 +185,12 @@ class Engine:
         """Refuse a request that would have to wait too long.
 
         Raises:
-            RequestError: 429, with `Retry-After`.
+            RequestError: 429, with `Retry-After`; 503 if the worker has ended.
         """
         if not self.has_room():
             raise self.refusal()
 
-    @contextmanager
+    @contextlib.contextmanager
     def admit(self, costs: Mapping[Kind, int]) -> Iterator[Ticket]:
         """Admit a request; at the end of the block, its waiting items and their cost leave the queue.
 
@@ -204,13 +218,37 @@ class Engine:
     def queue(self, ticket: Ticket, places: Sequence[_Place]) -> None:
         """Queue items of a ticket, each in the lane of its kind."""
         with self._changed:
-            for place in places:
-                ticket.places[type(place.item)].append(place)
-                self._lanes[type(place.item)].turns.setdefault(ticket)
-            self._changed.notify()
+            if self.is_alive:
+                for place in places:
+                    ticket.places[type(place.item)].append(place)
+                    self._lanes[type(place.item)].turns.setdefault(ticket)
+                self._changed.notify()
+                return
+        _deliver(places, [_failure()] * len(places))
 
     def _work(self, loop: asyncio.AbstractEventLoop) -> None:
-        """Compute the queued items, in the model's thread, until the engine closes."""
+        """Compute the queued items, in the model's thread, until the engine closes; nothing it raises is lost."""
+        try:
+            self._compute(loop)
+        except BaseException as error:  # noqa: BLE001 (whoever waits must be answered, whatever has happened)
+            self._give_up(loop)
+            log_failure("the model's thread", error)
+
+    def _give_up(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Answer all who wait with an error, because the worker ends."""
+        with self._changed:
+            self._dead = True
+            left = self._batch
+            for lane in self._lanes.values():
+                for ticket in lane.turns:
+                    for places in ticket.places.values():
+                        left += places
+                        places.clear()
+                lane.turns.clear()
+        with contextlib.suppress(RuntimeError):  # the loop is closed, so nobody waits
+            loop.call_soon_threadsafe(_deliver, left, [_failure()] * len(left))
+
+    def _compute(self, loop: asyncio.AbstractEventLoop) -> None:
         kind: Kind = PreparedImage
         while True:
             with self._changed:
@@ -220,11 +258,12 @@ class Engine:
                 if not waiting:
                     return
                 kind = next((each for each in waiting if each is not kind), kind)
-                batch, tokens = self._take(kind)
+                tokens = self._take(kind)
             started = time.perf_counter()
-            outcomes = self._isolate([place.item for place in batch])
-            self._measure(kind, len(batch), tokens, time.perf_counter() - started)
-            loop.call_soon_threadsafe(_deliver, batch, outcomes)
+            outcomes = self._outcomes([place.item for place in self._batch])
+            self._measure(kind, len(self._batch), tokens, time.perf_counter() - started)
+            loop.call_soon_threadsafe(_deliver, self._batch, outcomes)
+            self._batch = []
 
     def _has(self, kind: Kind) -> bool:
         turns = self._lanes[kind].turns
@@ -232,9 +271,9 @@ class Engine:
             turns.popitem(last=False)
         return bool(turns)
 
-    def _take(self, kind: Kind) -> tuple[list[_Place], int]:
-        """Take the next batch, one item of each request in turn; returns the batch and its cost."""
-        lane, batch, tokens = self._lanes[kind], list[_Place](), 0
+    def _take(self, kind: Kind) -> int:
+        """Take the next batch, one item of each request in turn; returns its cost."""
+        lane, batch, tokens = self._lanes[kind], self._batch, 0
         while self._has(kind):
             ticket = next(iter(lane.turns))
             cost = ticket.places[kind][0].item.cost
@@ -245,7 +284,7 @@ class Engine:
             tokens += cost
             lane.turns.move_to_end(ticket)
         lane.waiting_tokens -= tokens
-        return batch, tokens
+        return tokens
 
     def _measure(self, kind: Kind, count: int, tokens: int, seconds: float) -> None:
         self._observe("image" if kind is PreparedImage else "text", count, seconds)
@@ -258,23 +297,36 @@ class Engine:
         """Estimated seconds to compute all waiting items; a lane without a measured speed counts as 0."""
         return sum(lane.waiting_tokens / lane.tokens_per_s for lane in self._lanes.values() if lane.tokens_per_s)
 
+    def _outcomes(self, items: Sequence[Prepared]) -> list[Outcome]:
+        try:
+            return self._isolate(items)
+        except BaseException:  # noqa: BLE001 (even the memory to log a failure may be missing)
+            return [_failure()] * len(items)
+
     def _isolate(self, items: Sequence[Prepared]) -> list[Outcome]:
         """Compute items together, in the model's thread; if the model refuses them, each item alone."""
         try:
-            return list(self._call(items))
-        except Exception as error:  # noqa: BLE001 (any error of the model fails its batch, not the worker)
+            return self._call(items)
+        except BaseException as error:  # noqa: BLE001 (whatever the model raises fails its batch, not the worker)
             if isinstance(error, JinaClipError) and len(items) > 1:
                 return [outcome for item in items for outcome in self._isolate([item])]
             log_failure(f"a batch of {len(items)} items", error)
-            failure = RequestError("the model failed; see the server's log", status=500, code="INTERNAL_ERROR")
-            return [failure] * len(items)
+            return [_failure()] * len(items)
 
-    def _call(self, items: Sequence[Prepared]) -> NDArray[np.float32]:
+    def _call(self, items: Sequence[Prepared]) -> list[Outcome]:
         if isinstance(items[0], PreparedImage):
             squares = [item.square for item in items if isinstance(item, PreparedImage)]
-            return self._encoder.encode_image(squares, normalize=False)
-        texts = [item.tokens for item in items if isinstance(item, PreparedText)]
-        return self._encoder.encode_tokens(texts, normalize=False)
+            rows = self._encoder.encode_image(squares, normalize=False)
+        else:
+            texts = [item.tokens for item in items if isinstance(item, PreparedText)]
+            rows = self._encoder.encode_tokens(texts, normalize=False)
+        if len(rows) != len(items):  # without an outcome for each, a request would wait for ever
+            raise RuntimeError("the model gave another number of vectors")
+        return list(rows)
+
+
+def _failure() -> RequestError:
+    return RequestError("the model failed; see the server's log", status=500, code="INTERNAL_ERROR")
 
 
 def _deliver(batch: Sequence[_Place], outcomes: Sequence[Outcome]) -> None:

@@ -7,12 +7,12 @@ from jclip_connectors.server.requests import RequestError
 from jclip_connectors.server.service import LoadedModel
 
 
-def list_models(model: LoadedModel) -> dict[str, Any]:
-    """Describe the one model that is served."""
-    return {"object": "list", "data": [_describe(model)]}
+def list_models(model: LoadedModel, *, max_tokens: int) -> dict[str, Any]:
+    """Describe the one model that is served; `max_tokens` is the longest text that it takes here."""
+    return {"object": "list", "data": [_describe(model, max_tokens)]}
 
 
-def model_info(model: LoadedModel, model_id: str) -> dict[str, Any]:
+def model_info(model: LoadedModel, model_id: str, *, max_tokens: int) -> dict[str, Any]:
     """Describe a model by any of its names.
 
     Raises:
@@ -24,10 +24,10 @@ def model_info(model: LoadedModel, model_id: str) -> dict[str, Any]:
             status=404,
             code="RESOURCE_NOT_FOUND",
         )
-    return _describe(model)
+    return _describe(model, max_tokens)
 
 
-def _describe(model: LoadedModel) -> dict[str, Any]:
+def _describe(model: LoadedModel, max_tokens: int) -> dict[str, Any]:
     free = ("prompt", "completion", "image", "request", "input_cache_read", "input_cache_write")
     return {
         "id": model.names[0],
@@ -40,7 +40,7 @@ def _describe(model: LoadedModel) -> dict[str, Any]:
         "input_modalities": ["text", "image"],
         "output_modalities": ["embeddings"],
         "quantization": "",
-        "context_length": model.encoder.max_tokens,
+        "context_length": max_tokens,
         "max_output_length": model.encoder.embedding_dim,
         "pricing": dict.fromkeys(free, "0"),
         "supported_sampling_parameters": [],

@@ -3,17 +3,20 @@
 import logging
 import time
 import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from jclip_connectors.server.dialects.encodings import write_json
 from jclip_connectors.server.metrics import Metrics
-from jclip_connectors.server.requests import new_request_id
+from jclip_connectors.server.requests import RequestError, new_request_id
 
 _LOG = logging.getLogger("jclip_connectors.server")
 _KEY = "jclip.seen"
+T = TypeVar("T")
 
 
 @dataclass
@@ -45,6 +48,28 @@ def log_failure(what: str, error: BaseException) -> None:
     """Log that something failed: the error's type and its stack, but not its message, which may repeat content."""
     frames = "".join(traceback.format_tb(error.__traceback__))
     _LOG.error("%s failed: %s\n%s", what, type(error).__name__, frames)
+
+
+def contained(work: Callable[..., T], *arguments: Any) -> T:  # noqa: ANN401 (passed on)
+    """Do a part of a request, so that whatever it raises fails this request alone.
+
+    A `SystemExit` that reaches the event loop would end it, and a panic of the tokenizer's library is no `Exception`.
+
+    Raises:
+        RequestError: as `work` does, or 500 for everything else that it raises.
+    """
+    try:
+        return work(*arguments)
+    except RequestError:
+        raise
+    except BaseException as error:  # noqa: BLE001 (see above)
+        raise failed_request(error) from None
+
+
+def failed_request(error: BaseException) -> RequestError:
+    """Log a failure of the server, and give the error that says so to the client."""
+    log_failure("a request", error)
+    return RequestError("the server failed; see its log", status=500, code="INTERNAL_ERROR")
 
 
 class Observation:

@@ -19,6 +19,7 @@ from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.errors import EmbedInputError
 from jclip_connectors.server.engine import Engine, Kind, Outcome, Ticket
 from jclip_connectors.server.limits import ServerLimits
+from jclip_connectors.server.observation import contained
 from jclip_connectors.server.preparation import Encoder, Preparation, PreparedImage, PreparedText, text_groups
 from jclip_connectors.server.requests import (
     Answer,
@@ -156,17 +157,17 @@ class EmbeddingService:
         if len(body) <= _INLINE_BYTES:
             call, ready, groups = self._read(body, dialect)
         else:
-            call, ready, groups = await loop.run_in_executor(self._text_threads, self._read, body, dialect)
+            call, ready, groups = await loop.run_in_executor(self._text_threads, contained, self._read, body, dialect)
         for group in groups:  # one by one, so that texts of other requests get their turn
             ready |= await loop.run_in_executor(
-                self._text_threads, self._preparation.prepare_texts, call.request, group
+                self._text_threads, contained, self._preparation.prepare_texts, call.request, group
             )
         if not call.request.partial:
             _raise_first(ready)
         vectors = await self._compute(call.request, ready)
         if len(vectors) * self.served.dimensions <= _INLINE_VALUES:
             return self._write(call, vectors)
-        return await loop.run_in_executor(self._text_threads, self._write, call, vectors)
+        return await loop.run_in_executor(self._text_threads, contained, self._write, call, vectors)
 
     def _read(self, body: bytes, dialect: Dialect) -> tuple[Call, dict[int, PreparedText | RequestError], Groups]:
         """Read a request and prepare its first group of texts; most requests have only one group."""
@@ -223,7 +224,7 @@ class EmbeddingService:
                     image = data
                 else:
                     image = await loop.run_in_executor(
-                        self._image_threads, self._preparation.prepare_image, data, number
+                        self._image_threads, contained, self._preparation.prepare_image, data, number
                     )
                 if not isinstance(image, RequestError):
                     return _Result((await ticket.compute([image]))[0], image_tokens=image.usage)

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 
 from core_encoder.matryoshka import encode_binary, encode_int8, encode_ubinary
+from jclip_connectors.config import EmbeddingConfig
+from jclip_connectors.server.limits import ServerLimits
 from tests.pictures import PICTURE, encoded
-from tests.server.harness import DATA_URI, PNG, PNG_BASE64
+from tests.server.harness import DATA_URI, PNG, PNG_BASE64, Server
 
 JPEG = encoded(PICTURE.resize((150, 90)), "JPEG")
 JPEG_BASE64 = base64.b64encode(JPEG).decode()
@@ -48,6 +50,17 @@ class TestWeaviate:
         answer = ask("/weaviate/64/vectorize", texts=TEXTS, images=[PNG_BASE64])
         assert same(answer["textVectors"], encoder.encode_text(TEXTS, truncate_dim=64))
         assert same(answer["imageVectors"], encoder.encode_image([PNG], truncate_dim=64))
+
+    def test_an_empty_caption_that_the_hosted_apis_module_leaves_out_is_an_empty_text(self, server, encoder):
+        headers = {"X-Header-Vectordb-Source": "Weaviate"}
+        vectors = server.vectors([{}, {"image": PNG_BASE64}, {"text": "a star"}], headers=headers)
+        expected = np.concatenate(
+            [encoder.encode_text([""]), encoder.encode_image([PNG]), encoder.encode_text(["a star"])]
+        )
+        assert same(vectors, expected)
+        refused = server.post([{}])
+        assert (refused.status_code, "an empty text is {'text': ''}" in refused.json()["detail"]) == (400, True)
+        assert server.post([{"audio": "AAAA"}], headers=headers).status_code == 400
 
     def test_a_text_that_is_too_long_is_cut(self, ask, encoder):
         long = "star " * (encoder.max_tokens + 1)
@@ -92,6 +105,33 @@ class TestTextEmbeddingsInference:
     def test_info_says_what_its_clients_ask_for(self, server):
         info = server.client.get("/info").json()
         assert (info["model_id"], info["model_dtype"], info["max_input_length"]) == ("jina-clip-v2", "float32", 8192)
+
+    def test_info_tells_the_limits_that_hold(self, model):
+        limits = ServerLimits(
+            max_items=3,
+            max_waiting_requests=7,
+            max_text_chars=500,
+            max_image_bytes=2000,
+            max_pixels=90,
+            max_image_urls=5,
+        )
+        config = EmbeddingConfig(model="nano", max_tokens=32, dimensions=64)
+        with Server(model, config=config, limits=limits) as small:
+            info = small.client.get("/info").json()
+            assert (info["max_client_batch_size"], info["max_concurrent_requests"]) == (3, 7)
+            assert (info["max_input_length"], info["max_batch_tokens"]) == (32, model.batch_tokens)
+            assert (info["dimensions"], info["embedding_dim"]) == (64, 128)
+            assert (info["max_image_bytes"], info["max_image_pixels"], info["max_image_urls"]) == (2000, 90, 0)
+            assert small.client.post("/embed", json={"inputs": ["a"] * 3}).status_code == 200
+            assert small.client.post("/embed", json={"inputs": ["a"] * 4}).status_code == 422
+            long = "star " * 40
+            assert small.client.post("/embed", json={"inputs": long}).status_code == 400
+            assert small.client.post("/embed", json={"inputs": long, "truncate": True}).status_code == 200
+            assert small.client.post("/embed", json={"inputs": "a" * 501}).status_code == 400
+            described = small.client.get("/v1/models").json()["data"][0]
+            assert (described["context_length"], described["max_output_length"]) == (32, 128)
+        with Server(model, limits=limits, image_urls=True) as fetching:
+            assert fetching.client.get("/info").json()["max_image_urls"] == 5
 
     @pytest.mark.parametrize(
         "body", [{}, {"inputs": []}, {"inputs": [5]}, {"inputs": "a", "truncation_direction": "left"}]

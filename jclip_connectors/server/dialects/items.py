@@ -144,6 +144,8 @@ def string_item(value: str, index: int, served: Served, mark: Mark = None) -> It
 
 def object_item(value: Mapping[str, object], index: int, served: Served, mark: Mark = None) -> Item:
     """Read an object that holds one text or one image, also as a part of a message; or return its error."""
+    if not value:
+        return item_error(index, f"is an empty object: send {ALLOWED_ITEM}; an empty text is {{'text': ''}}")
     parts = value.get("content")
     if isinstance(parts, list):
         if len(parts) == 1 and isinstance(parts[0], dict) and "content" not in parts[0]:

@@ -100,6 +100,24 @@ def write_error(error: RequestError, request_id: str) -> bytes:
 DIALECT = Dialect(read_request, write_error)
 
 
+def is_weaviate(headers: Mapping[str, str]) -> bool:
+    """Whether a request comes from Weaviate's module for the hosted API."""
+    return headers.get("x-header-vectordb-source", "").lower() == "weaviate"
+
+
+def _read_from_weaviate(body: bytes, served: Served) -> Call:
+    raw = read_object(body, expected="`model` and `input`")
+    check_model(raw.get("model"), served)
+    items = raw.get("input")
+    if isinstance(items, list):
+        # The module leaves out what is empty, so an object without fields stands for an empty text.
+        raw["input"] = [{"text": ""} if item == {} else item for item in items]
+    return read_fields(raw, served)
+
+
+WEAVIATES_DIALECT = Dialect(_read_from_weaviate, write_error)
+
+
 def _encodings(raw: Mapping[str, object]) -> tuple[tuple[str, ...], bool]:
     """The encodings of each vector, and whether they were given as a list: then the answer names each encoding."""
     given = {name: raw[name] for name in _ENCODING_FIELDS if raw.get(name) is not None}

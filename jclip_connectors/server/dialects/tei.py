@@ -46,19 +46,31 @@ def read_request(body: bytes, served: Served) -> Call:
 
 
 def describe(served: Served, *, precision: str, max_tokens: int, batch_tokens: int, version: str) -> dict[str, Any]:
-    """Answer `/info`, with the fields that clients read."""
+    """Answer `/info`, with the fields that clients read, and with the limits on images and bodies."""
+    limits = served.limits
     return {
         "model_id": served.names[0],
         "model_sha": None,
         "model_dtype": {"fp32": "float32", "bf16": "bfloat16"}[precision],
         "model_type": {"embedding": {"pooling": "mean"}},
-        "max_concurrent_requests": served.limits.max_items,
+        "max_concurrent_requests": limits.max_waiting_requests,
         "max_input_length": max_tokens,
         "max_batch_tokens": batch_tokens,
-        "max_client_batch_size": served.limits.max_items,
+        "max_batch_requests": None,
+        "max_client_batch_size": limits.max_items,
         "auto_truncate": False,
         "tokenization_workers": 2,
         "version": version,
+        "served_model_names": list(served.names),
+        "embedding_dim": served.embedding_dim,
+        "dimensions": served.dimensions,
+        "max_body_bytes": limits.max_body_bytes,
+        "max_text_chars": limits.max_text_chars,
+        "max_request_chars": limits.max_request_chars,
+        "max_waiting_tokens": limits.max_waiting_tokens,
+        "max_image_bytes": limits.max_image_bytes,
+        "max_image_pixels": limits.max_pixels,
+        "max_image_urls": limits.max_image_urls if served.image_urls else 0,
     }
 
 
