@@ -27,9 +27,16 @@ from core_encoder.errors import InputError
 from core_encoder.image_input import ImageInput
 from core_encoder.models import default_revision
 from core_encoder.tokenization import pack
+from jclip_connectors.huggingface.arguments import (
+    Vectors,
+    as_result,
+    check_batch_size,
+    check_device,
+    check_tokenizer_arguments,
+    progress_bar,
+)
 from jclip_connectors.huggingface.loading import JinaCLIPConfig, check_arguments, check_config, download, precision_of
 from jclip_connectors.huggingface.processor import JinaCLIPImageProcessor, JinaCLIPProcessor, as_images, is_one_image
-from jclip_connectors.port import FloatArray
 
 _Output = TypeVar("_Output", bound=ModelOutput)
 
@@ -111,72 +118,105 @@ class JinaCLIPModel(PreTrainedModel):  # type: ignore[no-untyped-call]  # transf
         self,
         sentences: str | Iterable[str],
         task: str | None = None,
-        *,
+        batch_size: int | None = None,
+        show_progress_bar: bool | None = None,  # noqa: FBT001 - in this order in the published class
+        convert_to_numpy: bool = True,  # noqa: FBT001, FBT002 - likewise
+        convert_to_tensor: bool = False,  # noqa: FBT001, FBT002 - likewise
+        device: str | torch.device | None = None,
+        normalize_embeddings: bool = True,  # noqa: FBT001, FBT002 - likewise
         truncate_dim: int | None = None,
-        normalize_embeddings: bool = True,
-        batch_size: int | None = None,  # noqa: ARG002 - see Args
+        *,
         max_length: int | None = None,
-        convert_to_tensor: bool = False,
-    ) -> FloatArray | Tensor:
-        """Encode texts, with the argument names of the published class.
+        **tokenizer_kwargs: object,
+    ) -> Vectors:
+        """Encode texts, with the arguments of the published class.
 
         Args:
             sentences: one text, or B of them.
             task: "retrieval.query" for search queries (v2); `None` for documents and captions.
-            truncate_dim: keep this many values; `config.truncate_dim` if `None`.
-            normalize_embeddings: scale to unit length, after truncation.
-            batch_size: ignored; accepted for callers of the published class. Batches are made by the number of
-                tokens, and a vector does not depend on its batch.
-            max_length: cut longer texts to this many tokens; 8192 if `None` (the published class: 512).
+            batch_size: has no effect. Batches are made by the number of tokens, and a vector does not depend on its
+                batch.
+            show_progress_bar: show a bar on the terminal.
+            convert_to_numpy: return an array; if this and `convert_to_tensor` are false, a list of tensors.
             convert_to_tensor: return a tensor on the model's device instead of an array.
+            device: move the model there first.
+            normalize_embeddings: scale to unit length, after truncation.
+            truncate_dim: keep this many values; `config.truncate_dim` if `None`.
+            max_length: cut longer texts to this many tokens; 8192 if `None` (the published class: 512).
+            **tokenizer_kwargs: `truncation=False` refuses longer texts. `padding` and the like have no effect. Every
+                other argument is refused by name.
 
         Returns:
-            (B, E) float32; (E,) for one text.
+            (B, E) float32; (E,) for one text; or a list of B tensors (E,).
 
         Raises:
-            InputError, ConfigError, EmbeddingDimError: as `JinaClipEncoder.encode_text`.
+            InputError, ConfigError, EmbeddingDimError: as `JinaClipEncoder.encode_text`; `TextTooLongError` with
+                `truncation=False`; `ConfigError` also names an argument that is not supported.
         """
-        single = isinstance(sentences, str)
-        rows = self.encoder_module.encoder.encode_text(
-            [sentences] if isinstance(sentences, str) else sentences,
-            task=task,
-            truncate_dim=self._dim(truncate_dim),
-            normalize=normalize_embeddings,
-            max_tokens=max_length,
+        overflow = check_tokenizer_arguments(tokenizer_kwargs)
+        check_batch_size(batch_size)
+        self._move(device)
+        with progress_bar(shown=show_progress_bar) as progress:
+            rows = self.encoder_module.encoder.encode_text(
+                [sentences] if isinstance(sentences, str) else sentences,
+                task=task,
+                truncate_dim=self._dim(truncate_dim),
+                normalize=normalize_embeddings,
+                max_tokens=max_length,
+                overflow=overflow,
+                progress=progress,
+            )
+        return as_result(
+            rows,
+            self.device,
+            single=isinstance(sentences, str),
+            convert_to_numpy=convert_to_numpy,
+            convert_to_tensor=convert_to_tensor,
         )
-        return self._result(rows, single=single, as_tensor=convert_to_tensor)
 
     def encode_image(
         self,
         images: ImageInput | Iterable[ImageInput],
-        *,
+        batch_size: int | None = None,
+        show_progress_bar: bool | None = None,  # noqa: FBT001 - as for `encode_text`
+        convert_to_numpy: bool = True,  # noqa: FBT001, FBT002 - likewise
+        convert_to_tensor: bool = False,  # noqa: FBT001, FBT002 - likewise
+        device: str | torch.device | None = None,
+        normalize_embeddings: bool = True,  # noqa: FBT001, FBT002 - likewise
         truncate_dim: int | None = None,
-        normalize_embeddings: bool = True,
-        batch_size: int | None = None,  # noqa: ARG002 - see Args
-        convert_to_tensor: bool = False,
-    ) -> FloatArray | Tensor:
-        """Encode images, with the argument names of the published class.
+    ) -> Vectors:
+        """Encode images, with the arguments of the published class.
 
         Args:
             images: one image, or B of them: paths, data URIs, bytes, PIL images or uint8 arrays; no URLs.
-            truncate_dim: as for `encode_text`.
-            normalize_embeddings: as for `encode_text`.
             batch_size: as for `encode_text`.
+            show_progress_bar: as for `encode_text`.
+            convert_to_numpy: as for `encode_text`.
             convert_to_tensor: as for `encode_text`.
+            device: as for `encode_text`.
+            normalize_embeddings: as for `encode_text`.
+            truncate_dim: as for `encode_text`.
 
         Returns:
-            (B, E) float32; (E,) for one image.
+            (B, E) float32; (E,) for one image; or a list of B tensors (E,).
 
         Raises:
             ImageDecodeError, EmbeddingDimError: as `JinaClipEncoder.encode_image`.
+            ConfigError: `device` or `batch_size` has a bad value.
         """
+        check_batch_size(batch_size)
+        self._move(device)
         single = is_one_image(images)
-        rows = self.encoder_module.encoder.encode_image(
-            as_images(images),
-            truncate_dim=self._dim(truncate_dim),
-            normalize=normalize_embeddings,
+        with progress_bar(shown=show_progress_bar) as progress:
+            rows = self.encoder_module.encoder.encode_image(
+                as_images(images),
+                truncate_dim=self._dim(truncate_dim),
+                normalize=normalize_embeddings,
+                progress=progress,
+            )
+        return as_result(
+            rows, self.device, single=single, convert_to_numpy=convert_to_numpy, convert_to_tensor=convert_to_tensor
         )
-        return self._result(rows, single=single, as_tensor=convert_to_tensor)
 
     def get_text_features(
         self,
@@ -294,9 +334,10 @@ class JinaCLIPModel(PreTrainedModel):  # type: ignore[no-untyped-call]  # transf
     def _dim(self, truncate_dim: int | None) -> int | None:
         return self.config.truncate_dim if truncate_dim is None else truncate_dim
 
-    def _result(self, rows: FloatArray, *, single: bool, as_tensor: bool) -> FloatArray | Tensor:
-        result = rows[0] if single else rows
-        return torch.from_numpy(result).to(self.device) if as_tensor else result
+    def _move(self, device: str | torch.device | None) -> None:
+        place = check_device(device)
+        if place is not None:
+            self.to(place)
 
     def _output(self, output: _Output, return_dict: bool | None) -> _Output | tuple[Any, ...]:  # noqa: FBT001 - tri-state
         keep = self.config.return_dict if return_dict is None else return_dict
