@@ -23,6 +23,7 @@ from jclip_connectors.indexing import (
     pruning,
     reasons_to_keep,
 )
+from jclip_connectors.indexing.files import is_blank
 from jclip_connectors.memory import InMemoryStore
 from jclip_connectors.port import Record
 from jclip_connectors.testing import HashEmbedder
@@ -163,7 +164,7 @@ def test_what_cannot_be_read_is_reported_and_everything_else_indexed(folder, she
     assert "No such file" in reasons["c.png"]
     assert "pipe" in reasons["d.png"]
     assert "pipe" in reasons["d.txt"]
-    assert "byte 0 is 0xff" in reasons["e.txt"]
+    assert "UTF-16" in reasons["e.txt"]
     assert "empty" in reasons["f.txt"]
     assert "split it" in reasons["g.md"]
 
@@ -637,3 +638,47 @@ def test_a_named_file_of_another_kind_is_told_what_it_is(folder):
     assert errors[0] == "needs pip install 'jclip-connectors[heif]'"
     assert errors[1].endswith("it is a PDF document")
     assert "the type is not one of" in errors[2]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+@pytest.mark.parametrize("text", ["a red triangle", "\u0438\u0434\u0442", "\u8d64\u3044\u4e09\u89d2\u5f62", "a\nb"])
+def test_a_text_is_read_in_the_encoding_that_its_mark_tells(folder, shelf, encoding, text):
+    (folder / "a.txt").write_bytes(("\ufeff" + text).encode(encoding))
+    assert shelf.index(folder) == (1, 0, [])
+    assert [record.content for record in shelf.store.scroll()] == [text]
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+@pytest.mark.parametrize("text", ["a red triangle", "\u043f\u0440\u0438\u0432\u0435\u0442", "Gr\u00fc\u00dfe", "hi"])
+def test_a_wide_text_without_a_mark_is_refused_with_what_to_do(folder, shelf, encoding, text):
+    (folder / "a.txt").write_bytes(text.encode(encoding))
+    shelf.index(folder)
+    assert [bad.error for bad in shelf.report.failed] == [
+        "it looks like UTF-16 or UTF-32 without a byte order mark: save it as UTF-8"
+    ]
+
+
+@pytest.mark.parametrize("content", [b"a red\0\x08\x1b[31m triangle", b"a\n\n\n\n", b"abc\x0c\x0cdef", b"x"])
+def test_a_text_with_some_controls_is_a_text(folder, shelf, content):
+    (folder / "a.txt").write_bytes(content)
+    assert shelf.index(folder) == (1, 0, [])
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfea", b"\xff\xfe\x00\xd8", b"\xff\xfe\0\0abc"])
+def test_a_damaged_wide_text_is_refused(folder, shelf, content):
+    (folder / "a.txt").write_bytes(content)
+    shelf.index(folder)
+    assert "but is not text in UTF-" in shelf.report.failed[0].error
+
+
+@pytest.mark.parametrize("text", ["", "\n", "\u00a0", "\u3000", "\u200b\u200d", "\ufeff", "\u3164", "\u2800", "\ufe0f"])
+def test_a_text_that_shows_nothing_is_empty(folder, shelf, text):
+    assert is_blank(text)
+    (folder / "a.txt").write_text(text, encoding="utf-8")
+    shelf.index(folder)
+    assert [bad.error for bad in shelf.report.failed] == ["the text is empty"]
+
+
+@pytest.mark.parametrize("text", ["a", "\u0301", "\U0001f44d", "\ue000", " x "])
+def test_a_text_that_shows_something_is_not_blank(text):
+    assert not is_blank(text)

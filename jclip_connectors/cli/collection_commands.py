@@ -15,10 +15,11 @@ from jclip_connectors.cli.options import (
     DeviceOption,
     RenderingOption,
     StoreOption,
-    check_parent,
+    check_output,
     collection_url,
     configuration,
     open_collection,
+    parse_existing_file,
     parse_path,
     parse_where,
 )
@@ -34,6 +35,7 @@ from jclip_connectors.indexing import (
     index_files,
     unused_patterns,
 )
+from jclip_connectors.indexing.files import is_blank
 from jclip_connectors.port import SearchHit
 
 INDEX_NOTES = (
@@ -50,7 +52,7 @@ _FAILED = 1  # the exit code if some files could not be indexed, or records were
 
 def demo(
     *,
-    folder: Annotated[Path, typer.Option(metavar="PATH", file_okay=False, help="The folder for all files.")] = Path(
+    folder: Annotated[Path, typer.Option(metavar="PATH", parser=parse_path, help="The folder for all files.")] = Path(
         "jclip-demo"
     ),
 ) -> None:
@@ -86,7 +88,7 @@ def index(
     report: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE.jsonl", dir_okay=False, help="Write the list of failed files and of those left out here."
+            metavar="FILE.jsonl", parser=parse_path, help="Write the list of failed files and of those left out here."
         ),
     ] = None,
     exclude: Annotated[
@@ -114,7 +116,7 @@ def index(
     """Index the pictures and texts in folders; files that are already indexed are skipped."""
     if prune_anyway and not prune:
         raise typer.BadParameter("--prune-anyway has no effect without --prune: give both, or neither")
-    check_parent(report)
+    check_output(report)
     patterns = exclude if exclude is not None else []
     found = find_files(folders, allow_gone=prune, exclude=patterns)
     with connected(collection_url(collection, store)) as place:
@@ -130,8 +132,6 @@ def index(
             done = index_files(target, found.files, chunk_size=batch_size, progress=progress)
         pruned = prune_records(records, found, done, anyway=prune_anyway) if prune else None
     failed = (*found.failed, *done.failed)
-    if report is not None:
-        write_report(report, failed, found.left_out)
     moved = f"{done.reused} moved or copied, " if done.reused else ""
     terminal.say(f"{done.indexed} indexed, {moved}{done.unchanged} unchanged, {len(failed)} failed")
     terminal.say_failures(failed, report)
@@ -140,6 +140,8 @@ def index(
         terminal.say(f"warning: --exclude {pattern!r} has excluded nothing", style="yellow")
     if pruned is not None:
         say_pruned(pruned)
+    if report is not None:  # after everything is said, as it may fail
+        write_report(report, failed, found.left_out)
     if failed or (pruned is not None and pruned.reasons):
         raise typer.Exit(_FAILED)
 
@@ -150,25 +152,34 @@ def search(
     collection: CollectionOption = None,
     store: StoreOption = None,
     image: Annotated[
-        Path | None, typer.Option(metavar="FILE", dir_okay=False, exists=True, help="A picture to search for instead.")
+        Path | None,
+        typer.Option(metavar="FILE", parser=parse_existing_file, help="A picture to search for instead."),
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="The most results to show.")] = 10,
     where: Annotated[
         str | None, typer.Option(metavar="JSON", help='Only files like this: \'{"size_bytes": {"gte": 100000}}\'.')
     ] = None,
     html: Annotated[
-        Path | None, typer.Option(metavar="FILE", dir_okay=False, help="Write the results as a page with pictures.")
+        Path | None, typer.Option(metavar="FILE", parser=parse_path, help="Write the results as a page with pictures.")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    paths: Annotated[bool, typer.Option("--paths", help="Print only the paths, one on each line.")] = False,
+    print0: Annotated[
+        bool, typer.Option("--print0", "-0", help="Print only the paths, each with a NUL byte after it, for xargs -0.")
+    ] = False,
     model: Annotated[
         str | None, typer.Option(help="The folder of the model, if the collection was made with a model from a folder.")
     ] = None,
     device: DeviceOption = None,
 ) -> None:
     """Find the files that are nearest to a text or a picture."""
-    if (not text) == (image is None):
+    if (text is None) == (image is None):
         raise typer.BadParameter("give a text to search for, or a picture with --image")
-    check_parent(html)
+    if text is not None and is_blank(text):
+        raise typer.BadParameter("the text to search for is blank; give one, or a picture with --image")
+    if as_json + paths + print0 > 1:
+        raise typer.BadParameter("--json, --paths and --print0 exclude each other: choose one")
+    check_output(html)
     condition = parse_where(where)
     with connected(collection_url(collection, store)) as place:
         fingerprint = place.fingerprint()
@@ -177,14 +188,16 @@ def search(
         config = configuration(fingerprint, model=model)
         source, _ = open_collection(place, config, device=device)
         hits = source.search(text if image is None else None, image=image, limit=limit, where=condition)
-    if html is not None:
+    if as_json:
+        typer.echo(json.dumps([_as_json(hit) for hit in hits], indent=2))
+    elif paths or print0:
+        terminal.print_paths(hits, end=b"\0" if print0 else b"\n")
+    else:
+        terminal.show(terminal.hits_table(hits))
+    if html is not None:  # after the results are printed, as it may fail
         heading = str(text) if image is None else image.name
         section = Section(heading=heading, hits=hits, query_image=image)
         write_contact_sheet(html, "jclip search", [section], rendering=config.rendering)
-    if as_json:
-        typer.echo(json.dumps([_as_json(hit) for hit in hits], indent=2))
-    else:
-        terminal.show(terminal.hits_table(hits))
 
 
 def optimize(

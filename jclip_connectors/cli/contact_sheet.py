@@ -143,8 +143,19 @@ def _percent(part: int, whole: int) -> str:
 
 
 def _text(text: str) -> str:
-    """Text for the page: escaped; lone surrogates in file names become backslash escapes."""
-    return escape(text.encode("utf-8", "backslashreplace").decode(), quote=True)
+    """Text for the page: escaped; characters that HTML forbids are shown by pictures of them or backslash escapes."""
+    return escape(text.encode("utf-8", "backslashreplace").decode().translate(_FORBIDDEN), quote=True)
+
+
+# Source: the HTML standard, "Preprocessing the input stream": controls but for white space, and noncharacters.
+_CONTROL_PICTURES = 0x2400  # of U+0000..U+001F, in order
+_FORBIDDEN = {
+    **{code: chr(_CONTROL_PICTURES + code) for code in range(0x20) if chr(code) not in "\t\n"},
+    0x7F: "\u2421",
+    **{code: f"\\x{code:02x}" for code in range(0x80, 0xA0)},
+    **{code: f"\\u{code:04x}" for code in range(0xFDD0, 0xFDF0)},
+    **{plane + code: f"\\U{plane + code:08x}" for plane in range(0, 0x110000, 0x10000) for code in (0xFFFE, 0xFFFF)},
+}
 
 
 _STYLE = """

@@ -2,11 +2,14 @@
 
 import dataclasses
 import json
+import os
+import uuid
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
+from core_encoder.models import find_folder
 from core_encoder.rendering import Rendering
 from core_encoder.tiling import Tiling
 from jclip_connectors.cli.store_urls import Place, edge_url
@@ -14,16 +17,31 @@ from jclip_connectors.collection import MultimodalCollection
 from jclip_connectors.config import EmbeddingConfig, Fingerprint
 from jclip_connectors.errors import EmbedInputError
 from jclip_connectors.filters import parse_filter
+from jclip_connectors.indexing.first_bytes import is_picture, read_head
 from jclip_connectors.port import Filter, VectorStore
+from jclip_connectors.store_kit.validation import check_fingerprint
 
 _WHERE_HINT = """write it like '{"suffix": ".png", "size_bytes": {"gte": 100000}}'"""
 
 
 def parse_path(text: str | Path) -> Path:
-    """Read a path; an empty one is an error and does not mean the current folder."""
+    """Read a path; an empty one is an error and does not mean the current folder.
+
+    "~" is the user's home, also where the shell leaves it, as in `--collection=~/photos`.
+    """
     if str(text) == "":
         raise typer.BadParameter("an empty path is not allowed; write . for the current folder")
-    return Path(text)
+    return Path(os.path.expanduser(text))  # noqa: PTH111 (Path.expanduser fails for a user that does not exist)
+
+
+def parse_existing_file(text: str | Path) -> Path:
+    """Read the path of a file that must exist."""
+    path = parse_path(text)
+    if not path.exists():
+        raise typer.BadParameter(f"the file {str(path)!r} does not exist")
+    if path.is_dir():
+        raise typer.BadParameter(f"{str(path)!r} is a folder; name a file")
+    return path
 
 
 CollectionOption = Annotated[
@@ -84,21 +102,50 @@ def configuration(
 def open_collection(
     place: Place, config: EmbeddingConfig, *, device: str | None, batch_size: int = 64
 ) -> tuple[MultimodalCollection, VectorStore]:
-    """Load the model, and open the collection with it; returns the collection and its store."""
+    """Load the model, and open the collection with it; returns the collection and its store.
+
+    What can be known without the model is checked before it is fetched and loaded.
+
+    Raises:
+        ConfigError: the model has no name or commit that tells its weights.
+        CollectionMismatchError: the collection was made with another configuration.
+    """
     from jclip_connectors.local import LocalEmbedder
 
+    stored = place.fingerprint()
+    if find_folder(config.model) is None:
+        requested = config.fingerprint()  # without reading weights
+        if stored is not None and config.embedding_dim is not None:
+            check_fingerprint(stored, requested, collection=place.name)
     # The model first: if it cannot be loaded, no collection is made.
     embedder = LocalEmbedder(config, device=device)
     records = place.open(config, embedder.dimensions)
     return MultimodalCollection(embedder, records, batch_size=batch_size), records
 
 
-def check_parent(path: Path | None) -> None:
-    """Refuse an output file that cannot be written, before the work starts."""
-    if path is not None and not path.parent.is_dir():
-        raise EmbedInputError(f"{str(path)!r} cannot be written: there is no folder {str(path.parent)!r}")
-    if path is not None and path.exists() and not path.is_file():
-        raise EmbedInputError(f"{str(path)!r} cannot be written: it is a folder, a device or a pipe; name a file")
+def check_output(path: Path | None) -> None:
+    """Refuse an output file that cannot be written, before the work starts; a picture is not overwritten.
+
+    Raises:
+        EmbedInputError: there is no such folder, the file is a picture or no file, or its folder takes no new file.
+    """
+    if path is None:
+        return
+    refused = f"{str(path)!r} cannot be written"
+    if not path.parent.is_dir():
+        raise EmbedInputError(f"{refused}: there is no folder {str(path.parent)!r}")
+    if path.exists() and not path.is_file():
+        raise EmbedInputError(f"{refused}: it is a folder, a device or a pipe; name a file")
+    if is_picture(read_head(path)):
+        raise EmbedInputError(f"{refused}: it is a picture; name another file")
+    target = path.resolve()  # of a link
+    # A new file is made under its own name, which may be too long; an old file is replaced by a new one beside it.
+    probe = target.with_name(f".{uuid.uuid4().hex}.tmp") if target.exists() else target
+    try:
+        probe.open("xb").close()
+        probe.unlink()
+    except OSError as error:
+        raise EmbedInputError(f"{refused}: {error.strerror}") from error
 
 
 def parse_where(where: str | None) -> Filter | None:

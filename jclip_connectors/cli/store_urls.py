@@ -97,7 +97,7 @@ def _edge(path: str, stack: ExitStack) -> Place:
 
     if not path:
         raise EmbedInputError("`--store` names no folder; write edge:PATH")
-    folder = Path(path)
+    folder = Path(os.path.expanduser(path))  # noqa: PTH111 (Path.expanduser fails for a user that does not exist)
     check_folder(folder)
 
     def fingerprint() -> Fingerprint | None:

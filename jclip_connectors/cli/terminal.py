@@ -1,11 +1,19 @@
-"""The output of `jclip`: lines on stderr, tables on stdout, a progress bar; colours on a terminal only."""
+"""The output of `jclip`: lines on stderr, tables on stdout, a progress bar.
 
+The stream itself is asked whether it is a terminal: the variable FORCE_COLOR, which many CI systems set, asks for
+colours in a pipe as well, and nothing may be cut there.
+"""
+
+import os
+import sys
 import time
+import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from typing import TextIO
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
@@ -22,13 +30,17 @@ _NAMED_FAILURES = 10  # all are in the report
 _NAMED_KINDS = 10  # of files that were left out
 _LINES = 10  # of progress, if there is no terminal for a bar
 _SECONDS_PER_LINE = 5.0  # a long run prints more than `_LINES`, one every 5 s
-_PIPE_WIDTH = 10_000  # so that nothing is cut in a pipe or a file
+_PIPE_WIDTH = 1_000_000  # so that nothing is cut or wrapped in a pipe or a file
+# Characters that change the order of the text around them. Source: Unicode Standard Annex 9, section 2.
+_DIRECTIONS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+_CONTROLS = ("Cc", "Cs", "Zl", "Zp")  # controls, halves of surrogate pairs, separators of lines and paragraphs
 _OTHER_COLUMNS = 45  # characters of a row besides the name
 
 
 def say(message: str, *, style: str = "") -> None:
     """Print a line for people, on stderr."""
-    Console(stderr=True).print(Text(printable(message), style=style), soft_wrap=True)
+    shown = printable(message, terminal=_is_terminal(sys.stderr))
+    Console(stderr=True).print(Text(shown, style=style), soft_wrap=True)
 
 
 def show(line: Text | Table) -> None:
@@ -46,15 +58,27 @@ def table(*columns: str, title: str | None = None) -> Table:
 
 def hits_table(hits: Sequence[SearchHit]) -> Table:
     """Search results as a table: rank, score, file, and the nearest tile if there are tiles."""
-    console = _console()
-    room = max(20, console.width - _OTHER_COLUMNS) if console.is_terminal else _PIPE_WIDTH
+    room = max(20, _console().width - _OTHER_COLUMNS)
     with_boxes = any(hit.box is not None for hit in hits)
     made = table("", "score", "file", *(["nearest tile"] if with_boxes else []))
     for rank, hit in enumerate(hits, start=1):
-        name = _elide(printable(hit.uri if hit.uri is not None else str(hit.metadata.get("path", hit.record_id))), room)
+        name = _elide(printable(path_of(hit), terminal=_is_terminal(sys.stdout)), room)
         box = [] if not with_boxes else ["" if hit.box is None else ", ".join(map(str, hit.box))]
         made.add_row(str(rank), f"{hit.score:.4f}", Text(name), *box)
     return made
+
+
+def path_of(hit: SearchHit) -> str:
+    """The path of the file that was found, or the id of a record that is of no file."""
+    return hit.uri if hit.uri is not None else str(hit.metadata.get("path", hit.record_id))
+
+
+def print_paths(hits: Sequence[SearchHit], *, end: bytes) -> None:
+    """Print nothing but paths, on stdout: the exact bytes of each, and `end`."""
+    sys.stdout.flush()
+    for hit in hits:
+        sys.stdout.buffer.write(os.fsencode(path_of(hit)) + end)
+    sys.stdout.buffer.flush()
 
 
 def answer_table(answer: Section, captions: Mapping[str, str]) -> Table:
@@ -92,7 +116,7 @@ def progress() -> Iterator[Progress]:
     """Show the progress, speed and remaining time of a run: a bar on a terminal, else occasional lines."""
     console = Console(stderr=True)
     start = time.monotonic()
-    if console.is_terminal:
+    if _is_terminal(sys.stderr):
         with Bar(BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), console=console) as bar:
             task = bar.add_task("", total=None)
             yield lambda done, total: bar.update(
@@ -111,14 +135,28 @@ def progress() -> Iterator[Progress]:
     yield line
 
 
-def printable(text: str) -> str:
-    """Escape characters that could move the cursor or cannot be encoded: a file name may contain them."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+def printable(text: str, *, terminal: bool = True) -> str:
+    """Escape characters that could move the cursor or cannot be encoded: a file name may contain them.
+
+    Args:
+        text: of any language and script; it is not changed but for such characters.
+        terminal: whether a person looks at the result: the marks of Unicode that reverse the order of the text around
+            them are escaped as well, because they can make a name look like another one.
+    """
+    return "".join(
+        c.encode("unicode_escape").decode("ascii")
+        if unicodedata.category(c) in _CONTROLS or (terminal and c in _DIRECTIONS)
+        else c
+        for c in text
+    )
+
+
+def _is_terminal(stream: TextIO | None) -> bool:
+    return stream is not None and stream.isatty()
 
 
 def _console() -> Console:
-    console = Console()
-    return console if console.is_terminal else Console(width=_PIPE_WIDTH)
+    return Console() if _is_terminal(sys.stdout) else Console(width=_PIPE_WIDTH)
 
 
 def _pace(done: int, total: int, passed_s: float) -> str:

@@ -1,6 +1,7 @@
 """One file: what kind it is, its text, and the metadata of its record."""
 
 import stat
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -31,6 +32,17 @@ NEEDED_EXTRAS = MappingProxyType(
 """The extra that reads pictures with these suffixes."""
 MAX_TEXT_BYTES = 2**20  # many times the model's limit; a larger file is data rather than a document
 """The size of the largest text file that is indexed."""
+
+_MARKS = (  # the marks of UTF-32 first, because one of them begins with a mark of UTF-16
+    (b"\xff\xfe\0\0", "utf-32"),
+    (b"\0\0\xfe\xff", "utf-32"),
+    (b"\xff\xfe", "utf-16"),
+    (b"\xfe\xff", "utf-16"),
+)
+_UPPER_HALVES = frozenset(range(0x20)) - frozenset(b"\t\n\r")
+_WIDE_PART, _SHORTEST_WIDE, _SAMPLE_BYTES = 0.6, 4, 4096
+_INVISIBLE = ("Cc", "Cf", "Zl", "Zp", "Zs")
+_INVISIBLE_LETTERS = frozenset("\u034f\u115f\u1160\u2800\u3164\uffa0" + "".join(map(chr, range(0xFE00, 0xFE10))))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,21 +87,40 @@ def how_to_read(suffix: str) -> str:
     return f"needs pip install 'jclip-connectors[{NEEDED_EXTRAS[suffix]}]'"
 
 
+def is_blank(text: str) -> bool:
+    """Whether a text shows nothing: it has only white space, controls and characters without a shape."""
+    return all(unicodedata.category(c) in _INVISIBLE or c in _INVISIBLE_LETTERS for c in text)
+
+
 def read_text(path: Path) -> str:
-    """Read a text file.
+    """Read a text file in UTF-8, or in UTF-16 or UTF-32 with the mark that tells them.
 
     Raises:
-        EmbedInputError: the file is too large, is not text in UTF-8, or is empty.
+        EmbedInputError: the file is too large, is not such a text, or is empty.
         OSError: the file cannot be read.
     """
     with path.open("rb") as file:
         content = file.read(MAX_TEXT_BYTES + 1)
     if len(content) > MAX_TEXT_BYTES:
         raise EmbedInputError(f"the text is larger than {MAX_TEXT_BYTES} bytes: split it into documents")
+    encoding = next((name for mark, name in _MARKS if content.startswith(mark)), "utf-8")
+    if encoding == "utf-8" and _looks_wide(content):
+        raise EmbedInputError("it looks like UTF-16 or UTF-32 without a byte order mark: save it as UTF-8")
     try:
-        text = content.decode("utf-8-sig")
+        text = content.decode(encoding).removeprefix("\ufeff")
     except UnicodeDecodeError as error:
+        if encoding != "utf-8":
+            name = encoding.upper()
+            raise EmbedInputError(f"it has the mark of {name}, but is not text in {name}: {error.reason}") from error
         raise EmbedInputError(f"it is not text in UTF-8: byte {error.start} is {content[error.start]:#04x}") from error
-    if not text.strip():
+    if is_blank(text):
         raise EmbedInputError("the text is empty")
     return text
+
+
+def _looks_wide(content: bytes) -> bool:
+    """Whether every other byte is a control, as the upper halves of letters below U+2000 are in UTF-16 and UTF-32."""
+    return len(content) >= _SHORTEST_WIDE and any(
+        sum(byte in _UPPER_HALVES for byte in half) > _WIDE_PART * len(half)
+        for half in (content[0:_SAMPLE_BYTES:2], content[1:_SAMPLE_BYTES:2])
+    )

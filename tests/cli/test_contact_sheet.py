@@ -155,3 +155,25 @@ def test_an_earlier_page_stays_when_the_new_one_cannot_be_made(sheet, tmp_path, 
         sheet(Section(heading="second", hits=[]))
     assert "first" in (tmp_path / "sheet.html").read_text()
     assert [path.name for path in tmp_path.iterdir()] == ["sheet.html"]
+
+
+FORBIDDEN = [*range(0x09), 0x0B, *range(0x0D, 0x20), *range(0x7F, 0xA0), *range(0xFDD0, 0xFDF0), 0xFFFE, 0x10FFFF]
+
+
+def test_characters_that_a_page_must_not_contain_are_shown_instead(sheet):
+    every = "".join(map(chr, FORBIDDEN))
+    record = {"record_id": "a", "modality": "text", "uri": None}
+    found = SearchHit(score=0.5, **record, metadata={"path": f"/a/{every}.txt"}, content=f"a red{every} triangle")
+    page = sheet(Section(heading=every, hits=[found]), title=every)
+    assert not any(chr(code) in page.source for code in FORBIDDEN)
+    assert "\u2400\u2401" in page.text
+    assert "\u241b" in page.text  # escape
+    assert "\u2421\\x80" in page.text
+    assert "\\U0010ffff" in page.text
+    assert "a red" in page.text
+
+
+def test_lines_and_letters_of_all_languages_stay_as_they_are(sheet):
+    text = "a\n\tb \u05e9\u05dc\u05d5\u05dd \u8d64 \U0001f469\u200d\U0001f680 \u0646\u200c\u0645"
+    hit = SearchHit(score=0.5, record_id="a", modality="text", metadata={}, content=text)
+    assert text in sheet(Section(heading="x", hits=[hit])).text

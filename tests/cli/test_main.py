@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import re
 import socket
 import subprocess
@@ -21,7 +22,7 @@ from core_encoder.errors import ConfigError
 from core_encoder.models import KNOWN_MODELS
 from core_encoder.nano.scenes import Scene, SceneObject, draw_canvas, draw_scene
 from core_encoder.tiling import Tiling
-from jclip_connectors.cli import collection_commands, demo, terminal
+from jclip_connectors.cli import collection_commands, demo, options, reports, terminal
 from jclip_connectors.cli import commands as cli
 from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.edge.store import QdrantEdgeStore
@@ -412,7 +413,7 @@ def test_a_result_that_could_not_be_written_is_refused_before_the_work(tmp_path,
 
 def test_a_query_is_a_text_or_a_picture(tmp_path, photos, collection):
     search = ("search", "--collection", collection)
-    for arguments in ((), ("",), ("x", "--image", photos / "circle.png")):
+    for arguments in ((), ("x", "--image", photos / "circle.png")):
         assert "a picture with --image" in jclip(*search, *arguments, code=2)[1]
     (tmp_path / "bad.png").touch()
     assert "cannot be embedded" in refusal(*search, "--image", tmp_path / "bad.png")
@@ -424,13 +425,145 @@ def test_an_unknown_variable_is_refused(collection, monkeypatch):
     assert "JCLIP_MODLE" in refusal("search", "x", "--collection", collection)
 
 
-def test_a_full_disk_is_one_line(collection, tmp_path, monkeypatch):
-    def full(*_):
-        raise OSError(28, "No space left on device", "page.html")
+def full(*_, **__):
+    raise OSError(28, "No space left on device", "page.html")
 
-    monkeypatch.setattr(collection_commands, "write_contact_sheet", lambda *_, **__: full())
-    message = refusal("search", "x", "--collection", collection, "--html", tmp_path / "page.html")
+
+def test_results_are_printed_even_if_their_page_cannot_be_written(photos, collection, tmp_path, monkeypatch):
+    monkeypatch.setattr(collection_commands, "write_contact_sheet", full)
+    out, message = jclip("search", "x", "--collection", collection, "--html", tmp_path / "page.html", code=2)
+    assert str(photos / "circle.png") in out
     assert message == "error: page.html: No space left on device\n"
+
+
+def test_the_result_of_a_run_is_told_even_if_the_report_cannot_be_written(photos, collection, tmp_path, monkeypatch):
+    monkeypatch.setattr(reports, "replace_file", full)
+    (photos / "note.txt").write_text("a note")
+    _, message = jclip("index", photos, "--collection", collection, "--report", tmp_path / "r", code=2)
+    assert "1 indexed, 2 unchanged, 0 failed" in message
+    assert message.endswith("error: page.html: No space left on device\n")
+
+
+def test_a_picture_is_not_overwritten_by_a_result(photos, collection):
+    picture = photos / "circle.png"
+    before = picture.read_bytes()
+    for command in (("index", photos, "--report"), ("search", "--image", picture, "--html")):
+        assert "it is a picture" in refusal(*command, picture, "--collection", collection)
+    assert picture.read_bytes() == before
+
+
+def test_a_result_that_has_no_place_is_refused_before_the_model_is_loaded(tmp_path, photos, collection, monkeypatch):
+    monkeypatch.setattr(options, "open_collection", None)
+    monkeypatch.setattr(collection_commands, "open_collection", None)
+    name = "n" * 300
+    assert "too long" in refusal("index", photos, "--collection", collection, "--report", tmp_path / name)
+    assert "too long" in refusal("search", "x", "--collection", collection, "--html", tmp_path / name)
+    assert list(tmp_path.glob("n*")) == []
+
+
+def test_what_can_be_known_without_the_model_is_checked_before_it_is_fetched(tmp_path, photos, collection, monkeypatch):
+    monkeypatch.setattr("jclip_connectors.local.LocalEmbedder.__init__", None)
+    assert "`dimensions` 128 (now 64)" in refusal_after("index", photos, "--collection", collection, "--dimensions", 64)
+    new = ("index", photos, "--collection", tmp_path / "new", "--model", "owner/name")
+    assert "needs a commit of 40 hex digits" in refusal_after(*new)
+    monkeypatch.setenv("JCLIP_REVISION", "main")
+    assert "`revision` is 'main'" in refusal_after(*new)
+    assert not (tmp_path / "new").exists()
+
+
+def refusal_after(*arguments):
+    """Run a command that must be refused after it has told the number of files; its last line."""
+    return jclip(*arguments, code=2)[1].splitlines()[-1]
+
+
+def test_paths_are_printed_for_other_programs(photos, collection):
+    search = ("search", "a red circle", "--collection", collection)
+    found = [str(photos / "circle.png"), str(photos / "more" / "star.png")]
+    assert jclip(*search, "--paths")[0] == "".join(f"{path}\n" for path in found)
+    assert jclip(*search, "-0")[0] == jclip(*search, "--print0")[0] == "".join(f"{path}\0" for path in found)
+    for pair in (("--paths", "-0"), ("--json", "--paths"), ("--json", "-0")):
+        assert "choose one" in jclip(*search, *pair, code=2)[1]
+
+
+ODD_NAMES = [
+    "new\nline", "esc\x1b[31mred", "\u0434\u043e\u043c", "\u05e9\u05dc\u05d5\u05dd", "\u2066rtl\u202e",
+    "\U0001f469\u200d\U0001f680", "a\u3000b",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+def test_a_path_in_a_pipe_is_the_path(tmp_path, name):
+    path = tmp_path / "d" / f"{name}.txt"
+    path.parent.mkdir()
+    path.write_text("a note")
+    jclip("index", path.parent, "--collection", tmp_path / "c", "--model", "nano")
+    search = ("search", "x", "--collection", tmp_path / "c")
+    assert jclip(*search, "-0")[0] == f"{path}\0"
+    assert json.loads(jclip(*search, "--json")[0])[0]["id"] == str(path)
+    row = jclip(*search)[0].splitlines()[3]
+    assert "\x1b" not in row
+    if not any(c in name for c in "\n\x1b"):
+        assert str(path) in row
+
+
+@pytest.mark.parametrize(
+    ("text", "person", "pipe"),
+    [
+        ("a\nb\r\x1b[0m\x7f\x85", "a\\nb\\r\\x1b[0m\\x7f\\x85", None),
+        ("\u2028\udcff", "\\u2028\\udcff", None),
+        ("gpj.\u202ea", "gpj.\\u202ea", "gpj.\u202ea"),
+        ("\u05e9\u05dc\u05d5\u05dd \u8d64 \u00a0\u3000 \u0646\u200c\u0645", None, None),
+        ("\U0001f469\u200d\U0001f680 e\u0301", None, None),
+    ],
+)  # fmt: skip
+def test_only_characters_that_could_do_harm_are_escaped(text, person, pipe):
+    shown = text if person is None else person
+    assert terminal.printable(text, terminal=True) == shown
+    assert terminal.printable(text, terminal=False) == (shown if pipe is None else pipe)
+
+
+def test_a_colour_that_is_forced_into_a_pipe_cuts_nothing(tmp_path, monkeypatch):
+    folder = tmp_path / ("a folder with a long name " * 3) / ("and one more " * 15)
+    folder.mkdir(parents=True)
+    (folder / "a.txt").write_text("a note")
+    jclip("index", folder, "--collection", tmp_path / "c", "--model", "nano")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "80")
+    out, _ = jclip("search", "x", "--collection", tmp_path / "c")
+    assert str(folder / "a.txt") in out
+    _, message = jclip("index", folder, "--collection", tmp_path / "c")
+    assert "1 of 1 files" in message  # lines, and no bar that moves the cursor
+    assert "\x1b[?25l" not in message
+
+
+@pytest.mark.parametrize("text", ["", " ", "\n", "\u00a0", "\u200b", "\t \u3000", "\ufeff"])
+def test_a_blank_query_is_refused(collection, text):
+    assert "blank" in jclip("search", text, "--collection", collection, code=2)[1]
+
+
+def test_a_query_that_is_not_unicode_is_refused(collection):
+    assert "surrogate" in refusal("search", "a\udcff", "--collection", collection)
+
+
+def test_a_tilde_that_the_shell_leaves_is_the_home(tmp_path, photos, monkeypatch):
+    assert photos == tmp_path / "photos"
+    monkeypatch.setenv("HOME", str(tmp_path))
+    arguments = (
+        "index",
+        "~/photos",
+        "--collection=~/c",
+        "--model",
+        "nano",
+        "--report=~/r.jsonl",
+        "--exclude",
+        "~/photos/more",
+    )
+    assert "1 indexed" in jclip(*arguments)[1]
+    assert (tmp_path / "r.jsonl").exists()
+    jclip("search", "--image=~/photos/circle.png", "--store=edge:~/c", "--html=~/page.html")
+    assert (tmp_path / "page.html").exists()
+    assert "does not exist" in jclip("search", "--image=~/none.png", "--collection=~/c", code=2)[1]
+    assert "is a folder" in jclip("search", "--image=~/photos", "--collection=~/c", code=2)[1]
 
 
 def test_an_interrupted_run_says_that_it_can_go_on(photos, collection, monkeypatch):
@@ -440,6 +573,28 @@ def test_an_interrupted_run_says_that_it_can_go_on(photos, collection, monkeypat
     monkeypatch.setattr(collection_commands, "index_files", interrupt)
     assert "indexed files are kept" in jclip("index", photos, "--collection", collection, code=130)[1]
     jclip("search", "x", "--collection", collection)  # and the collection is closed
+
+
+def test_an_interrupt_while_modules_are_imported_is_one_line(tmp_path):
+    # A module that is imported in the first moment sends the signal, as a person could.
+    (tmp_path / "typer.py").write_text("import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)\n")
+    code = "from jclip_connectors.cli.main import main\nmain()"
+    run = [sys.executable, "-c", code, "models"]
+    variables = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(run, capture_output=True, text=True, check=False, env=variables)  # noqa: S603 (ourselves)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "stopped\n")
+
+
+def test_the_package_loads_little_before_an_interrupt_is_met():
+    code = "import sys\nimport jclip_connectors.cli.main\nprint([n for n in ('numpy', 'typer') if n in sys.modules])"
+    run = [sys.executable, "-c", code]
+    assert subprocess.run(run, capture_output=True, text=True, check=True).stdout == "[]\n"  # noqa: S603 (ourselves)
+
+
+def test_a_reader_that_stops_early_is_no_error(collection):
+    command = f"{sys.executable} -m jclip_connectors.cli.main search x --paths --collection {collection} | true"
+    done = subprocess.run(command, shell=True, capture_output=True, text=True, check=False)  # noqa: S602 (ourselves)
+    assert done.stderr == ""
 
 
 @pytest.mark.parametrize("command", ["index . --model nano --collection {}", "verify nano", "demo --folder {}"])
@@ -494,8 +649,9 @@ def test_the_demo_asks_only_what_the_model_can_answer(tmp_path):
 def test_a_long_path_is_cut_in_the_middle_on_a_terminal(monkeypatch):
     hits = [SearchHit(score=1.0, record_id="a", modality="image", metadata={}, uri="/long" * 50 + "/name.png")]
     monkeypatch.setenv("COLUMNS", "80")
-    assert str(hits[0].uri) in [str(cell) for cell in terminal.hits_table(hits).columns[2].cells]
     monkeypatch.setenv("FORCE_COLOR", "1")
+    assert str(hits[0].uri) in [str(cell) for cell in terminal.hits_table(hits).columns[2].cells]
+    monkeypatch.setattr(terminal, "_is_terminal", lambda _: True)
     cut = str(next(iter(terminal.hits_table(hits).columns[2].cells)))
     assert len(cut) < 40
     assert cut.startswith("/long")
@@ -504,6 +660,7 @@ def test_a_long_path_is_cut_in_the_middle_on_a_terminal(monkeypatch):
 
 def test_a_terminal_gets_a_bar_with_rate_and_time_left(monkeypatch, capsys):
     monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setattr(terminal, "_is_terminal", lambda _: True)
     with terminal.progress() as show:
         show(0, 200)
         show(50, 200)
