@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from core_encoder import JinaClipEncoder, image_input
+from core_encoder import JinaClipEncoder, image_formats, image_input
 from core_encoder.errors import ConfigError
 from core_encoder.tiling import Tiling
 from jclip_connectors.config import EmbeddingConfig
@@ -154,7 +154,7 @@ def test_other_options_are_not_another_model(v2, changed):
 def test_large_images_do_not_wait_at_full_size(v2, tmp_path, monkeypatch, tiled):
     """Each reader has one of them; what waits for the model is as small as the model takes it."""
     Image.new("RGB", (3000, 2000), (200, 30, 30)).save(tmp_path / "large.png")
-    decode, alive, most = image_input.decode, set(), 0
+    decode, alive, most = image_formats.decode, set(), 0
 
     def counted(*arguments, **options):
         nonlocal most

@@ -162,8 +162,8 @@ FORBIDDEN = [*range(0x09), 0x0B, *range(0x0D, 0x20), *range(0x7F, 0xA0), *range(
 
 def test_characters_that_a_page_must_not_contain_are_shown_instead(sheet):
     every = "".join(map(chr, FORBIDDEN))
-    record = {"record_id": "a", "modality": "text", "uri": None}
-    found = SearchHit(score=0.5, **record, metadata={"path": f"/a/{every}.txt"}, content=f"a red{every} triangle")
+    metadata, content = {"path": f"/a/{every}.txt"}, f"a red{every} triangle"
+    found = SearchHit(score=0.5, record_id="a", modality="text", metadata=metadata, content=content)
     page = sheet(Section(heading=every, hits=[found]), title=every)
     assert not any(chr(code) in page.source for code in FORBIDDEN)
     assert "\u2400\u2401" in page.text

@@ -4,6 +4,7 @@ import base64
 import gzip
 import json
 import zlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -258,7 +259,7 @@ ROUTES = {
     "/predict": ("instances", "parameters"),
     "/score": ("input_data", "input", "model"),
 }
-FIELDS = {
+FIELDS: dict[str, dict[str, Any]] = {
     "/v1/embeddings": {"model": "nano", "input": "a"},
     "/v2/embed": {"model": "nano", "input_type": "search_document", "texts": ["a"]},
     "/embed": {"inputs": "a"},

@@ -134,6 +134,7 @@ def test_a_thread_that_is_killed_makes_the_probes_fail(model, caplog, kind):
     with caplog.at_level(logging.ERROR), Server(model) as server:
         assert server.post("a star").status_code == 200
         thread = next(each for each in threading.enumerate() if each in server.engine._thread._threads)
+        assert thread.ident is not None
         ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread.ident), ctypes.py_object(kind))
         assert server.post("the one that wakes it").status_code in (500, 503)
         wait_until(lambda: not server.engine.is_alive)
