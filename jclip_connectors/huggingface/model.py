@@ -337,7 +337,7 @@ class JinaCLIPModel(PreTrainedModel):  # type: ignore[no-untyped-call]  # transf
     def _move(self, device: str | torch.device | None) -> None:
         place = check_device(device)
         if place is not None:
-            self.to(device=place)
+            self.to(place)  # type: ignore[arg-type]  # the decorator in transformers hides the arguments
 
     def _output(self, output: _Output, return_dict: bool | None) -> _Output | tuple[Any, ...]:  # noqa: FBT001 - tri-state
         keep = self.config.return_dict if return_dict is None else return_dict
