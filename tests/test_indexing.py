@@ -275,7 +275,7 @@ def test_a_file_that_is_there_but_not_found_is_not_missing(folder, shelf, monkey
 def test_no_record_is_read_where_none_can_be_missing(folder, shelf, monkeypatch):
     picture(folder / "1.png")
     shelf.index(folder)
-    monkeypatch.setattr(shelf.store, "scroll", None)
+    monkeypatch.setattr(shelf.store, "ids", None)
     assert shelf.missing() == []
 
 
@@ -399,6 +399,22 @@ def test_one_more_file_does_not_read_the_collection(folder, shelf, monkeypatch):
     assert [list(options["where"]["content_hash"]["in"]) for options in asked] == [
         [shelf.store.get([str(new)])[0].content_hash]
     ]
+
+
+def test_no_vector_is_read_where_nothing_has_moved(folder, shelf, monkeypatch):
+    for i in range(3):
+        picture(folder / f"{i}.png", seed=i)
+    shelf.index(folder)
+    (folder / "0.png").unlink()
+    get = shelf.store.get
+
+    def without_vectors(ids, *, vectors=True):
+        assert not vectors
+        return get(ids, vectors=False)
+
+    monkeypatch.setattr(shelf.store, "get", without_vectors)
+    assert shelf.index(folder) == (0, 2, [])
+    assert shelf.missing() == [str(folder / "0.png")]
 
 
 def gallery(folder, count=30):

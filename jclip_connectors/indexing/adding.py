@@ -59,7 +59,8 @@ def index_files(
         progress(0, len(files))
     for start in range(0, len(files), chunk_size):
         drafts = list(_describe(files[start : start + chunk_size], failed))
-        stored = {record.record_id: record for record in collection.get([draft.record_id for draft in drafts])}
+        found = collection.store.get([draft.record_id for draft in drafts], vectors=False)
+        stored = {record.record_id: record for record in found}
         changed = [draft for draft in drafts if not _is_stored(draft, stored)]
         unchanged += len(drafts) - len(changed)
         unseen = [draft for draft in changed if not draft.same_content(stored.get(draft.record_id))]
@@ -128,7 +129,7 @@ def _take_vectors(store: VectorStore, drafts: Sequence[Draft]) -> set[str]:
     if not hashes:
         return set()
     equal: dict[str, list[Record]] = {}  # by content hash; the records of files that are gone come last
-    for record in store.scroll(where={"content_hash": {"in": hashes}}):
+    for record in store.scroll(where={"content_hash": {"in": hashes}}, vectors=False):
         equal.setdefault(str(record.content_hash), []).append(record)
     gone = {
         record.record_id
@@ -138,23 +139,27 @@ def _take_vectors(store: VectorStore, drafts: Sequence[Draft]) -> set[str]:
     }
     for records in equal.values():
         records.sort(key=lambda record: (record.record_id in gone, record.record_id))
-    written: list[Record] = []
-    moved: list[str] = []
+    sources: dict[str, str] = {}  # the id of the record with the vectors, by the id of the file
     for draft in drafts:
         records = [record for record in equal.get(draft.fields["content_hash"], ()) if draft.same_content(record)]
         if not records:
             continue
         source = records[-1]
-        written.append(dataclasses.replace(source, **draft.fields))
-        if source.record_id in gone:
-            moved.append(source.record_id)
-            if len(records) > 1:  # else further files with this content are copies of this one
-                equal[str(source.content_hash)].remove(source)
+        sources[draft.record_id] = source.record_id
+        if source.record_id in gone and len(records) > 1:  # else further files with this content are copies of this one
+            equal[str(source.content_hash)].remove(source)
+    whole = {record.record_id: record for record in store.get(sorted(set(sources.values())))}
+    written = [
+        dataclasses.replace(whole[sources[draft.record_id]], **draft.fields)
+        for draft in drafts
+        if sources.get(draft.record_id) in whole
+    ]
     if written:
         store.upsert(written)
-    if moved:  # after the new records are written, so that a killed process loses nothing
-        store.delete(sorted(set(moved)))
-    return {record.record_id for record in written}
+    ids = {record.record_id for record in written}
+    if moved := sorted({sources[record_id] for record_id in ids} & gone):
+        store.delete(moved)  # after the new records are written, so that a killed process loses nothing
+    return ids
 
 
 def _add(collection: MultimodalCollection, drafts: Sequence[Draft], failed: list[BadFile]) -> Iterator[AddReport]:

@@ -10,12 +10,13 @@ from jclip_connectors.port import VectorStore
 
 _LARGEST_PART = 0.1  # of a collection that is removed without a second word
 _FOLDERS_OF_DRIVES = ("/media", "/mnt", "/run/media", "/Volumes")  # a drive that is taken out leaves no folder there
+_BATCH = 1000  # records that are read at a time
 
 
 def find_missing(store: VectorStore, found: Found, report: IndexReport) -> list[str]:
     """The ids of records from these roots whose file no longer exists; ask `reasons_to_keep` before removing them.
 
-    It reads every record, unless the number of records shows that all are from this run.
+    It reads the id of every record, unless the number of records shows that all are from this run.
 
     Args:
         store: the store of the records.
@@ -25,13 +26,18 @@ def find_missing(store: VectorStore, found: Found, report: IndexReport) -> list[
     if store.count() == report.indexed + report.unchanged + report.reused:
         return []
     present = {str(path) for path in found.files}
+    missing = [
+        record_id
+        for record_id in store.ids()
+        if record_id not in present
+        and any(Path(record_id).is_relative_to(root) for root in found.roots)
+        and is_gone(record_id)
+    ]
     return sorted(
         record.record_id
-        for record in store.scroll()
-        if record.record_id not in present
-        and is_of_a_file(record)
-        and any(Path(record.record_id).is_relative_to(root) for root in found.roots)
-        and is_gone(record.record_id)
+        for start in range(0, len(missing), _BATCH)
+        for record in store.get(missing[start : start + _BATCH], vectors=False)
+        if is_of_a_file(record)
     )
 
 
