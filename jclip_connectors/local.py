@@ -1,12 +1,13 @@
 """LocalEmbedder: an `Embedder` that runs the model in this process."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from core_encoder.errors import ConfigError, ImageDecodeError, InputError
+from core_encoder.image_notes import ImageNote
 from core_encoder.models import default_revision
 from core_encoder.tiling import TileEmbeddings
 from jclip_connectors.config import EmbeddingConfig
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
     from core_encoder.encoder import JinaClipEncoder
 
 __all__ = ["LocalEmbedder"]
+
+_SPECIAL_TOKENS = 4  # at the start and the end of a text, with room for a mark of a word's beginning
 
 
 class LocalEmbedder:
@@ -29,6 +32,7 @@ class LocalEmbedder:
         device: str | None = None,
         local_files_only: bool = False,
         encoder: "JinaClipEncoder | None" = None,
+        on_note: Callable[[Any, str, str], None] | None = None,
     ) -> None:
         """Load the model of `config`, or use a loaded encoder.
 
@@ -37,6 +41,8 @@ class LocalEmbedder:
             device: "cpu", "cuda", ...; `None` uses CUDA if it is available.
             local_files_only: use the local cache and never the network.
             encoder: a loaded encoder of the same model, to use instead of loading the model.
+            on_note: called with (item, kind, text) for each item of which only a part counts, or which was mended: the
+                text or image as it was passed, a word that is equal for all such items, and a phrase for people.
 
         Raises:
             MissingDependencyError: torch or another package of the extra "local" is not installed.
@@ -52,6 +58,7 @@ class LocalEmbedder:
         _check_options(config, encoder)
         self._config = config
         self._encoder = encoder
+        self._on_note = on_note
         self._truncate_dim = None if config.dimensions == encoder.embedding_dim else config.dimensions
 
     def with_config(self, config: EmbeddingConfig) -> "LocalEmbedder":
@@ -73,7 +80,7 @@ class LocalEmbedder:
         ):
             if asked != loaded:
                 raise ConfigError(f"`{name}` is {asked!r}, but {loaded!r} is loaded: make another `LocalEmbedder`")
-        return LocalEmbedder(config, encoder=self._encoder)
+        return LocalEmbedder(config, encoder=self._encoder, on_note=self._on_note)
 
     @property
     def config(self) -> EmbeddingConfig:
@@ -87,7 +94,9 @@ class LocalEmbedder:
 
     def embed_texts(self, texts: Sequence[str]) -> FloatArray:
         """Embed documents or captions: (B, E)."""
-        return self._encode_text(texts, task=None)
+        vectors = self._encode_text(texts, task=None)
+        self._tell_cut_texts(texts)
+        return vectors
 
     def embed_query(self, text: str) -> FloatArray:
         """Embed a query, with the model's query prefix: (E,)."""
@@ -100,8 +109,10 @@ class LocalEmbedder:
             PartialFailureError: some images cannot be read; `kept` has the (E,) rows of the readable images.
         """
         failed: dict[int, ImageDecodeError] = {}
+        notes: dict[int, list[ImageNote]] = {}
         with _input_errors():
-            rows = self._encoder.encode_image(images, failed=failed, **self._image_options())
+            rows = self._encoder.encode_image(images, failed=failed, notes=notes, **self._image_options())
+        self._tell(images, notes)
         _raise_failed(failed, rows)
         return rows
 
@@ -116,8 +127,12 @@ class LocalEmbedder:
         if tiling is None:
             raise EmbedInputError("`embed_image_tiles` needs a configuration with `tiling`")
         failed: dict[int, ImageDecodeError] = {}
+        notes: dict[int, list[ImageNote]] = {}
         with _input_errors():
-            embedded = self._encoder.encode_image_tiles(images, tiling=tiling, failed=failed, **self._image_options())
+            embedded = self._encoder.encode_image_tiles(
+                images, tiling=tiling, failed=failed, notes=notes, **self._image_options()
+            )
+        self._tell(images, notes)
         _raise_failed(failed, embedded)
         return embedded
 
@@ -130,6 +145,21 @@ class LocalEmbedder:
                 normalize=self._config.normalize,
                 max_tokens=self._config.max_tokens,
             )
+
+    def _tell(self, items: Sequence[Any], notes: Mapping[int, Sequence[ImageNote]]) -> None:
+        if self._on_note is not None:
+            for position, found in sorted(notes.items()):
+                for note in found:
+                    self._on_note(items[position], note.kind, note.text)
+
+    def _tell_cut_texts(self, texts: Sequence[str]) -> None:
+        if self._on_note is None:
+            return
+        limit = self._encoder.max_tokens if self._config.max_tokens is None else self._config.max_tokens
+        long = [text for text in texts if len(text.encode()) + _SPECIAL_TOKENS > limit]  # a token has a byte or more
+        for text, count in zip(long, self._encoder.count_tokens(long), strict=True):
+            if count > limit:
+                self._on_note(text, "text_cut", f"longer than {limit} tokens, of which only the beginning counts")
 
     def _image_options(self) -> dict[str, Any]:
         return {

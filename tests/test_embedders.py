@@ -168,3 +168,21 @@ def test_large_images_do_not_wait_at_full_size(v2, tmp_path, monkeypatch, tiled)
     embedder = LocalEmbedder(EmbeddingConfig(model=v2.name, tiling=Tiling(max_tiles=4)), encoder=v2)
     (embedder.embed_image_tiles if tiled else embedder.embed_images)([tmp_path / "large.png"] * 24)
     assert 1 <= most <= min(8, os.cpu_count() or 1)
+
+
+def test_a_local_embedder_tells_of_what_only_a_part_counts(v2, tmp_path):
+    told = []
+    config = EmbeddingConfig(model=v2.name, max_tokens=8)
+    embedder = LocalEmbedder(config, encoder=v2, on_note=lambda *note: told.append(note))
+    Image.new("RGB", (400, 50)).save(tmp_path / "wide.png")
+    short, long = "a", "a red circle " * 10
+    with pytest.warns(UserWarning, match="1 of 3 texts were cut to 8 tokens"):
+        embedder.embed_texts([short, long, short])
+    assert [(item, kind) for item, kind, _ in told] == [(long, "text_cut")]
+    assert "8 tokens" in told.pop()[2]
+    embedder.embed_images([picture(0), tmp_path / "wide.png"])
+    assert [(item, kind) for item, kind, _ in told] == [(tmp_path / "wide.png", "centre_only")]
+    told.clear()
+    tiled = embedder.with_config(dataclasses.replace(config, tiling=Tiling(max_tiles=4)))
+    tiled.embed_image_tiles([tmp_path / "wide.png"])
+    assert told == []

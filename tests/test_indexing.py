@@ -139,6 +139,23 @@ def test_an_unreadable_folder_is_reported_and_the_rest_found(folder, monkeypatch
     ]
 
 
+def test_the_suffixes_are_those_of_the_decoder():
+    assert readable_suffixes() == IMAGE_SUFFIXES
+    assert {
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".jfif",
+        ".png",
+        ".webp",
+        ".gif",
+        ".avif",
+        ".tif",
+        ".tiff",
+        ".bmp",
+    } <= IMAGE_SUFFIXES
+
+
 def test_every_format_that_can_be_decoded_has_a_suffix():
     assert readable_suffixes() >= IMAGE_SUFFIXES
     for suffixes in SUFFIXES_OF_FORMATS.values():

@@ -2,6 +2,7 @@
 
 import json
 import time
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,6 +32,7 @@ from jclip_connectors.indexing import (
     IMAGE_SUFFIXES,
     MAX_TEXT_BYTES,
     TEXT_SUFFIXES,
+    FileNotes,
     find_files,
     index_files,
     unused_patterns,
@@ -88,7 +90,9 @@ def index(
     report: Annotated[
         Path | None,
         typer.Option(
-            metavar="FILE.jsonl", parser=parse_path, help="Write the list of failed files and of those left out here."
+            metavar="FILE.jsonl",
+            parser=parse_path,
+            help="Write the list of files that failed, were left out or have notes here.",
         ),
     ] = None,
     exclude: Annotated[
@@ -127,21 +131,24 @@ def index(
         known = known_model(config.model)
         licence = "" if known is None else f" ({known.license})"
         terminal.say(f"{len(found.files)} files; model {config.model}{licence}")
-        target, records = open_collection(place, config, device=device, batch_size=batch_size)
-        with terminal.progress() as progress:
-            done = index_files(target, found.files, chunk_size=batch_size, progress=progress)
+        notes = FileNotes()
+        target, records = open_collection(place, config, device=device, batch_size=batch_size, notes=notes)
+        with terminal.progress() as progress, warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=r"\d+ of \d+ texts were cut")  # the notes name these texts
+            done = index_files(target, found.files, chunk_size=batch_size, progress=progress, notes=notes)
         pruned = prune_records(records, found, done, anyway=prune_anyway) if prune else None
     failed = (*found.failed, *done.failed)
     moved = f"{done.reused} moved or copied, " if done.reused else ""
     terminal.say(f"{done.indexed} indexed, {moved}{done.unchanged} unchanged, {len(failed)} failed")
     terminal.say_failures(failed, report)
+    terminal.say_notes(notes.notes, report)
     terminal.say_left_out(found.left_out, report)
     for pattern in unused_patterns(patterns, found.left_out):
         terminal.say(f"warning: --exclude {pattern!r} has excluded nothing", style="yellow")
     if pruned is not None:
         say_pruned(pruned)
     if report is not None:  # after everything is said, as it may fail
-        write_report(report, failed, found.left_out)
+        write_report(report, failed, found.left_out, notes.notes)
     if failed or (pruned is not None and pruned.reasons):
         raise typer.Exit(_FAILED)
 

@@ -17,6 +17,7 @@ from jclip_connectors.collection import MultimodalCollection
 from jclip_connectors.config import EmbeddingConfig, Fingerprint
 from jclip_connectors.errors import EmbedInputError
 from jclip_connectors.filters import parse_filter
+from jclip_connectors.indexing import FileNotes
 from jclip_connectors.indexing.first_bytes import is_picture, read_head
 from jclip_connectors.port import Filter, VectorStore
 from jclip_connectors.store_kit.validation import check_fingerprint
@@ -100,7 +101,12 @@ def configuration(
 
 
 def open_collection(
-    place: Place, config: EmbeddingConfig, *, device: str | None, batch_size: int = 64
+    place: Place,
+    config: EmbeddingConfig,
+    *,
+    device: str | None,
+    batch_size: int = 64,
+    notes: FileNotes | None = None,
 ) -> tuple[MultimodalCollection, VectorStore]:
     """Load the model, and open the collection with it; returns the collection and its store.
 
@@ -118,7 +124,7 @@ def open_collection(
         if stored is not None and config.embedding_dim is not None:
             check_fingerprint(stored, requested, collection=place.name)
     # The model first: if it cannot be loaded, no collection is made.
-    embedder = LocalEmbedder(config, device=device)
+    embedder = LocalEmbedder(config, device=device, on_note=notes)
     records = place.open(config, embedder.dimensions)
     return MultimodalCollection(embedder, records, batch_size=batch_size), records
 

@@ -23,10 +23,11 @@ from rich.table import Table
 from rich.text import Text
 
 from jclip_connectors.cli.contact_sheet import Section
-from jclip_connectors.indexing import BadFile, LeftOut, Progress
+from jclip_connectors.indexing import BadFile, FileNote, LeftOut, Progress
 from jclip_connectors.port import SearchHit
 
 _NAMED_FAILURES = 10  # all are in the report
+_NAMED_NOTES = 3  # files of each kind
 _NAMED_KINDS = 10  # of files that were left out
 _LINES = 10  # of progress, if there is no terminal for a bar
 _SECONDS_PER_LINE = 5.0  # a long run prints more than `_LINES`, one every 5 s
@@ -109,6 +110,21 @@ def say_left_out(left_out: Sequence[LeftOut], report: Path | None) -> None:
         named.append(f"{sum(count for _, count in kinds[_NAMED_KINDS:])} of {len(kinds) - _NAMED_KINDS} more kinds")
     where = "--report FILE.jsonl lists them" if report is None else f"they are listed in {report}"
     say(f"left out: {', '.join(named)}; {where}")
+
+
+def say_notes(notes: Sequence[FileNote], report: Path | None) -> None:
+    """Say once what there is to say about files that were indexed, with their number and the first of them."""
+    by_kind: dict[tuple[str, str], list[str]] = {}
+    for note in notes:
+        by_kind.setdefault((note.kind, note.text), []).append(note.path)
+    for (kind, text), paths in by_kind.items():
+        what = "texts" if kind == "text_cut" else "pictures"
+        option = "; index them with --tiles 9" if kind == "centre_only" else ""
+        more = f" and {len(paths) - _NAMED_NOTES} more" if len(paths) > _NAMED_NOTES else ""
+        named = ", ".join(paths[:_NAMED_NOTES])
+        say(f"note: {len(paths)} {what}: {text}{option} ({named}{more})", style="yellow")
+    if report is None and any(len(paths) > _NAMED_NOTES for paths in by_kind.values()):
+        say("  --report FILE.jsonl lists all of them")
 
 
 @contextmanager

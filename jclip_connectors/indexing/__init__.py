@@ -6,6 +6,7 @@ file's content shows whether it has changed, and whether it is a file that was r
 
 from jclip_connectors.indexing.adding import IndexReport, Progress, index_files
 from jclip_connectors.indexing.files import IMAGE_SUFFIXES, MAX_TEXT_BYTES, TEXT_SUFFIXES, BadFile
+from jclip_connectors.indexing.notes import FileNote, FileNotes
 from jclip_connectors.indexing.pruning import find_missing, reasons_to_keep
 from jclip_connectors.indexing.walk import LITTER, Found, LeftOut, find_files, unused_patterns
 
@@ -15,6 +16,8 @@ __all__ = [
     "MAX_TEXT_BYTES",
     "TEXT_SUFFIXES",
     "BadFile",
+    "FileNote",
+    "FileNotes",
     "Found",
     "IndexReport",
     "LeftOut",

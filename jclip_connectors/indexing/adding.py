@@ -16,6 +16,7 @@ from jclip_connectors.errors import EmbedInputError
 from jclip_connectors.identity import describe_image, describe_text
 from jclip_connectors.indexing.files import TEXT_SUFFIXES, BadFile, describe_file, read_text
 from jclip_connectors.indexing.first_bytes import is_picture, is_pointer, read_head, what_it_is
+from jclip_connectors.indexing.notes import FileNotes
 from jclip_connectors.port import Record, VectorStore
 
 Progress = Callable[[int, int], None]
@@ -40,7 +41,12 @@ class IndexReport:
 
 
 def index_files(
-    collection: MultimodalCollection, files: Sequence[Path], *, chunk_size: int = 32, progress: Progress | None = None
+    collection: MultimodalCollection,
+    files: Sequence[Path],
+    *,
+    chunk_size: int = 32,
+    progress: Progress | None = None,
+    notes: FileNotes | None = None,
 ) -> IndexReport:
     """Add files to a collection in chunks; finished chunks survive a killed process.
 
@@ -52,6 +58,7 @@ def index_files(
         files: absolute paths.
         chunk_size: the number of files that are processed and in memory at a time.
         progress: called with (done, total) before the first and after every chunk.
+        notes: gets what the collection's embedder has to say about files, if it was made with `on_note=notes`.
     """
     indexed = unchanged = reused = 0
     failed: list[BadFile] = []
@@ -66,7 +73,10 @@ def index_files(
         unseen = [draft for draft in changed if not draft.same_content(stored.get(draft.record_id))]
         taken = _take_vectors(collection.store, unseen)
         reused += len(taken)
-        for report in _add(collection, [draft for draft in changed if draft.record_id not in taken], failed):
+        rest = [draft for draft in changed if draft.record_id not in taken]
+        if notes is not None:
+            notes.expect(_paths_of_texts(rest))
+        for report in _add(collection, rest, failed):
             indexed += report.embedded
             unchanged += len(report.ids) - report.embedded
         if progress is not None:
@@ -171,6 +181,14 @@ def _add(collection: MultimodalCollection, drafts: Sequence[Draft], failed: list
         report = add([draft.source for draft in chosen], [draft.fields["metadata"] for draft in chosen], ids)
         failed += [BadFile(path=ids[at], error=_explain(ids[at], error)) for at, error in report.failed.items()]
         yield report
+
+
+def _paths_of_texts(drafts: Sequence[Draft]) -> dict[str, list[str]]:
+    paths: dict[str, list[str]] = {}
+    for draft in drafts:
+        if isinstance(draft.source, str):
+            paths.setdefault(draft.source, []).append(draft.record_id)
+    return paths
 
 
 def _explain(path: str, error: Exception) -> str:

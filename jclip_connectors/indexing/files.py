@@ -7,14 +7,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from core_encoder.image_formats import readable_suffixes
 from jclip_connectors.errors import EmbedInputError
 
-IMAGE_SUFFIXES = frozenset(
-    {
-        ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".gif", ".avif", ".tif", ".tiff", ".bmp", ".dib",
-    }
-)  # fmt: skip
-"""The suffixes, in lower case, of files that are indexed as images."""
+IMAGE_SUFFIXES = readable_suffixes()
+"""The suffixes, in lower case, of files that are indexed as images: those that the installed packages can decode."""
 TEXT_SUFFIXES = frozenset({".txt", ".md"})
 """The suffixes, in lower case, of files that are indexed as texts."""
 NEEDED_EXTRAS = MappingProxyType(
@@ -29,7 +26,7 @@ NEEDED_EXTRAS = MappingProxyType(
         ),
     }
 )  # fmt: skip
-"""The extra that reads pictures with these suffixes."""
+"""The extra that reads pictures with these suffixes, if it is not installed."""
 MAX_TEXT_BYTES = 2**20  # many times the model's limit; a larger file is data rather than a document
 """The size of the largest text file that is indexed."""
 

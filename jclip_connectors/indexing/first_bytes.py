@@ -4,19 +4,13 @@ import re
 import stat
 from pathlib import Path
 
+from core_encoder.image_formats import is_known
+
 HEAD_BYTES = 64
 
-# The formats of core_encoder.image_formats. BMP's own mark is two letters, with which a text may begin: its reserved
-# zeros and the size of its second header are compared as well.
-_PICTURES: tuple[tuple[str, re.Pattern[bytes]], ...] = (
-    ("JPEG", re.compile(rb"\xff\xd8\xff")),
-    ("PNG", re.compile(rb"\x89PNG\r\n\x1a\n")),
-    ("WebP", re.compile(rb"RIFF.{4}WEBP", re.DOTALL)),
-    ("GIF", re.compile(rb"GIF8[79]a")),
-    ("AVIF", re.compile(rb".{4}ftypavi[fs]", re.DOTALL)),
-    ("TIFF", re.compile(rb"II\*\0|MM\0\*|II\+\0|MM\0\+")),
-    ("BMP", re.compile(rb"BM.{4}\0{4}.{4}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", re.DOTALL)),
-)
+# The mark of BMP is two letters, with which a text may begin: its reserved zeros and the size of its second header are
+# compared as well.
+_BMP = re.compile(rb"BM.{4}\0{4}.{4}[\x0c\x28\x34\x38\x40\x6c\x7c]\0\0\0", re.DOTALL)
 _OTHERS: tuple[tuple[str, re.Pattern[bytes]], ...] = (
     (
         "a pointer of Git LFS in the place of the file: `git lfs pull` fetches the file",
@@ -56,7 +50,7 @@ def read_head(path: Path) -> bytes:
 
 def is_picture(head: bytes) -> bool:
     """Whether these are the first bytes of a picture that can be decoded."""
-    return any(pattern.match(head) for _, pattern in _PICTURES)
+    return is_known(head) and (not head.startswith(b"BM") or _BMP.match(head) is not None)
 
 
 def is_pointer(head: bytes) -> bool:

@@ -213,6 +213,38 @@ def test_what_is_left_out_is_counted_and_listed(tmp_path, photos):
     }
 
 
+def test_files_of_which_only_a_part_counts_are_told_once_in_a_run(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(5):
+        Image.new("RGB", (400, 100), (number, 0, 0)).save(folder / f"wide{number}.png")
+    frames = [Image.new("RGB", (50, 50), colour) for colour in ("red", "blue")]
+    frames[0].save(folder / "moving.gif", save_all=True, append_images=frames[1:])
+    frames[0].save(folder / "pages.tif", save_all=True, append_images=frames[1:])
+    (folder / "short.txt").write_text("a red circle")
+    for name in ("novel.txt", "again.txt"):
+        (folder / name).write_text("a red circle " * 4000 + name)
+    index = ("index", folder, "--model", "nano", "--batch-size", 2, "--report", tmp_path / "r", "--collection")
+    _, message = jclip(*index, tmp_path / "c")
+    notes = [line for line in message.splitlines() if line.startswith(("note", "warning"))]
+    assert len(notes) == 4
+    (wide,) = [line for line in notes if "centre square" in line]
+    assert wide.startswith("note: 5 pictures: ")
+    assert "--tiles" in wide
+    assert f"({folder / 'wide0.png'}, {folder / 'wide1.png'}, {folder / 'wide2.png'} and 2 more)" in wide
+    (cut,) = [line for line in notes if "8192 tokens" in line]
+    assert cut.startswith("note: 2 texts: ")
+    assert cut.endswith(f"({folder / 'again.txt'}, {folder / 'novel.txt'})")
+    assert any("first frame" in line and "moving.gif" in line for line in notes)
+    assert any("first page" in line and "pages.tif" in line for line in notes)
+    told = [json.loads(line) for line in (tmp_path / "r").read_text().splitlines()]
+    assert sorted(Path(entry["path"]).name for entry in told if "note" in entry) == sorted(
+        [f"wide{number}.png" for number in range(5)] + ["moving.gif", "pages.tif", "novel.txt", "again.txt"]
+    )
+    assert "note" not in jclip(*index, tmp_path / "c")[1]  # nothing is embedded again
+    assert "centre square" not in jclip(*index, tmp_path / "tiled", "--tiles", 4)[1]
+
+
 def test_many_kinds_of_files_are_summed_up(capsys):
     kinds = [f".{number:02}" for number in range(12) for _ in range(20 - number)]
     terminal.say_left_out([LeftOut(path="a", kind=kind) for kind in kinds], None)
