@@ -11,6 +11,7 @@ from core_encoder.tiling import Box
 from jclip_connectors.config import EmbeddingConfig, Fingerprint
 from jclip_connectors.filters import And, matches, parse_filter
 from jclip_connectors.port import Filter, FloatArray, Modality, Record, SearchHit
+from jclip_connectors.store_kit.clients import check_config
 from jclip_connectors.store_kit.validation import (
     check_count,
     check_delete,
@@ -32,6 +33,7 @@ class InMemoryStore:
 
     def __init__(self, config: EmbeddingConfig) -> None:
         """Make an empty collection for the vectors of `config`."""
+        check_config(config)
         self._fingerprint = config.fingerprint()
         self._dimensions = config.embedding_dim
         self._tiled = config.tiling is not None

@@ -1,6 +1,7 @@
 """The commands of `jclip` on models: `serve`, `models`, `verify`."""
 
 import os
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +13,9 @@ from jclip_connectors.cli import terminal
 from jclip_connectors.cli.options import configuration, parse_path
 from jclip_connectors.errors import EmbedInputError, MissingDependencyError
 
+_PREFIX = "JCLIP_SERVER_"
+_VARIABLES = tuple(f"{_PREFIX}{name}" for name in ("HOST", "PORT", "DEVICE", "API_KEYS"))
+_LIMITS_ON_URLS = ("max_image_urls", "max_fetch_s")
 _FAILED = 1  # the exit code if a check failed
 
 
@@ -61,6 +65,7 @@ def serve(
     from jclip_connectors.server.api_keys import read_api_keys
     from jclip_connectors.server.limits import read_limits
 
+    _check_settings(os.environ, limits=limit if limit is not None else (), image_urls=allow_image_urls)
     keys = (*read_api_keys(os.environ, file=api_keys), *(api_key if api_key is not None else ()))
     if not keys:
         terminal.say("there are no API keys: everyone who can reach this address can use the model", style="yellow")
@@ -80,6 +85,22 @@ def serve(
         predict_route=predict_route,
         health_route=health_route,
     )
+
+
+def _check_settings(environ: Mapping[str, str], *, limits: Sequence[str], image_urls: bool) -> None:
+    """Refuse settings of the server that have no effect.
+
+    Raises:
+        EmbedInputError: a variable is not known, or a limit is on what is not allowed.
+    """
+    unknown = [name for name in sorted(environ) if name.startswith(_PREFIX) and name not in _VARIABLES]
+    if unknown:
+        raise EmbedInputError(f"unknown variable {unknown[0]}; known are {', '.join(_VARIABLES)}")
+    useless = [name for name in _LIMITS_ON_URLS if any(limit.startswith(f"{name}=") for limit in limits)]
+    if useless and not image_urls:
+        raise EmbedInputError(
+            f"--limit {useless[0]}=... has no effect without --allow-image-urls: give both, or neither"
+        )
 
 
 def models() -> None:

@@ -23,6 +23,7 @@ from jclip_connectors.edge.sidecar import SIDECAR_NAME, Sidecar, read_sidecar, w
 from jclip_connectors.errors import EmbedInputError, StoreRequestError
 from jclip_connectors.filters import compared_fields, parse_filter
 from jclip_connectors.port import Filter, FloatArray, Modality, Record, SearchHit, record_uuid
+from jclip_connectors.store_kit.clients import check_config, check_path
 from jclip_connectors.store_kit.coarse import (
     CANDIDATES,
     CoarseDimensions,
@@ -96,8 +97,10 @@ class QdrantEdgeStore:
             CollectionMismatchError: the collection was made with another configuration.
             StoreUnavailableError: the collection is open elsewhere.
             StoreRequestError: the folder contains other files, or damaged files.
-            EmbedInputError: the collection was made with other `coarse_dimensions`, or an option is out of range.
+            EmbedInputError: a bad argument, or the collection was made with other `coarse_dimensions`.
         """
+        check_path(path)
+        check_config(config)
         folder = Path(path)
         fingerprint = config.fingerprint()
         coarse = resolve_coarse(coarse_dimensions, config)

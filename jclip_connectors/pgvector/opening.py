@@ -23,6 +23,7 @@ from jclip_connectors.pgvector.schema import (
     sized,
 )
 from jclip_connectors.port import MODALITIES
+from jclip_connectors.store_kit.clients import check_config
 from jclip_connectors.store_kit.coarse import CoarseDimensions, resolve_coarse
 from jclip_connectors.store_kit.flows import Flow
 from jclip_connectors.store_kit.validation import check_count, check_fingerprint, require_dimensions, resolve_dimensions
@@ -57,6 +58,7 @@ def open_flow(
     dimensions: int | None,
 ) -> Flow[PgVectorFlows]:
     """Open or create a collection; see `PgVectorStore.open`."""
+    check_config(config)
     names = check_names(collection_name, schema)
     check_count(candidates, name="candidates")
     _check_choice("storage", storage, ("vector", "halfvec"))

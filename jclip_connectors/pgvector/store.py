@@ -6,12 +6,15 @@ and a row in `jclip_collections`. A search is one statement; a batch is written 
 
 from typing import Self
 
+import psycopg
+
 from jclip_connectors.config import EmbeddingConfig, Fingerprint
 from jclip_connectors.pgvector.clients import AsyncClient, AsyncConnection, BlockingClient, Connection
 from jclip_connectors.pgvector.errors import translate
 from jclip_connectors.pgvector.opening import find_flow, open_flow
 from jclip_connectors.pgvector.operations import ATTEMPTS
 from jclip_connectors.pgvector.schema import Hnsw, Quantization, Storage, check_names
+from jclip_connectors.store_kit.clients import check_client
 from jclip_connectors.store_kit.coarse import CANDIDATES, CoarseDimensions
 from jclip_connectors.store_kit.flows import AsyncStore, BlockingStore, run, run_async
 
@@ -70,8 +73,9 @@ class PgVectorStore(BlockingStore):
             StoreRequestError: another program made a table with this name, the database does not have pgvector, or
                 it refuses the request.
             StoreUnavailableError: the database cannot be reached.
-            EmbedInputError: an option is out of range, or differs from the setting of the collection.
+            EmbedInputError: a bad connection or option, or an option differs from the setting of the collection.
         """
+        _check_connection(connection, asyncio=False)
         client = BlockingClient(connection)
         opening = open_flow(
             collection_name,
@@ -106,6 +110,7 @@ class AsyncPgVectorStore(AsyncStore):
         dimensions: int | None = None,
     ) -> Self:
         """Open or create a collection; see `PgVectorStore.open`."""
+        _check_connection(connection, asyncio=True)
         client = AsyncClient(connection)
         opening = open_flow(
             collection_name,
@@ -121,6 +126,18 @@ class AsyncPgVectorStore(AsyncStore):
         return cls(client, await run_async(opening, client, translate=translate, attempts=ATTEMPTS))
 
 
+def _check_connection(connection: object, *, asyncio: bool) -> None:
+    check_client(
+        connection,
+        kinds=(psycopg.AsyncConnection,) if asyncio else (psycopg.Connection,),
+        needs="connection",  # of a pool
+        asyncio=asyncio,
+        twin="PgVectorStore" if asyncio else "AsyncPgVectorStore",
+        example="await psycopg.AsyncConnection.connect(...)" if asyncio else "psycopg.connect(...)",
+        parameter="connection",
+    )
+
+
 def stored_fingerprint(connection: Connection, collection_name: str, *, schema: str = _SCHEMA) -> Fingerprint | None:
     """The fingerprint of a collection; `None` if the collection does not exist.
 
@@ -134,6 +151,7 @@ def stored_fingerprint(connection: Connection, collection_name: str, *, schema: 
             refuses the request.
         StoreUnavailableError: the database cannot be reached.
     """
+    _check_connection(connection, asyncio=False)
     finding = find_flow(check_names(collection_name, schema))
     found = run(finding, BlockingClient(connection), translate=translate, attempts=ATTEMPTS)
     return None if found is None else found.fingerprint

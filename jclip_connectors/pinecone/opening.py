@@ -15,6 +15,7 @@ from jclip_connectors.pinecone.dialects import Dialect, Documents, Vectors
 from jclip_connectors.pinecone.errors import is_missing, is_taken
 from jclip_connectors.pinecone.items import FINGERPRINT_ID, OWN_FIELDS, fingerprint_item, read_fingerprint
 from jclip_connectors.pinecone.operations import PineconeFlows
+from jclip_connectors.store_kit.clients import check_config
 from jclip_connectors.store_kit.flows import Flow
 from jclip_connectors.store_kit.validation import check_fingerprint, require_dimensions, resolve_dimensions
 
@@ -67,6 +68,7 @@ def make_plan(
     Raises:
         EmbedInputError: a bad name or option.
     """
+    check_config(config)
     check_names(index_name, namespace)
     options: dict[str, object] = {"cloud": cloud, "region": region}  # annotations are not enforced
     for option, value in options.items():

@@ -22,6 +22,7 @@ from jclip_connectors.pinecone.opening import (
     open_collection,
     open_index,
 )
+from jclip_connectors.store_kit.clients import check_client
 from jclip_connectors.store_kit.flows import AsyncStore, BlockingStore, run, run_async
 
 __all__ = ["DEFAULT_NAMESPACE", "AsyncPineconeStore", "PineconeStore", "stored_fingerprint"]
@@ -74,8 +75,9 @@ class PineconeStore(BlockingStore):
             StoreUnavailableError: Pinecone cannot be reached, or a new index takes longer than a minute.
             StoreRequestError: Pinecone refuses the request, the index is for other vectors, or another program wrote
                 records to the namespace.
-            EmbedInputError: a bad name or option.
+            EmbedInputError: a bad client, name or option.
         """
+        _check_client(client, asyncio=False)
         plan = make_plan(index_name, config, namespace=namespace, cloud=cloud, region=region, dimensions=dimensions)
         index = run(open_index(plan, time.sleep), client, translate=translate, attempts=1)
         with ExitStack() as undo:
@@ -118,6 +120,7 @@ class AsyncPineconeStore(AsyncStore):
         dimensions: int | None = None,
     ) -> Self:
         """Open or create a collection; see `PineconeStore.open`."""
+        _check_client(client, asyncio=True)
         plan = make_plan(index_name, config, namespace=namespace, cloud=cloud, region=region, dimensions=dimensions)
         index = await run_async(open_index(plan, asyncio.sleep), client, translate=translate, attempts=1)
         async with AsyncExitStack() as undo:
@@ -146,9 +149,21 @@ def stored_fingerprint(client: Pinecone, index_name: str, *, namespace: str = DE
         StoreUnavailableError: Pinecone cannot be reached.
         StoreRequestError: Pinecone refuses the request, or the index is for other vectors.
     """
+    _check_client(client, asyncio=False)
     check_names(index_name, namespace)
     index = run(describe_index(index_name, namespace), client, translate=translate, attempts=1)
     if index is None:
         return None
     with run(connect(index), client, translate=translate, attempts=1) as handle:
         return run(find_fingerprint(index.dialect), handle, translate=translate, attempts=1)
+
+
+def _check_client(client: object, *, asyncio: bool) -> None:
+    check_client(
+        client,
+        kinds=(AsyncPinecone,) if asyncio else (Pinecone,),
+        needs="indexes",
+        asyncio=asyncio,
+        twin="PineconeStore" if asyncio else "AsyncPineconeStore",
+        example="AsyncPinecone(api_key=...)" if asyncio else "Pinecone(api_key=...)",
+    )

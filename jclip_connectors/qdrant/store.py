@@ -17,6 +17,7 @@ from jclip_connectors.errors import EmbedInputError, StoreRequestError
 from jclip_connectors.qdrant.errors import translate
 from jclip_connectors.qdrant.operations import ATTEMPTS, QdrantFlows
 from jclip_connectors.qdrant.requests import Layout, Quantization, read_layout, vectors_config
+from jclip_connectors.store_kit.clients import check_client, check_config
 from jclip_connectors.store_kit.coarse import CANDIDATES, CoarseDimensions, resolve_coarse
 from jclip_connectors.store_kit.flows import AsyncStore, BlockingStore, Flow, run, run_async
 from jclip_connectors.store_kit.validation import check_count, check_fingerprint, require_dimensions, resolve_dimensions
@@ -66,8 +67,9 @@ class QdrantStore(BlockingStore):
             CollectionMismatchError: the collection was made with another configuration.
             StoreRequestError: another program made the collection, or the server refuses the request.
             StoreUnavailableError: the server cannot be reached.
-            EmbedInputError: an option is out of range, or differs from the setting of the collection.
+            EmbedInputError: a bad client or option, or an option differs from the setting of the collection.
         """
+        _check_client(client, asyncio=False)
         opening = _open(
             collection_name,
             config,
@@ -95,6 +97,7 @@ class AsyncQdrantStore(AsyncStore):
         dimensions: int | None = None,
     ) -> Self:
         """Open or create a collection; see `QdrantStore.open`."""
+        _check_client(client, asyncio=True)
         opening = _open(
             collection_name,
             config,
@@ -117,9 +120,21 @@ def stored_fingerprint(client: QdrantClient, collection_name: str) -> Fingerprin
         StoreRequestError: another program made the collection, or the server refuses the request.
         StoreUnavailableError: the server cannot be reached.
     """
+    _check_client(client, asyncio=False)
     _check_name(collection_name)
     info = run(_describe(collection_name), client, translate=translate, attempts=ATTEMPTS)
     return None if info is None else _read_fingerprint(info, collection_name)
+
+
+def _check_client(client: object, *, asyncio: bool) -> None:
+    check_client(
+        client,
+        kinds=(AsyncQdrantClient,) if asyncio else (QdrantClient,),
+        needs="get_collection",
+        asyncio=asyncio,
+        twin="QdrantStore" if asyncio else "AsyncQdrantStore",
+        example="AsyncQdrantClient(url=...)" if asyncio else "QdrantClient(url=...)",
+    )
 
 
 def _open(
@@ -131,6 +146,7 @@ def _open(
     candidates: int,
     dimensions: int | None,
 ) -> Flow[QdrantFlows]:
+    check_config(config)
     _check_name(name)
     check_count(candidates, name="candidates")
     _check_quantization(quantization)

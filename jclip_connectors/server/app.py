@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from core_encoder.errors import ConfigError
 from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.server.api_keys import ApiKeys
 from jclip_connectors.server.bodies import Bodies
@@ -66,13 +67,19 @@ def create_app(
         health_route: a second path for `/health`, for hosting platforms that need their own.
 
     Raises:
-        ConfigError: a key, a host or an origin is malformed.
+        ConfigError: a key, a host, an origin or a route is malformed, or `predict_route` is another dialect's path.
     """
     limits = ServerLimits() if limits is None else limits
     metrics, origins = Metrics(), Origins(cors_origins)
     endpoints = Endpoints(ApiKeys(api_keys), Bodies(limits), metrics)
     fetch_limits = FetchLimits(max_bytes=limits.max_image_bytes, timeout_s=limits.max_fetch_s)
     fetcher = ImageFetcher(limits=fetch_limits, allowed_hosts=allowed_hosts) if image_urls else None
+    predict_route, health_route = (
+        _check_route(predict_route, "predict_route"),
+        _check_route(health_route, "health_route"),
+    )
+    if predict_route in _DIALECTS and predict_route != "/":
+        raise ConfigError(f"`predict_route` is {predict_route!r}, the path of another dialect: use another path")
     dialects = {**_DIALECTS, predict_route: vertex.DIALECT}
 
     @asynccontextmanager
@@ -97,6 +104,13 @@ def create_app(
     # A redirect would name the scheme and host that this server sees, which are not those before a proxy.
     app.router.redirect_slashes = False
     return app
+
+
+def _check_route(path: str, name: str) -> str:
+    """Check the path of a route; returns it without a slash at its end, as requests are compared."""
+    if not path.startswith("/") or any(each in path for each in "{}?# "):
+        raise ConfigError(f"`{name}` is {path!r}: write a path such as '/predict'")
+    return path.rstrip("/") or "/"
 
 
 def _routes(endpoints: Endpoints, dialects: Mapping[str, Dialect], *, health_route: str) -> list[Route]:

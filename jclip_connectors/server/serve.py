@@ -26,6 +26,7 @@ from jclip_connectors.server.limits import ServerLimits
 from jclip_connectors.server.protocol import IDLE_TIMEOUT_S, LimitedProtocol
 from jclip_connectors.server.service import LoadedModel
 
+_LOG = logging.getLogger("jclip_connectors.server")
 # On a CPU, a larger batch is no faster per token and makes the next request wait; a smaller one is slower per token.
 BATCH_TOKENS = {"cpu": 2048, "cuda": 65536}
 _FILES = 65_536  # that may be open, which limits the connections
@@ -84,6 +85,8 @@ def serve(
         CheckpointError: the weights are absent or damaged.
     """
     logging.config.dictConfig(_LOGGING)
+    if config.tiling is not None:
+        _LOG.warning("`tiling` (JCLIP_TILES) has no effect on a server: clients cut tiles, and send each as an image")
     ApiKeys(api_keys)  # these are checked before gigabytes are read
     Origins(cors_origins)
     model = load_served_model(config, device=device, names=names, local_files_only=local_files_only)

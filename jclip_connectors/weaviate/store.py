@@ -12,6 +12,7 @@ from weaviate import WeaviateAsyncClient, WeaviateClient
 from jclip_connectors.config import EmbeddingConfig, Fingerprint
 from jclip_connectors.errors import EmbedInputError, StoreRequestError
 from jclip_connectors.port import Filter, FloatArray, Modality, SearchHit
+from jclip_connectors.store_kit.clients import check_client, check_config
 from jclip_connectors.store_kit.flows import AsyncStore, BlockingStore, Flow, run, run_async
 from jclip_connectors.store_kit.validation import check_fingerprint, require_dimensions, resolve_dimensions
 from jclip_connectors.weaviate.errors import translate
@@ -58,8 +59,9 @@ class WeaviateStore(BlockingStore):
             CollectionMismatchError: the collection was made with another configuration.
             StoreUnavailableError: the server cannot be reached.
             StoreRequestError: the server refuses the request or is too old, or another program made the collection.
-            EmbedInputError: a bad name or option, or the collection was made with other options.
+            EmbedInputError: a bad client, name or option, or the collection was made with other options.
         """
+        _check_client(client, asyncio=False)
         flow = _open(collection_name, config, quantizer=quantizer, muvera=muvera, dimensions=dimensions)
         return cls(client, run(flow, client, translate=translate, attempts=ATTEMPTS))
 
@@ -109,6 +111,7 @@ class AsyncWeaviateStore(AsyncStore):
         dimensions: int | None = None,
     ) -> Self:
         """Open or create a collection; see `WeaviateStore.open`."""
+        _check_client(client, asyncio=True)
         flow = _open(collection_name, config, quantizer=quantizer, muvera=muvera, dimensions=dimensions)
         return cls(client, await run_async(flow, client, translate=translate, attempts=ATTEMPTS))
 
@@ -138,14 +141,27 @@ def stored_fingerprint(client: WeaviateClient, collection_name: str) -> Fingerpr
         StoreUnavailableError: the server cannot be reached.
         StoreRequestError: another program made the collection.
     """
+    _check_client(client, asyncio=False)
     _check_name(collection_name)
     definition = run(_read(collection_name), client, translate=translate, attempts=ATTEMPTS)
     return None if definition is None else _layout(definition, collection_name).fingerprint
 
 
+def _check_client(client: object, *, asyncio: bool) -> None:
+    check_client(
+        client,
+        kinds=(WeaviateAsyncClient,) if asyncio else (WeaviateClient,),
+        needs="collections",
+        asyncio=asyncio,
+        twin="WeaviateStore" if asyncio else "AsyncWeaviateStore",
+        example="weaviate.use_async_with_local()" if asyncio else "weaviate.connect_to_local()",
+    )
+
+
 def _open(
     name: str, config: EmbeddingConfig, *, quantizer: Quantizer | None, muvera: bool, dimensions: int | None
 ) -> Flow[WeaviateFlows]:
+    check_config(config)
     _check_name(name)
     if quantizer is not None and quantizer not in QUANTIZERS:
         raise EmbedInputError(f"`quantizer` is {quantizer!r}; use one of {QUANTIZERS}, or None")
