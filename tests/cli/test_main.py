@@ -242,7 +242,7 @@ def test_files_of_which_only_a_part_counts_are_told_once_in_a_run(tmp_path):
         [f"wide{number}.png" for number in range(5)] + ["moving.gif", "pages.tif", "novel.txt", "again.txt"]
     )
     assert "note" not in jclip(*index, tmp_path / "c")[1]  # nothing is embedded again
-    assert "centre square" not in jclip(*index, tmp_path / "tiled", "--tiles", 4)[1]
+    assert "centre square" not in jclip(*index, tmp_path / "tiled", "--tiles", 4, "--exclude", "*.txt")[1]
 
 
 def test_many_kinds_of_files_are_summed_up(capsys):
