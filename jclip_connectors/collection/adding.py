@@ -17,7 +17,8 @@ from core_encoder.tiling import TileEmbeddings
 from jclip_connectors.errors import ConnectorError, EmbedInputError, PartialFailureError, StoreUnavailableError
 from jclip_connectors.port import Record
 from jclip_connectors.store_kit.flows import Flow
-from jclip_connectors.store_kit.validation import check_id, check_metadata
+from jclip_connectors.store_kit.json_values import as_metadata
+from jclip_connectors.store_kit.validation import check_id
 
 Describe: TypeAlias = Callable[[Any], dict[str, Any]]  # a source -> the fields of its record, without the vectors
 
@@ -225,7 +226,7 @@ def check_given(
             raise EmbedInputError(f"`{name}` has {len(values)} entries for {count} items: give one for each")
     given: list[dict[str, Any]] = [{"metadata": {}} for _ in range(count)]
     for position, metadata in enumerate(metadatas if metadatas is not None else ()):
-        given[position]["metadata"] = check_metadata(metadata, name=f"`metadatas`[{position}]")
+        given[position]["metadata"] = as_metadata(metadata, name=f"`metadatas`[{position}]")
     for position, record_id in enumerate(ids if ids is not None else ()):
         check_id(record_id, name=f"`ids`[{position}]")
         given[position]["record_id"] = record_id

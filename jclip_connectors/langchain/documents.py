@@ -1,6 +1,7 @@
 """Conversion between LangChain's `Document` and our `Record`.
 
-A text is an ordinary `Document`. The metadata of an image's document marks it as an image; `page_content` is a caption:
+A text is an ordinary `Document`. The metadata of an image's document marks it as an image; `page_content` is a caption,
+or the image's `uri`, or its id, so that other classes, which know documents by their content, tell images apart:
 
     Document("the red one", metadata={"modality": "image", "uri": "bikes/1.jpg", "content_hash": "sha256:...", "n": 1})
 
@@ -19,9 +20,11 @@ from langchain_core.documents import Document
 from jclip_connectors.errors import EmbedInputError
 from jclip_connectors.identity import describe_image, describe_text
 from jclip_connectors.port import ImageSource, Record, SearchHit
-from jclip_connectors.store_kit.validation import as_list, check_id, check_metadata
+from jclip_connectors.store_kit.json_values import as_metadata
+from jclip_connectors.store_kit.validation import as_list, check_id
 
 _RESERVED = ("modality", "uri", "content_hash", "box")  # in the metadata of an image
+RECORD_ID = "record_id"  # the key of the id in the metadata of what a retriever finds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,14 +63,15 @@ class Item:
         return {**fields, "metadata": self.metadata}
 
 
-def image_document(uri: str, *, caption: str = "", metadata: Mapping[str, Any] | None = None) -> Document:
+def image_document(uri: str, *, caption: str | None = None, metadata: Mapping[str, Any] | None = None) -> Document:
     """Make the `Document` of an image file, for `add_documents` and for LangChain's `index`.
 
     The document has the hash of the file, so `index` sees when the file changes.
 
     Args:
         uri: the path of the image.
-        caption: becomes `page_content`; it is stored with the image and not embedded.
+        caption: becomes `page_content`; it is stored with the image and not embedded. Without one, `page_content` is
+            `uri`, and nothing is stored.
         metadata: a JSON object.
 
     Raises:
@@ -75,12 +79,12 @@ def image_document(uri: str, *, caption: str = "", metadata: Mapping[str, Any] |
     """
     item = image_item(uri, metadata, None, name="the image")
     marks = {name: value for name, value in describe_image(uri).items() if name in _RESERVED}
-    return Document(page_content=caption, metadata={**item.metadata, **marks})
+    return Document(page_content=caption if caption else uri, metadata={**item.metadata, **marks})
 
 
 def to_document(found: Record | SearchHit) -> Document:
     """Make the document of a record or a result; a result has no `content_hash`, and a record no `box`."""
-    metadata = found.metadata
+    metadata, content = found.metadata, found.content
     if found.modality == "image":
         marks: dict[str, Any] = {"modality": "image", "uri": found.uri}
         if isinstance(found, Record):
@@ -89,7 +93,25 @@ def to_document(found: Record | SearchHit) -> Document:
             marks["box"] = None if found.box is None else list(found.box)
         # A record of another program may have such a key in its metadata, which is kept.
         metadata = {**{name: value for name, value in marks.items() if value is not None}, **metadata}
-    return Document(id=found.record_id, page_content="" if found.content is None else found.content, metadata=metadata)
+        content = next(text for text in (content, found.uri, found.record_id) if text)
+    return Document(id=found.record_id, page_content="" if content is None else content, metadata=metadata)
+
+
+def with_record_id(document: Document) -> Document:
+    """Put the id of a document into its metadata too, where EnsembleRetriever and others look for it.
+
+    A key `record_id` of the document's own metadata is kept.
+    """
+    return document.model_copy(update={"metadata": {RECORD_ID: document.id, **document.metadata}})
+
+
+def _without_record_id(document: Document) -> dict[str, Any]:
+    """The metadata without what `with_record_id` put there."""
+    return {
+        key: value
+        for key, value in document.metadata.items()
+        if key != RECORD_ID or document.id is None or value != document.id
+    }
 
 
 def text_item(text: object, metadata: Mapping[str, Any] | None, record_id: str | None, *, name: str) -> Item:
@@ -133,15 +155,16 @@ def document_item(document: object, record_id: str | None, *, name: str) -> Item
         raise EmbedInputError(f"{name} is {type(document).__name__}, not a Document")
     record_id = document.id if record_id is None else record_id
     if document.metadata.get("modality") != "image":
-        return text_item(document.page_content, document.metadata, record_id, name=name)
+        return text_item(document.page_content, _without_record_id(document), record_id, name=name)
     uri = document.metadata.get("uri")
     if not isinstance(uri, str):
         raise EmbedInputError(
             f"{name} is an image by its `modality`, but its `uri` is {uri!r}: give the path of the image, "
             "or rename the key if the document is a text"
         )
-    own = {key: value for key, value in document.metadata.items() if key not in _RESERVED}
-    caption = document.page_content if document.page_content else None
+    own = {key: value for key, value in _without_record_id(document).items() if key not in _RESERVED}
+    # The document of an image without a caption shows its `uri`: see `to_document`.
+    caption = None if document.page_content in ("", uri) else document.page_content
     own = _check(own, record_id, name=name)
     return Item(source=uri, is_image=True, caption=caption, record_id=record_id, metadata=own)
 
@@ -149,7 +172,7 @@ def document_item(document: object, record_id: str | None, *, name: str) -> Item
 def _check(metadata: Mapping[str, Any] | None, record_id: str | None, *, name: str) -> dict[str, object]:
     if record_id is not None:
         check_id(record_id, name=f"the id of {name}")
-    return check_metadata({} if metadata is None else metadata, name=f"`metadata` of {name}")
+    return as_metadata({} if metadata is None else metadata, name=f"`metadata` of {name}")
 
 
 Options: TypeAlias = dict[str, Any]

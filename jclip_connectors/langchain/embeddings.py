@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Self
+from typing import Any, Self, overload
 
 from langchain_core.embeddings import Embeddings
 from langchain_core.runnables.config import run_in_executor
@@ -142,20 +142,31 @@ class JinaClipEmbeddings(BaseModel, Embeddings):
         rows: list[list[float]] = self.embedder.embed_images(uris).tolist()
         return rows
 
-    def embed_image(self, uri: ImageSource) -> list[float]:
-        """Embed one image.
+    @overload
+    def embed_image(self, uris: list[ImageSource] | tuple[ImageSource, ...]) -> list[list[float]]: ...
+
+    @overload
+    def embed_image(self, uris: ImageSource) -> list[float]: ...
+
+    def embed_image(
+        self, uris: ImageSource | list[ImageSource] | tuple[ImageSource, ...]
+    ) -> list[float] | list[list[float]]:
+        """Embed one image, or a list of images as the stores of Chroma, LanceDB and SingleStore ask for it.
 
         Args:
-            uri: a path, a data URI, bytes, a Pillow image or a uint8 array.
+            uris: a path, a data URI, bytes, a Pillow image or a uint8 array; or a list of them.
 
         Returns:
-            E numbers.
+            E numbers; a list of B vectors for a list.
 
         Raises:
             EmbedInputError: the image cannot be read.
+            PartialFailureError: some images of a list cannot be read; see `embed_images`.
         """
+        if isinstance(uris, list | tuple):
+            return self.embed_images(uris)
         try:
-            return self.embed_images([uri])[0]
+            return self.embed_images([uris])[0]
         except PartialFailureError as error:
             raise EmbedInputError(str(error.failed[0])) from error
 
@@ -179,9 +190,17 @@ class JinaClipEmbeddings(BaseModel, Embeddings):
         """`embed_images` in a thread."""
         return await run_in_executor(None, self.embed_images, uris)
 
-    async def aembed_image(self, uri: ImageSource) -> list[float]:
+    @overload
+    async def aembed_image(self, uris: list[ImageSource] | tuple[ImageSource, ...]) -> list[list[float]]: ...
+
+    @overload
+    async def aembed_image(self, uris: ImageSource) -> list[float]: ...
+
+    async def aembed_image(
+        self, uris: ImageSource | list[ImageSource] | tuple[ImageSource, ...]
+    ) -> list[float] | list[list[float]]:
         """`embed_image` in a thread."""
-        return await run_in_executor(None, self.embed_image, uri)
+        return await run_in_executor(None, self.embed_image, uris)
 
     async def aembed_image_query(self, uri: ImageSource) -> list[float]:
         """`embed_image_query` in a thread."""

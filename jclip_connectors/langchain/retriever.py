@@ -8,6 +8,7 @@ from langchain_core.documents import Document
 from langchain_core.vectorstores import VectorStoreRetriever
 from pydantic import ConfigDict, PositiveInt
 
+from jclip_connectors.langchain.documents import with_record_id
 from jclip_connectors.port import Modality
 
 
@@ -40,7 +41,11 @@ SEARCH_TYPES: dict[str, SearchType] = {
 
 
 class JinaClipRetriever(VectorStoreRetriever):
-    """A retriever with LangChain's search types and those of `SEARCH_TYPES`; the store's `as_retriever` makes it."""
+    """A retriever with LangChain's search types and those of `SEARCH_TYPES`; the store's `as_retriever` makes it.
+
+    The metadata of each document has its id as `record_id`, of texts and images alike: with `id_key="record_id"`,
+    EnsembleRetriever tells apart documents of equal content.
+    """
 
     model_config = ConfigDict(extra="forbid", hide_input_in_errors=True)  # an unknown value may be a key
 
@@ -56,7 +61,8 @@ class JinaClipRetriever(VectorStoreRetriever):
         run_manager: CallbackManagerForRetrieverRun,  # noqa: ARG002 (LangChain passes it)
         **kwargs: object,
     ) -> list[Document]:
-        return self.vectorstore.search(query, self.search_type, **self._options(kwargs))
+        found = self.vectorstore.search(query, self.search_type, **self._options(kwargs))
+        return [with_record_id(document) for document in found]
 
     async def _aget_relevant_documents(
         self,
@@ -65,7 +71,8 @@ class JinaClipRetriever(VectorStoreRetriever):
         run_manager: AsyncCallbackManagerForRetrieverRun,  # noqa: ARG002 (LangChain passes it)
         **kwargs: object,
     ) -> list[Document]:
-        return await self.vectorstore.asearch(query, self.search_type, **self._options(kwargs))
+        found = await self.vectorstore.asearch(query, self.search_type, **self._options(kwargs))
+        return [with_record_id(document) for document in found]
 
     def _options(self, kwargs: dict[str, object]) -> dict[str, Any]:
         own = {} if self.k is None else {"k": self.k}

@@ -20,7 +20,8 @@ from llama_index.core.vector_stores.utils import node_to_metadata_dict
 from core_encoder.tiling import TileEmbeddings
 from jclip_connectors.errors import EmbedInputError, PartialFailureError, StoreRequestError
 from jclip_connectors.port import Embedder, ImageSource, Modality, Record, SearchHit
-from jclip_connectors.store_kit.validation import check_embedding, check_id, check_metadata
+from jclip_connectors.store_kit.json_values import as_metadata
+from jclip_connectors.store_kit.validation import check_embedding, check_id
 
 BOX = "box"  # key in the metadata of a result: its nearest tile
 NODE_ID, REF_DOC_ID = "_node_id", "_ref_doc_id"
@@ -187,12 +188,12 @@ def _embed_tiles(embedder: Embedder, nodes: Sequence[BaseNode], positions: Seque
 
 
 def _metadata(node: BaseNode, *, modality: Modality, name: str) -> dict[str, Any]:
-    own = check_metadata(node.metadata, name=f"`metadata` of {name}")
+    own = as_metadata(node.metadata, name=f"`metadata` of {name}")
     if taken := [key for key in _RESERVED if key in own]:
         raise EmbedInputError(f"`metadata` of {name} has the key {taken[0]!r}, which is reserved for the node itself")
     for related in node.relationships.values():
         for info in related if isinstance(related, list) else [related]:
-            check_metadata(info.metadata, name=f"the metadata of {info.node_id!r}, a relation of {name},")
+            as_metadata(info.metadata, name=f"the metadata of {info.node_id!r}, a relation of {name},")
     try:
         # The text is already stored as the record's content.
         text_is_kept = modality == "text" and isinstance(node, TextNode)

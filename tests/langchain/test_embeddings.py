@@ -138,6 +138,16 @@ def test_an_image_that_cannot_be_read_is_named_and_the_others_are_kept(nano, pic
         nano.embed_image("/no/such.png")
 
 
+async def test_a_list_of_images_gets_a_vector_for_each_as_other_stores_ask_for_it(nano, picture):
+    single = nano.embed_image(picture)
+    assert nano.embed_image(uris=[picture]) == nano.embed_image((picture,)) == [single]
+    assert nano.embed_image(uris=picture) == await nano.aembed_image(picture) == single
+    assert await nano.aembed_image(uris=[picture, picture]) == [single, single]
+    with pytest.raises(PartialFailureError) as caught:
+        nano.embed_image(uris=[picture, "/no/such.png"])
+    assert list(caught.value.failed) == [1]
+
+
 def test_texts_that_are_none_are_refused_by_position(nano):
     with pytest.raises(EmbedInputError, match="1"):
         nano.embed_documents(["a", 7])

@@ -62,7 +62,7 @@ def test_texts_and_images_lie_side_by_side_and_come_back_as_they_were(everywhere
     one, two, a, b = everywhere.get_by_ids([*texts, "absent", *images])
     assert one == Document("one", id=texts[0], metadata={"n": 1, "nested": {"a": [None, 2.5]}})
     assert two == Document("two", id=texts[1], metadata={"uri": "mine"})
-    assert a.page_content == ""
+    assert a.page_content == pictures[0]
     assert a.metadata.pop("content_hash").startswith("sha256:")
     assert a.metadata == {"n": 3, "modality": "image", "uri": pictures[0]}
     assert (b.id, b.metadata["uri"]) == ("b", pictures[1])

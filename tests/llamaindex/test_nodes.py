@@ -2,7 +2,6 @@
 
 import base64
 import logging
-from datetime import datetime
 from typing import Any
 
 import numpy as np
@@ -139,10 +138,10 @@ BAD_NODES = {
     "a NaN": (lambda: note("bad", vector(float("nan"))), "NaN"),
     "a wrong length": (lambda: note("bad", [1.0]), r"shape \(1,\)"),
     "a zero vector": (lambda: note("bad", vector(0)), "all zero"),
-    "a date": (lambda: note("bad", metadata={"day": datetime(2024, 1, 31)}), r"\['day'\] is not JSON"),
+    "a set": (lambda: note("bad", metadata={"day": {1}}), r"\['day'\] is not JSON: it is set; write sorted"),
     "a tuple": (lambda: note("bad", metadata={"size": (1, 2)}), "a tuple must be a list"),
     "a NaN in the metadata": (lambda: note("bad", metadata={"x": float("nan")}), r"\['x'\] is not JSON"),
-    "a number of numpy": (lambda: note("bad", metadata={"x": np.float32(1)}), r"\['x'\] is not JSON"),
+    "a complex number": (lambda: note("bad", metadata={"x": np.complex64(1)}), r"\['x'\] is not JSON"),
     "a key of ours": (lambda: note("bad", metadata={"_node_content": "x"}), "'_node_content', which is reserved"),
     "a lone surrogate": (lambda: note("bad", text="\ud800"), "surrogate|JSON"),
     "a node class that would not come back": (lambda: OwnNode(id_="bad", embedding=RED), "OwnNode.* use TextNode"),
