@@ -188,7 +188,7 @@ def search(
         raise typer.BadParameter("--json, --paths and --print0 exclude each other: choose one")
     check_output(html)
     condition = parse_where(where)
-    with connected(collection_url(collection, store)) as place:
+    with connected(collection_url(collection, store), read_only=True) as place:
         fingerprint = place.fingerprint()
         if fingerprint is None:
             raise StoreRequestError(f"there is no collection in {place.name}: `jclip index FOLDER` makes one")

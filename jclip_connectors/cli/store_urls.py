@@ -57,8 +57,12 @@ _Connect: TypeAlias = Callable[[SplitResult, ExitStack], Place]
 
 
 @contextmanager
-def connected(url: str) -> Iterator[Place]:
+def connected(url: str, *, read_only: bool = False) -> Iterator[Place]:
     """Connect to the database that `url` names; connections and stores are closed with the context.
+
+    Args:
+        url: a URL of `--store`.
+        read_only: read a collection in a folder without locking it: it may be open elsewhere, or on a read-only disk.
 
     Raises:
         EmbedInputError: the URL has none of the known forms, or contains credentials.
@@ -66,7 +70,7 @@ def connected(url: str) -> Iterator[Place]:
         StoreUnavailableError: the database cannot be reached.
     """
     with ExitStack() as stack:
-        yield _place(url, stack)
+        yield _place(url, stack, read_only=read_only)
 
 
 def edge_url(folder: Path) -> str:
@@ -74,10 +78,10 @@ def edge_url(folder: Path) -> str:
     return f"edge:{folder}"
 
 
-def _place(url: str, stack: ExitStack) -> Place:
+def _place(url: str, stack: ExitStack, *, read_only: bool) -> Place:
     scheme, colon, rest = url.partition(":")
     if colon and scheme == "edge":
-        return _edge(rest, stack)
+        return _edge(rest, stack, read_only=read_only)
     try:
         parts = urlsplit(url)
         port = parts.port
@@ -90,7 +94,7 @@ def _place(url: str, stack: ExitStack) -> Place:
     return _SCHEMES[parts.scheme](parts, stack)
 
 
-def _edge(path: str, stack: ExitStack) -> Place:
+def _edge(path: str, stack: ExitStack, *, read_only: bool) -> Place:
     from jclip_connectors.edge import QdrantEdgeStore
     from jclip_connectors.edge.shard import check_folder
     from jclip_connectors.edge.sidecar import read_sidecar
@@ -105,7 +109,7 @@ def _edge(path: str, stack: ExitStack) -> Place:
         return None if sidecar is None else sidecar.fingerprint
 
     def open_store(config: EmbeddingConfig, _: int) -> VectorStore:
-        return stack.enter_context(QdrantEdgeStore.open(folder, config))
+        return stack.enter_context(QdrantEdgeStore.open(folder, config, read_only=read_only))
 
     return Place(name=repr(path), fingerprint=fingerprint, open=open_store)
 

@@ -10,7 +10,15 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from jclip_connectors.edge.shard import check_folder, create_vectors, engine_errors, open_for_indexing, open_shard
+from jclip_connectors.edge.locks import folder_lock, shard_lock
+from jclip_connectors.edge.shard import (
+    check_folder,
+    check_room,
+    create_vectors,
+    engine_errors,
+    open_for_indexing,
+    open_shard,
+)
 from jclip_connectors.edge.sidecar import read_sidecar
 from jclip_connectors.errors import ConnectorError, StoreRequestError, StoreUnavailableError
 
@@ -62,18 +70,29 @@ def _optimize(folder: Path) -> OptimizeReport:
     sidecar = read_sidecar(folder)
     if sidecar is None:
         raise StoreRequestError(f"{str(folder)!r} is not a collection: nothing to optimise")
-    with engine_errors(folder):
+    with engine_errors(folder), folder_lock(folder):
+        check_room(folder, _used_bytes(folder / "shard"))  # the new files are made beside the old ones
         shard = open_shard(folder)
-        # A process that was killed while it made the collection may have left it without its named vectors.
-        create_vectors(shard, sidecar)
-        records = shard.info().points_count
-        shard.close()
-        if not records:
-            return OptimizeReport(records=0, changed=False)
-        shard = open_for_indexing(folder, sidecar)
-        changed = shard.optimize()
-        shard.close()
+        with shard_lock(folder):
+            # A process that was killed while it made the collection may have left it without its named vectors.
+            create_vectors(shard, sidecar)
+            records = shard.info().points_count
+            shard.close()
+            if not records:
+                return OptimizeReport(records=0, changed=False)
+            shard = open_for_indexing(folder, sidecar)
+            changed = shard.optimize()
+            shard.close()
     return OptimizeReport(records=records, changed=changed)
+
+
+def _used_bytes(folder: Path) -> int:
+    """What the files of a folder take on the disk: they are sparse."""
+    return sum(
+        path.stat().st_size if sys.platform == "win32" else path.stat().st_blocks * 512
+        for path in folder.rglob("*")
+        if path.is_file()
+    )
 
 
 def _main(arguments: list[str]) -> int:

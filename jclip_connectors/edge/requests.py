@@ -42,7 +42,13 @@ def _translate(node: Node) -> qdrant.FieldCondition | qdrant.Filter:
         case Exists():
             return qdrant.FieldCondition(key="terms", match=qdrant.MatchValue(exists_term(node.field)))
         case Compare():
-            return qdrant.FieldCondition(key=number_path(node.field), range=qdrant.RangeFloat(**{node.op: node.bound}))
+            # There is no index of numbers: it would take megabytes and a pass over the collection for each field. The
+            # index of terms finds the records that have the field, and their payloads are read.
+            has_field = qdrant.FieldCondition(key="terms", match=qdrant.MatchValue(exists_term(node.field)))
+            compared = qdrant.FieldCondition(
+                key=number_path(node.field), range=qdrant.RangeFloat(**{node.op: node.bound})
+            )
+            return qdrant.Filter(must=[has_field, compared])
         case Not():
             return qdrant.Filter(must_not=[_translate(node.node)])
         case Or():

@@ -1,8 +1,9 @@
 """The files of a local collection: creating, locking and indexing them, and translating the engine's errors.
 
     photos.jclip/
-        collection.json   the fingerprint of the vectors: the engine stores no metadata of a collection
-        shard/            the engine's files, with a lock that the operating system releases when the process ends
+        collection.json        the fingerprint of the vectors: the engine stores no metadata of a collection
+        shard/                 the engine's files; see `locks`
+        shard.<32 hex>/        a shard that is being made
 
 The engine raises bare `Exception`: a table translates its messages.
 """
@@ -17,11 +18,14 @@ from pathlib import Path
 
 import qdrant_edge as qdrant
 
+from jclip_connectors.edge.locks import shard_lock
 from jclip_connectors.edge.sidecar import SIDECAR_NAME, Sidecar
 from jclip_connectors.errors import ConnectorError, StoreRequestError, StoreUnavailableError
 
 DAMAGED = "its files are damaged: restore them, or delete the folder and add again"
 
+_MADE = re.compile(r"shard\.[0-9a-f]{32}")  # a name that `open_shard` makes; every other name is somebody else's
+_ROOM_BYTES = 4 * 2**20  # what the engine's own files may need besides what is written
 _ABANDONED_S = 3600  # a shard that is still unfinished after this time was abandoned
 _HNSW_EDGES = 16  # per record; the engine's own default, like the next value
 _HNSW_BUILD_CANDIDATES = 100
@@ -75,18 +79,36 @@ def check_folder(folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise StoreRequestError(f"{str(folder)!r} is a file: name a folder")
     if folder.is_dir():
-        names = {entry.name for entry in folder.iterdir()}
-        if names and not any(name == SIDECAR_NAME or name.split(".")[0] == "shard" for name in names):
+        entries = list(folder.iterdir())
+        if entries and not any(map(_is_ours, entries)):
             raise StoreRequestError(f"{str(folder)!r} is a folder with other files in it: name an empty or new one")
 
 
+def check_room(folder: Path, needed_bytes: int) -> None:
+    """Refuse to write to a disk that is nearly full: on a full one, the engine kills the process.
+
+    Args:
+        folder: an existing folder on the disk.
+        needed_bytes: what is about to be written.
+
+    Raises:
+        StoreUnavailableError: there is not enough room.
+    """
+    free = shutil.disk_usage(folder).free
+    if free < needed_bytes + _ROOM_BYTES:
+        raise StoreUnavailableError(
+            f"{str(folder)!r}: the disk is full: {free} bytes are free, and the engine needs "
+            f"{needed_bytes + _ROOM_BYTES}: make room and try again"
+        )
+
+
 def open_shard(folder: Path) -> qdrant.EdgeShard:
-    """Lock and load the shard in `folder`, or make one; call it inside `engine_errors`."""
+    """Load the shard in `folder`, or make one; call it inside `engine_errors` and `folder_lock`."""
     path = folder / "shard"
+    check_room(folder, 0)
     if not path.exists():
         # Made under a temporary name and then renamed: a process that is killed leaves no incomplete shard.
         made = folder / f"shard.{uuid.uuid4().hex}"
-        folder.mkdir(parents=True, exist_ok=True)
         # The engine needs at least one kind of vector; the real vectors are added when their length is known.
         placeholder = {"none": qdrant.EdgeSparseVectorParams()}
         qdrant.EdgeShard.create(str(made), qdrant.EdgeConfig(sparse_vectors=placeholder)).close()
@@ -96,11 +118,17 @@ def open_shard(folder: Path) -> qdrant.EdgeShard:
             if not path.exists():
                 raise
             shutil.rmtree(made)  # another process was faster: use its shard
-    shard = qdrant.EdgeShard.load(str(path))
-    for left_over in folder.glob("shard.*"):
-        if time.time() - left_over.stat().st_mtime > _ABANDONED_S:
-            shutil.rmtree(left_over, ignore_errors=True)
+    with shard_lock(folder):
+        shard = qdrant.EdgeShard.load(str(path))
+    for entry in folder.iterdir():
+        if _is_made(entry) and time.time() - entry.stat().st_mtime > _ABANDONED_S:
+            shutil.rmtree(entry, ignore_errors=True)
     return shard
+
+
+def load_copy(path: Path) -> qdrant.EdgeShard:
+    """Load a copy of a shard, which no other process has."""
+    return qdrant.EdgeShard.load(str(path))
 
 
 def create_vectors(shard: qdrant.EdgeShard, sidecar: Sidecar) -> None:
@@ -127,6 +155,17 @@ def open_for_indexing(folder: Path, sidecar: Sidecar) -> qdrant.EdgeShard:
     }
     optimizers = qdrant.EdgeOptimizersConfig(indexing_threshold=_INDEX_FROM_KIB)
     return qdrant.EdgeShard.load(str(folder / "shard"), qdrant.EdgeConfig(vectors=vectors, optimizers=optimizers))
+
+
+def _is_made(entry: Path) -> bool:
+    """Whether `open_shard` has made this folder, under its temporary name."""
+    return _MADE.fullmatch(entry.name) is not None and entry.is_dir() and not entry.is_symlink()
+
+
+def _is_ours(entry: Path) -> bool:
+    if entry.name == SIDECAR_NAME:
+        return entry.is_file()
+    return (entry.name == "shard" and entry.is_dir()) or _is_made(entry)
 
 
 def _vectors(sidecar: Sidecar) -> dict[str, tuple[int, qdrant.MultiVectorConfig | None]]:

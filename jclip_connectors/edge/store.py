@@ -14,14 +14,25 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, cast
 
+import numpy as np
 import qdrant_edge as qdrant
 
 from jclip_connectors.config import EmbeddingConfig, Fingerprint
+from jclip_connectors.edge.locks import folder_lock, shard_lock
 from jclip_connectors.edge.requests import nearest, stages, to_condition
-from jclip_connectors.edge.shard import DAMAGED, check_folder, create_vectors, engine_errors, open_shard
+from jclip_connectors.edge.shard import (
+    DAMAGED,
+    check_folder,
+    check_room,
+    create_vectors,
+    engine_errors,
+    load_copy,
+    open_shard,
+)
 from jclip_connectors.edge.sidecar import SIDECAR_NAME, Sidecar, read_sidecar, write_sidecar
+from jclip_connectors.edge.snapshot import copied_shard
 from jclip_connectors.errors import EmbedInputError, StoreRequestError
-from jclip_connectors.filters import compared_fields, parse_filter
+from jclip_connectors.filters import parse_filter
 from jclip_connectors.port import Filter, FloatArray, Modality, Record, SearchHit, record_uuid
 from jclip_connectors.store_kit.clients import check_config, check_path
 from jclip_connectors.store_kit.coarse import (
@@ -31,7 +42,7 @@ from jclip_connectors.store_kit.coarse import (
     count_candidates,
     resolve_coarse,
 )
-from jclip_connectors.store_kit.payload import nearest_box, number_path, to_hit, to_payload, to_record, without_vectors
+from jclip_connectors.store_kit.payload import nearest_box, to_hit, to_payload, to_record, without_vectors
 from jclip_connectors.store_kit.validation import (
     check_count,
     check_delete,
@@ -47,6 +58,8 @@ from jclip_connectors.store_kit.validation import (
 _SCROLL_SIZE, _IDS_SIZE = 256, 4096
 # Only filters need the other fields.
 _STORED = qdrant.PayloadSelector.Exclude(["terms", "numbers"])
+_WRITTEN = 3  # how much room a point takes for each of its bytes: in the log, in its place, in the index of terms
+_POINT_BYTES = 500  # of a point, besides its texts and vectors
 _ID = qdrant.PayloadSelector.Include(["record_id"])
 
 
@@ -60,17 +73,27 @@ class QdrantEdgeStore:
     """
 
     def __init__(
-        self, folder: Path, shard: qdrant.EdgeShard, sidecar: Sidecar, *, tiled: bool, candidates: int
+        self,
+        folder: Path,
+        shard: qdrant.EdgeShard,
+        sidecar: Sidecar,
+        held: ExitStack,
+        *,
+        tiled: bool,
+        candidates: int,
+        read_only: bool,
     ) -> None:
-        """Use an open shard; call `open` instead."""
+        """Use an open shard, and `held`, which is closed with it; call `open` instead."""
         self._folder = folder
         self._opened = shard
         self._process = os.getpid()
         self._sidecar = sidecar
         self._tiled = tiled
         self._candidates = candidates
-        self._indexed: set[str] = set()
+        self._held = held
+        self._read_only = read_only
         self._lock = threading.Lock()  # concurrent first batches must agree on the length of the vectors
+        self._changes = threading.Lock()  # a lock on a folder excludes other processes, not other threads
 
     @classmethod
     def open(
@@ -80,6 +103,7 @@ class QdrantEdgeStore:
         *,
         coarse_dimensions: CoarseDimensions = "auto",
         candidates: int = CANDIDATES,
+        read_only: bool = False,
     ) -> Self:
         """Open or create the collection in the folder `path`.
 
@@ -92,11 +116,14 @@ class QdrantEdgeStore:
                 else no prefix. `None` is no prefix.
             candidates: the smallest number of records that each stage of a search passes to the next one: more is
                 slower and more exact.
+            read_only: read the collection as it is now, from a private copy of its files in the folder of temporary
+                files. The collection may be open elsewhere and change there, and its disk may be read-only or full.
+                Any number of processes can read.
 
         Raises:
             CollectionMismatchError: the collection was made with another configuration.
-            StoreUnavailableError: the collection is open elsewhere.
-            StoreRequestError: the folder contains other files, or damaged files.
+            StoreUnavailableError: the collection is open elsewhere, or a disk is full.
+            StoreRequestError: the folder contains other files, or damaged files, or nothing to read.
             EmbedInputError: a bad argument, or the collection was made with other `coarse_dimensions`.
         """
         check_path(path)
@@ -106,13 +133,18 @@ class QdrantEdgeStore:
         coarse = resolve_coarse(coarse_dimensions, config)
         check_count(candidates, name="candidates")
         check_folder(folder)
-        with ExitStack() as undo, engine_errors(folder):
-            shard = open_shard(folder)
-            undo.callback(shard.close)
-            # This process now has the engine's lock: no other process can make or change the collection.
+        with ExitStack() as held, engine_errors(folder):
+            if read_only:
+                shard = load_copy(held.enter_context(copied_shard(folder)))
+            else:
+                folder.mkdir(parents=True, exist_ok=True)
+                held.enter_context(folder_lock(folder))
+                shard = open_shard(folder)
+            held.callback(shard.close)
+            # No other process can make or change the collection now, or it does not matter.
             sidecar = read_sidecar(folder)
             if sidecar is None:
-                if shard.info().points_count:
+                if read_only or shard.info().points_count:
                     raise StoreRequestError(f"{str(folder)!r} has records but no {SIDECAR_NAME}: {DAMAGED}")
                 sidecar = Sidecar(fingerprint=fingerprint, dimensions=None, coarse_dimensions=coarse)
             check_fingerprint(sidecar.fingerprint, fingerprint, collection=f"the collection in {str(folder)!r}")
@@ -121,9 +153,11 @@ class QdrantEdgeStore:
                     f"`coarse_dimensions` is {coarse_dimensions!r}, but {str(folder)!r} was made with "
                     f"{sidecar.coarse_dimensions!r}: leave it out, or make a new collection"
                 )
-            store = cls(folder, shard, sidecar, tiled=config.tiling is not None, candidates=candidates)
-            store._prepare(sidecar.dimensions if sidecar.dimensions is not None else config.embedding_dim)
-            undo.pop_all()
+            tiled = config.tiling is not None
+            store = cls(folder, shard, sidecar, held, tiled=tiled, candidates=candidates, read_only=read_only)
+            if not read_only:
+                store._prepare(sidecar.dimensions if sidecar.dimensions is not None else config.embedding_dim)
+            store._held = held.pop_all()
         return store
 
     @property
@@ -133,7 +167,7 @@ class QdrantEdgeStore:
 
     def upsert(self, records: Sequence[Record]) -> None:
         """Write records, replacing those with the same id; after the return they survive a killed process."""
-        shard = self._shard  # asked before the lock, which a thread of another process may hold for ever
+        self._check_writable()  # before the lock, which a thread of another process may hold for ever
         with self._lock:
             checked = check_records(records, dimensions=self._sidecar.dimensions, tiled=self._tiled)
             if not checked:
@@ -143,7 +177,8 @@ class QdrantEdgeStore:
                     self._prepare(checked[0].embedding.shape[0])
         points = [self._point(record) for record in checked]
         with engine_errors(self._folder):
-            shard.update(qdrant.UpdateOperation.upsert_points(points))
+            check_room(self._folder, _WRITTEN * sum(map(_point_bytes, points)))
+            self._change(qdrant.UpdateOperation.upsert_points(points))
 
     def search(
         self,
@@ -184,13 +219,15 @@ class QdrantEdgeStore:
     def delete(self, ids: Sequence[str] | None = None, *, where: Filter | None = None) -> None:
         """Delete records by ids or by filter; give exactly one."""
         check_delete(ids, where)
+        self._check_writable()
         with engine_errors(self._folder):
+            check_room(self._folder, 0)
             if ids is None:
                 operation = qdrant.UpdateOperation.delete_points_by_filter(self._condition(where, None))
             else:
                 points: list[Any] = [record_uuid(record_id) for record_id in check_ids(ids)]
                 operation = qdrant.UpdateOperation.delete_points(points)
-            self._shard.update(operation)
+            self._change(operation)
 
     def count(self, *, where: Filter | None = None, modality: Modality | None = None) -> int:
         """Count the matching records."""
@@ -218,7 +255,12 @@ class QdrantEdgeStore:
         if self._process != os.getpid():
             return  # the process that opened the store closes it
         with engine_errors(self._folder):
-            self._shard.close()
+            if self._read_only:
+                self._held.close()
+                return
+            with self._changes, shard_lock(self._folder):
+                self._shard.close()
+            self._held.close()
 
     def __enter__(self) -> Self:
         """Use the store as a context manager."""
@@ -254,22 +296,27 @@ class QdrantEdgeStore:
         write_sidecar(self._folder, self._sidecar)
         if dimensions is None:
             return  # the first record sets the length
-        create_vectors(self._shard, self._sidecar)
-        for field in ("modality", "terms"):
-            self._create_index(field, qdrant.PayloadSchemaType.Keyword)
+        with self._changes, shard_lock(self._folder):
+            create_vectors(self._shard, self._sidecar)
+            for field in ("modality", "terms"):
+                keyword = qdrant.PayloadSchemaType.Keyword
+                self._shard.update(qdrant.UpdateOperation.create_field_index(field, keyword))
 
-    def _create_index(self, field: str, kind: qdrant.PayloadSchemaType) -> None:
-        if field not in self._indexed:
-            self._shard.update(qdrant.UpdateOperation.create_field_index(field, kind))
-            self._indexed.add(field)
+    def _change(self, operation: qdrant.UpdateOperation) -> None:
+        """Change the files of the engine, while no reader copies them."""
+        with self._changes, shard_lock(self._folder):
+            self._shard.update(operation)
+
+    def _check_writable(self) -> None:
+        _ = self._shard  # refused in a process that was forked
+        if self._read_only:
+            raise StoreRequestError(
+                f"{str(self._folder)!r} is open with `read_only=True`: open it without, to change it"
+            )
 
     def _condition(self, where: Filter | None, modality: Modality | None) -> qdrant.Filter:
         check_modality(modality)
-        tree = parse_filter(where)
-        for field in compared_fields(tree):
-            # The first comparison of a field makes its payload index: without it, each comparison reads every payload.
-            self._create_index(number_path(field), qdrant.PayloadSchemaType.Float)
-        return to_condition(tree, modality)
+        return to_condition(parse_filter(where), modality)
 
     def _search(
         self, queries: Sequence[FloatArray], *, limit: int, where: Filter | None, modality: Modality | None, tiles: bool
@@ -336,6 +383,14 @@ class QdrantEdgeStore:
             yield from points
             if offset is None:
                 return
+
+
+def _point_bytes(point: qdrant.Point) -> int:
+    """About the size of a point in the engine's files."""
+    payload: Any = point.payload
+    vectors = cast("dict[str, Any]", point.vector)
+    texts = [payload["metadata"], payload["content"] or "", payload["uri"] or "", *payload["terms"]]
+    return _POINT_BYTES + sum(map(len, texts)) + sum(4 * int(np.size(vector)) for vector in vectors.values())
 
 
 def _reader(*, vectors: bool) -> Callable[[qdrant.Record], Record]:

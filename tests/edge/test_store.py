@@ -151,13 +151,45 @@ def test_a_process_killed_while_making_a_collection_leaves_one_that_opens(folder
 
 
 def test_what_a_process_left_that_was_killed_while_it_made_a_collection_is_in_nobodys_way(folder):
-    for name in ("shard.old", "shard.new"):
+    old, new = (f"shard.{digit * 32}" for digit in "0f")
+    for name in (old, new):
         (folder / name / "wal").mkdir(parents=True)
-    os.utime(folder / "shard.old", (0, 0))
+    os.utime(folder / old, (0, 0))
     with QdrantEdgeStore.open(folder, CONFIG) as store:
         assert store.count() == 0
     # Only what nobody can be working on any more is removed.
-    assert sorted(path.name for path in folder.iterdir()) == ["collection.json", "shard", "shard.new"]
+    assert sorted(path.name for path in folder.iterdir()) == ["collection.json", "shard", new]
+
+
+def test_what_a_user_put_beside_a_shard_is_never_removed(folder, tmp_path):
+    QdrantEdgeStore.open(folder, CONFIG).close()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    kept = ["shard.backup", "shard.old", f"shard.{'0' * 31}", f"shard.{'0' * 33}", f"shard.{'A' * 32}", "shard.0.tar"]
+    for name in kept:
+        (folder / name).mkdir()
+        (folder / name / "mine").touch()
+        os.utime(folder / name, (0, 0))
+    for name in ("shard.md", f"shard.{'1' * 32}", ".shard"):
+        (folder / name).write_text("mine")
+        os.utime(folder / name, (0, 0))
+    (folder / f"shard.{'2' * 32}").symlink_to(elsewhere)
+    before = sorted(path.name for path in folder.iterdir())
+    os.utime(elsewhere, (0, 0))
+    with QdrantEdgeStore.open(folder, CONFIG) as store:
+        assert store.count() == 0
+    assert sorted(path.name for path in folder.iterdir()) == before
+    assert all((folder / name / "mine").exists() for name in kept)
+    assert elsewhere.exists()
+
+
+@pytest.mark.parametrize("name", ["shard.md", "shard.backup", "shard", f"shard.{'0' * 32}", "collection.json.bak"])
+def test_a_file_with_a_name_like_a_shard_makes_no_collection(folder, name):
+    folder.mkdir()
+    (folder / name).write_text("mine")
+    with pytest.raises(StoreRequestError, match="other files"):
+        QdrantEdgeStore.open(folder, CONFIG)
+    assert [path.name for path in folder.iterdir()] == [name]
 
 
 def test_a_damaged_shard_is_told_from_one_in_use(folder):
