@@ -5,12 +5,12 @@ No message shows a value: it may be a key or an address with a password.
 
 import inspect
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.errors import EmbedInputError
 
-_KINDS = {str: "a string", bytes: "bytes", dict: "a dict", list: "a list", tuple: "a tuple"}
+_KINDS: Mapping[type, str] = {str: "a string", bytes: "bytes", dict: "a dict", list: "a list", tuple: "a tuple"}
 
 
 def check_client(

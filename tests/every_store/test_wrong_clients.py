@@ -3,6 +3,7 @@
 import asyncio
 import traceback
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import psycopg_pool
@@ -29,20 +30,20 @@ CONFIG = EmbeddingConfig(model="nano")
 KEY = "pc-secret-key-1234567890"
 NOWHERE = ConnectionParams.from_url("http://127.0.0.1:1", grpc_port=2)
 
-BLOCKING = {
+BLOCKING: dict[Any, Any] = {
     QdrantStore: ("Photos", lambda: QdrantClient(":memory:")),
     WeaviateStore: ("Photos", lambda: weaviate.WeaviateClient(NOWHERE)),
     PineconeStore: ("photos", lambda: Pinecone(api_key=KEY)),
     PgVectorStore: ("photos", lambda: psycopg_pool.ConnectionPool(open=False)),
 }
-ASYNC = {
+ASYNC: dict[Any, Any] = {
     AsyncQdrantStore: ("Photos", lambda: AsyncQdrantClient(":memory:")),
     AsyncWeaviateStore: ("Photos", lambda: weaviate.WeaviateAsyncClient(NOWHERE)),
     AsyncPineconeStore: ("photos", lambda: AsyncPinecone(api_key=KEY)),
     AsyncPgVectorStore: ("photos", lambda: psycopg_pool.AsyncConnectionPool(open=False)),
 }
-TWINS = dict(zip(BLOCKING, ASYNC, strict=True))
-FINGERPRINTS = dict(
+TWINS: dict[Any, Any] = dict(zip(BLOCKING, ASYNC, strict=True))
+FINGERPRINTS: dict[Any, Any] = dict(
     zip(BLOCKING, [qdrant_fingerprint, weaviate_fingerprint, pinecone_fingerprint, pgvector_fingerprint], strict=True)
 )
 WRONG = {
@@ -153,7 +154,7 @@ def test_a_weaviate_client_that_is_not_connected_is_told():
 
 def test_a_connection_that_was_not_awaited_is_told():
     async def run():
-        connecting = psycopg.AsyncConnection.connect("host=127.0.0.1 port=1")
+        connecting: Any = psycopg.AsyncConnection.connect("host=127.0.0.1 port=1")
         with pytest.raises(EmbedInputError, match="has to be awaited first"):
             await AsyncPgVectorStore.open(connecting, "photos", CONFIG)
         connecting.close()
@@ -190,5 +191,6 @@ class Wrapped:
 
 def test_a_client_in_a_wrapper_is_a_client():
     client = QdrantClient(":memory:")
-    assert QdrantStore.open(Wrapped(client), "photos", CONFIG).count() == 0
+    wrapped: Any = Wrapped(client)
+    assert QdrantStore.open(wrapped, "photos", CONFIG).count() == 0
     client.close()

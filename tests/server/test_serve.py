@@ -120,7 +120,7 @@ JCLIP = Path(sys.executable).with_name("jclip")
 def test_the_command_serves_in_a_new_interpreter_and_tells_of_a_setting_without_effect(encoder):
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
-    command = [JCLIP, "serve", "--model", "nano", "--port", str(port), "--cors-origin", "http://localhost:3000"]
+    command = [str(JCLIP), "serve", "--model", "nano", "--port", str(port), "--cors-origin", "http://localhost:3000"]
     environment = {**os.environ, "JCLIP_TILES": "9"}
     with subprocess.Popen(command, stderr=subprocess.PIPE, env=environment, text=True) as running:  # noqa: S603
         try:
