@@ -1,12 +1,16 @@
-"""Requests to the embedded engine in its own types: filters and the stages of a search."""
+"""Requests to the embedded engine in its own types, filters and the stages of a search; and its answers as ours."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
+import numpy as np
 import qdrant_edge as qdrant
 
 from jclip_connectors.filters import And, AnyOf, Compare, Exists, Node, Not, Or, exists_term, term
-from jclip_connectors.port import FloatArray, Modality
-from jclip_connectors.store_kit.payload import number_path
+from jclip_connectors.port import FloatArray, Modality, Record, SearchHit
+from jclip_connectors.store_kit.payload import nearest_box, number_path, to_hit, to_record, without_vectors
+
+_POINT_BYTES = 500  # of a point, besides its texts and vectors
 
 
 def to_condition(tree: And, modality: Modality | None) -> qdrant.Filter:
@@ -32,6 +36,31 @@ def stages(
     if tiles:
         stage = qdrant.Prefetch(query=nearest(query, tiles=False), prefetches=[stage], limit=candidates)
     return [stage]
+
+
+def point_bytes(point: qdrant.Point) -> int:
+    """About the size of a point in the engine's files."""
+    payload: Any = point.payload
+    vectors = cast("dict[str, Any]", point.vector)
+    texts = [payload["metadata"], payload["content"] or "", payload["uri"] or "", *payload["terms"]]
+    return _POINT_BYTES + sum(map(len, texts)) + sum(4 * int(np.size(vector)) for vector in vectors.values())
+
+
+def reader(*, vectors: bool) -> Callable[[qdrant.Record], Record]:
+    """The function that makes a record of a point, with its vectors or without."""
+    return _read_record if vectors else lambda point: without_vectors(point.payload or {})
+
+
+def _read_record(point: qdrant.Record) -> Record:
+    vectors = cast("dict[str, Any]", point.vector)
+    return to_record(point.payload or {}, embedding=vectors["full"], tile_embeddings=vectors.get("tiles"))
+
+
+def read_hit(point: qdrant.ScoredPoint, query: FloatArray, *, tiles: bool) -> SearchHit:
+    """The result of a point that `query` has found."""
+    payload, vectors = point.payload or {}, cast("dict[str, Any]", point.vector)
+    box = nearest_box(payload, tile_embeddings=vectors["tiles"], query=query) if tiles else None
+    return to_hit(payload, score=point.score, box=box)
 
 
 def _translate(node: Node) -> qdrant.FieldCondition | qdrant.Filter:

@@ -8,18 +8,17 @@ records survive a killed process. Every call holds the GIL. See `shard` for the 
 import dataclasses
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, cast
+from typing import Any, Self
 
-import numpy as np
 import qdrant_edge as qdrant
 
 from jclip_connectors.config import EmbeddingConfig, Fingerprint
 from jclip_connectors.edge.locks import folder_lock, shard_lock
-from jclip_connectors.edge.requests import nearest, stages, to_condition
+from jclip_connectors.edge.requests import nearest, point_bytes, read_hit, reader, stages, to_condition
 from jclip_connectors.edge.shard import (
     DAMAGED,
     check_folder,
@@ -42,7 +41,7 @@ from jclip_connectors.store_kit.coarse import (
     count_candidates,
     resolve_coarse,
 )
-from jclip_connectors.store_kit.payload import nearest_box, to_hit, to_payload, to_record, without_vectors
+from jclip_connectors.store_kit.payload import to_payload
 from jclip_connectors.store_kit.validation import (
     check_count,
     check_delete,
@@ -59,7 +58,6 @@ _SCROLL_SIZE, _IDS_SIZE = 256, 4096
 # Only filters need the other fields.
 _STORED = qdrant.PayloadSelector.Exclude(["terms", "numbers"])
 _WRITTEN = 3  # how much room a point takes for each of its bytes: in the log, in its place, in the index of terms
-_POINT_BYTES = 500  # of a point, besides its texts and vectors
 _ID = qdrant.PayloadSelector.Include(["record_id"])
 
 
@@ -177,7 +175,7 @@ class QdrantEdgeStore:
                     self._prepare(checked[0].embedding.shape[0])
         points = [self._point(record) for record in checked]
         with engine_errors(self._folder):
-            check_room(self._folder, _WRITTEN * sum(map(_point_bytes, points)))
+            check_room(self._folder, _WRITTEN * sum(map(point_bytes, points)))
             self._change(qdrant.UpdateOperation.upsert_points(points))
 
     def search(
@@ -213,7 +211,7 @@ class QdrantEdgeStore:
         with engine_errors(self._folder):
             keys: list[Any] = [record_uuid(record_id) for record_id in wanted]
             points = self._shard.retrieve(keys, _STORED, vectors)
-        found = {record.record_id: record for record in map(_reader(vectors=vectors), points)}
+        found = {record.record_id: record for record in map(reader(vectors=vectors), points)}
         return [found[record_id] for record_id in wanted if record_id in found]
 
     def delete(self, ids: Sequence[str] | None = None, *, where: Filter | None = None) -> None:
@@ -241,7 +239,7 @@ class QdrantEdgeStore:
         with engine_errors(self._folder):
             condition = self._condition(where, modality)
         points = self._scroll(condition, size=_SCROLL_SIZE, with_payload=_STORED, with_vector=vectors)
-        return map(_reader(vectors=vectors), points)
+        return map(reader(vectors=vectors), points)
 
     def ids(self, *, where: Filter | None = None, modality: Modality | None = None) -> Iterator[str]:
         """Iterate over the ids of the matching records, with 4096 in memory at a time."""
@@ -349,7 +347,9 @@ class QdrantEdgeStore:
                 for points in self._shard.query_batch(qdrant.QueryBatchRequest(requests[start : start + at_once]))
             ]
         return [
-            sorted((_hit(point, query, tiles=tiles) for point in points), key=lambda hit: (-hit.score, hit.record_id))
+            sorted(
+                (read_hit(point, query, tiles=tiles) for point in points), key=lambda hit: (-hit.score, hit.record_id)
+            )
             for query, points in zip(queries, found, strict=True)
         ]
 
@@ -383,26 +383,3 @@ class QdrantEdgeStore:
             yield from points
             if offset is None:
                 return
-
-
-def _point_bytes(point: qdrant.Point) -> int:
-    """About the size of a point in the engine's files."""
-    payload: Any = point.payload
-    vectors = cast("dict[str, Any]", point.vector)
-    texts = [payload["metadata"], payload["content"] or "", payload["uri"] or "", *payload["terms"]]
-    return _POINT_BYTES + sum(map(len, texts)) + sum(4 * int(np.size(vector)) for vector in vectors.values())
-
-
-def _reader(*, vectors: bool) -> Callable[[qdrant.Record], Record]:
-    return _record if vectors else lambda point: without_vectors(point.payload or {})
-
-
-def _record(point: qdrant.Record) -> Record:
-    vectors = cast("dict[str, Any]", point.vector)
-    return to_record(point.payload or {}, embedding=vectors["full"], tile_embeddings=vectors.get("tiles"))
-
-
-def _hit(point: qdrant.ScoredPoint, query: FloatArray, *, tiles: bool) -> SearchHit:
-    payload, vectors = point.payload or {}, cast("dict[str, Any]", point.vector)
-    box = nearest_box(payload, tile_embeddings=vectors["tiles"], query=query) if tiles else None
-    return to_hit(payload, score=point.score, box=box)
