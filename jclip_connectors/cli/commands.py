@@ -23,6 +23,14 @@ _NOT_DONE, _INTERRUPTED = 2, 130
 class _Commands(TyperGroup):
     """The commands; every error that a user can cause is shown in one line and without a traceback."""
 
+    def make_context(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 (typer's own classes move between versions)
+        """Read the options; typer imports much for that, and would end without a word at an interrupt."""
+        try:
+            return super().make_context(*args, **kwargs)
+        except KeyboardInterrupt:
+            terminal.say("stopped")
+            raise typer.Exit(_INTERRUPTED) from None
+
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 (typer's own classes move between its versions)
         try:
             return super().invoke(ctx)
@@ -35,7 +43,8 @@ class _Commands(TyperGroup):
         except OSError as error:
             message = f"{error.filename}: {error.strerror}" if error.filename is not None else str(error)
         except KeyboardInterrupt:
-            terminal.say("stopped; indexed files are kept, and the same command continues from there")
+            kept = "; indexed files are kept, and the same command continues from there"
+            terminal.say("stopped" + (kept if ctx.invoked_subcommand == "index" else ""))
             raise typer.Exit(_INTERRUPTED) from None
         terminal.say(f"error: {message}", style="red")
         raise typer.Exit(_NOT_DONE)

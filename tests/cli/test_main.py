@@ -607,6 +607,16 @@ def test_an_interrupted_run_says_that_it_can_go_on(photos, collection, monkeypat
     jclip("search", "x", "--collection", collection)  # and the collection is closed
 
 
+def test_an_interrupt_of_another_command_is_one_line(collection, monkeypatch):
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(collection_commands, "open_collection", interrupt)
+    assert jclip("search", "x", "--collection", collection, code=130) == ("", "stopped\n")
+    monkeypatch.setattr(cli.TyperGroup, "make_context", interrupt)  # while options are read
+    assert jclip("search", "x", "--collection", collection, code=130) == ("", "stopped\n")
+
+
 def test_an_interrupt_while_modules_are_imported_is_one_line(tmp_path):
     # A module that is imported in the first moment sends the signal, as a person could.
     (tmp_path / "typer.py").write_text("import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)\n")
