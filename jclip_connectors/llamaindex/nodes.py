@@ -14,7 +14,16 @@ from types import MappingProxyType
 from typing import Any
 from urllib.request import url2pathname
 
-from llama_index.core.schema import BaseNode, Document, ImageDocument, ImageNode, IndexNode, Node, TextNode
+from llama_index.core.schema import (
+    BaseNode,
+    Document,
+    ImageDocument,
+    ImageNode,
+    IndexNode,
+    Node,
+    RelatedNodeInfo,
+    TextNode,
+)
 from llama_index.core.vector_stores.utils import node_to_metadata_dict
 
 from core_encoder.tiling import TileEmbeddings
@@ -191,9 +200,8 @@ def _metadata(node: BaseNode, *, modality: Modality, name: str) -> dict[str, Any
     own = as_metadata(node.metadata, name=f"`metadata` of {name}")
     if taken := [key for key in _RESERVED if key in own]:
         raise EmbedInputError(f"`metadata` of {name} has the key {taken[0]!r}, which is reserved for the node itself")
-    for related in node.relationships.values():
-        for info in related if isinstance(related, list) else [related]:
-            as_metadata(info.metadata, name=f"the metadata of {info.node_id!r}, a relation of {name},")
+    relationships = {kind: _related(related, name=name) for kind, related in node.relationships.items()}
+    node = node.model_copy(update={"metadata": own, "relationships": relationships})
     try:
         # The text is already stored as the record's content.
         text_is_kept = modality == "text" and isinstance(node, TextNode)
@@ -205,6 +213,17 @@ def _metadata(node: BaseNode, *, modality: Modality, name: str) -> dict[str, Any
     # The filter "is empty" means missing, null or [], but stores cannot filter []: drop it here (the node keeps it).
     filterable = {key: value for key, value in own.items() if value != []}
     return {**of_document, **filterable, NODE_ID: node.node_id, **{key: written[key] for key in (_CONTENT, _TYPE)}}
+
+
+def _related(related: RelatedNodeInfo | list[RelatedNodeInfo], *, name: str) -> RelatedNodeInfo | list[RelatedNodeInfo]:
+    """A relation of a node, with metadata that JSON can hold."""
+    if isinstance(related, list):
+        return [info.model_copy(update={"metadata": _related_metadata(info, name=name)}) for info in related]
+    return related.model_copy(update={"metadata": _related_metadata(related, name=name)})
+
+
+def _related_metadata(info: RelatedNodeInfo, *, name: str) -> dict[str, Any]:
+    return as_metadata(info.metadata, name=f"the metadata of {info.node_id!r}, a relation of {name},")
 
 
 def _image_fields(node: BaseNode) -> tuple[Any, Any, Any]:

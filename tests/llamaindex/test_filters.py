@@ -1,13 +1,16 @@
 """Filters of LlamaIndex mean in every store what LlamaIndex says they mean."""
 
+from datetime import UTC, date, datetime
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from llama_index.core.vector_stores.types import FilterCondition, FilterOperator
+from llama_index.core.vector_stores.types import FilterCondition, FilterOperator, MetadataFilter, MetadataFilters
 from llama_index.core.vector_stores.utils import build_metadata_filter_fn
 
 from jclip_connectors.errors import EmbedInputError
 from jclip_connectors.filters import matches, parse_filter
+from jclip_connectors.llamaindex import JinaClipMetadataFilter
 from jclip_connectors.llamaindex.filters import to_filter
 from jclip_connectors.llamaindex.nodes import to_record
 from tests.llamaindex.harness import METADATA, ask, note, one, where
@@ -58,9 +61,74 @@ def test_every_operator_is_translated_or_refused():
             assert to_filter(filters)
 
 
+FLAGS = {
+    "t": {"flag": True},
+    "f": {"flag": False},
+    "1": {"flag": 1},
+    "0": {"flag": 0.0},
+    "l": {"flag": [True, "x"]},
+    "n": {},
+}
+
+
+def exactly(value, operator="=="):
+    return where_exactly(JinaClipMetadataFilter(key="flag", value=value, operator=operator))
+
+
+def where_exactly(*filters):
+    return MetadataFilters(filters=list(filters))
+
+
+BOOLS = [
+    # Python's `True` equals 1, and so does a filter that can hold numbers alone.
+    (where(one("flag", 1)), "t1l"),
+    (where(one("flag", 0)), "f0"),
+    (where(one("flag", 1, "!=")), "f0n"),
+    (where(one("flag", [1, 2], "in")), "t1l"),
+    (where(one("flag", [0], "nin")), "t1ln"),
+    (where(one("flag", [1], "any")), "t1l"),
+    (where(one("flag", 1, "contains")), "t1l"),
+    (where(one("flag", 0, ">")), "t1l"),
+    (where(one("flag", 0, ">=")), "tf10l"),
+    (where(one("flag", 1, "<")), "f0"),
+    (where(one("flag", 2, ">")), ""),
+    (exactly(True), "tl"),
+    (exactly(False), "f"),
+    (exactly(True, "!="), "f10n"),
+    (exactly([True, False], "in"), "tfl"),
+    (exactly([True], "nin"), "f10n"),
+    (exactly([True, "x"], "all"), "l"),
+    (exactly(1), "1"),
+    (exactly(None, "is_empty"), "n"),
+    (where(exactly(True), where(one("flag", "x", "contains")), condition=FilterCondition.AND), "l"),
+]
+
+
+def test_filters_reach_bools_in_every_store(nodes):
+    nodes.add([note(node_id, metadata=metadata) for node_id, metadata in FLAGS.items()])
+    for filters, expected in BOOLS:
+        assert sorted(nodes.query(ask(filters=filters)).ids) == sorted(expected), filters
+
+
+def test_a_date_is_found_by_a_date_and_by_its_text(memory):
+    moment = datetime(2024, 1, 31, 12, tzinfo=UTC)
+    memory.add([note("a", metadata={"day": date(2024, 1, 31), "at": moment}), note("b")])
+    for asked in (
+        JinaClipMetadataFilter(key="day", value=date(2024, 1, 31)),
+        JinaClipMetadataFilter(key="at", value=moment),
+        JinaClipMetadataFilter(key="day", value=[date(2024, 1, 31), True], operator="in"),
+        MetadataFilter(key="day", value="2024-01-31"),
+    ):
+        assert memory.query(ask(filters=where_exactly(asked))).ids == ["a"], asked
+    with pytest.raises(EmbedInputError, match="keep a date as a number"):
+        later = JinaClipMetadataFilter(key="day", value=date(2024, 1, 31), operator=">")
+        memory.query(ask(filters=where_exactly(later)))
+
+
 NAMES = ["x", "y", "yx"]
 ASKED = st.one_of(
     st.builds(one, st.just("n"), st.integers(-2, 2), st.sampled_from(["==", "!=", ">", ">=", "<", "<="])),
+    st.builds(one, st.just("n"), st.lists(st.integers(-2, 2)), st.sampled_from(["in", "nin"])),
     st.builds(one, st.just("s"), st.sampled_from(NAMES), st.sampled_from(["==", "!="])),
     st.builds(one, st.just("s"), st.lists(st.sampled_from(NAMES)), st.sampled_from(["in", "nin"])),
     st.builds(one, st.just("l"), st.sampled_from(NAMES), st.just("contains")),
@@ -70,7 +138,7 @@ ASKED = st.one_of(
 OWN = st.fixed_dictionaries(
     {},
     optional={
-        "n": st.none() | st.integers(-2, 2) | st.sampled_from([0.5, 1.0]),
+        "n": st.none() | st.integers(-2, 2) | st.sampled_from([0.5, 1.0, True, False]),
         "s": st.none() | st.sampled_from(NAMES),
         "l": st.none() | st.lists(st.sampled_from(NAMES), max_size=3),
     },

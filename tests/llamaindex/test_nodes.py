@@ -2,6 +2,7 @@
 
 import base64
 import logging
+from datetime import date, datetime
 from typing import Any
 
 import numpy as np
@@ -165,3 +166,14 @@ def test_a_bad_node_stops_the_whole_batch_and_is_named(memory, bad, message):
 def test_a_text_is_refused_where_images_are_kept():
     with pytest.raises(EmbedInputError, match=r"node 0 .'a'. is a TextNode without an image"):
         JinaClipVectorStore(store=InMemoryStore(PLAIN), modality="image").add([note("a")])
+
+
+def test_dates_in_the_metadata_of_a_node_and_of_its_document_become_text(memory):
+    document = RelatedNodeInfo(node_id="doc", metadata={"day": date(2024, 1, 31)})
+    node = note("a", metadata={"at": datetime(2024, 1, 31, 12), "size": np.int64(3)})
+    node.relationships = {NodeRelationship.SOURCE: document}
+    memory.add([node])
+    (back,) = memory.get_nodes(["a"])
+    assert back.metadata == {"at": "2024-01-31T12:00:00", "size": 3}
+    assert back.source_node.metadata == {"day": "2024-01-31"}
+    assert node.metadata["at"] == datetime(2024, 1, 31, 12), "the caller's node is changed"
