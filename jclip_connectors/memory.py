@@ -10,7 +10,7 @@ import numpy as np
 from core_encoder.tiling import Box
 from jclip_connectors.config import EmbeddingConfig, Fingerprint
 from jclip_connectors.filters import And, matches, parse_filter
-from jclip_connectors.port import Filter, FloatArray, IntArray, Modality, Record, SearchHit
+from jclip_connectors.port import Filter, FloatArray, IntArray, Modality, Record, SearchHit, record_uuid
 from jclip_connectors.store_kit.clients import check_config
 from jclip_connectors.store_kit.validation import (
     check_count,
@@ -110,8 +110,9 @@ class InMemoryStore:
     def scroll(
         self, *, where: Filter | None = None, modality: Modality | None = None, vectors: bool = True
     ) -> Iterator[Record]:
-        """Iterate over the matching records."""
-        return (_copy(record, vectors=vectors) for record in self._matching(where, modality))
+        """Iterate over the matching records, in the order of `record_uuid`."""
+        found = sorted(self._matching(where, modality), key=lambda record: record_uuid(record.record_id))
+        return (_copy(record, vectors=vectors) for record in found)
 
     def ids(self, *, where: Filter | None = None, modality: Modality | None = None) -> Iterator[str]:
         """Iterate over the ids of the matching records."""

@@ -72,8 +72,7 @@ class SearchHit:
     """One result.
 
     Attributes:
-        score: higher is nearer. The cosine; in a search over tiles, the cosine of the nearest tile; for fused results
-            of both modalities, the sum of reciprocal ranks.
+        score: the cosine, higher is nearer; in a search over tiles, the cosine of the nearest tile.
         record_id: the record's id.
         modality: "text" or "image".
         metadata: unchanged, as it was added.
@@ -81,6 +80,9 @@ class SearchHit:
         content: the text of a text record; the caption of an image, or `None`.
         uri: the location of an image.
         content_hash: the hash of the text or of the image's bytes, or `None`.
+        rank_score: in a search of a collection that finds texts and images, the number by which its results are
+            ordered: how many standard deviations the cosine is above the mean of the query's cosines with records of
+            this modality; `None` in other searches, whose results are ordered by `score`.
     """
 
     score: float
@@ -91,6 +93,7 @@ class SearchHit:
     content: str | None = None
     uri: str | None = None
     content_hash: str | None = None
+    rank_score: float | None = None
 
 
 class Embedder(Protocol):
@@ -284,7 +287,10 @@ class VectorStore(Protocol):
     def scroll(
         self, *, where: Filter | None = None, modality: Modality | None = None, vectors: bool = True
     ) -> Iterator[Record]:
-        """Iterate over the matching records in no particular order, with few in memory at a time.
+        """Iterate over the matching records, with few in memory at a time.
+
+        Their order must not depend on their vectors or on when they were written, such as the order of `record_uuid`:
+        a collection takes the first records as a sample of all.
 
         Args:
             where: a filter; `None` matches every record.
@@ -348,7 +354,7 @@ class AsyncVectorStore(Protocol):
     def scroll(
         self, *, where: Filter | None = None, modality: Modality | None = None, vectors: bool = True
     ) -> AsyncIterator[Record]:
-        """Iterate over the matching records in no particular order, with few in memory at a time."""
+        """Iterate over the matching records, with few in memory at a time, in an order as of `VectorStore.scroll`."""
 
     def ids(self, *, where: Filter | None = None, modality: Modality | None = None) -> AsyncIterator[str]:
         """Iterate over the ids of the matching records in no particular order."""

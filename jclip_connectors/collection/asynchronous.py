@@ -7,7 +7,8 @@ from typing import Any, cast
 
 from jclip_connectors.collection.adding import Adding, AddReport, Describe, check_given, check_images, check_texts
 from jclip_connectors.collection.hosts import AsyncHost, ThreadedEmbedder, is_asyncio
-from jclip_connectors.collection.searching import search
+from jclip_connectors.collection.samples import SampleCache
+from jclip_connectors.collection.searching import Request, modalities_of, search
 from jclip_connectors.errors import EmbedInputError
 from jclip_connectors.identity import describe_image, describe_text
 from jclip_connectors.port import (
@@ -62,6 +63,7 @@ class AsyncMultimodalCollection:
         self._batch_size = batch_size
         self._max_concurrency = max_concurrency
         self._tiled = embedder.config.tiling is not None
+        self._samples = SampleCache(embeds_texts=True)
 
     async def add_texts(
         self,
@@ -133,8 +135,8 @@ class AsyncMultimodalCollection:
         Raises:
             EmbedInputError: neither or both of `text` and `image` are given, or an argument is bad.
         """
-        flow = search(text, image, limit=limit, where=where, modality=modality, tiles=self._tiled)
-        return await self._host().run(flow)
+        request = Request(limit=limit, where=where, modalities=modalities_of(modality), tiles=self._tiled)
+        return await self._host().run(search(text, image, request, self._samples))
 
     async def get(self, ids: Sequence[str]) -> list[Record]:
         """Fetch records by id, in the order of `ids`; unknown ids are left out."""
@@ -143,6 +145,7 @@ class AsyncMultimodalCollection:
     async def delete(self, ids: Sequence[str] | None = None, *, where: Filter | None = None) -> None:
         """Delete records by ids or by filter; give exactly one. Unknown ids are ignored."""
         await self._store.delete(ids, where=where)
+        self._samples.note_deleted(ids)
 
     async def count(self, *, where: Filter | None = None, modality: Modality | None = None) -> int:
         """Count the matching records."""
@@ -159,9 +162,12 @@ class AsyncMultimodalCollection:
     ) -> AddReport:
         given = await asyncio.to_thread(check_given, len(sources), metadatas, ids)  # metadata may be large
         adding = Adding(sources, given, describe=describe)
-        await self._host(embed).add(
-            adding, batch_size=self._batch_size, max_concurrency=self._max_concurrency, what="items"
-        )
+        try:
+            await self._host(embed).add(
+                adding, batch_size=self._batch_size, max_concurrency=self._max_concurrency, what="items"
+            )
+        finally:
+            self._samples.note_written(len(sources))
         return adding.report(what="items")
 
     def _host(self, embed: Callable[[Any], Any] | None = None) -> AsyncHost:

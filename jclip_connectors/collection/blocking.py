@@ -5,7 +5,8 @@ from typing import Any
 
 from jclip_connectors.collection.adding import Adding, AddReport, Describe, check_given, check_images, check_texts
 from jclip_connectors.collection.hosts import BlockingHost
-from jclip_connectors.collection.searching import search
+from jclip_connectors.collection.samples import SampleCache
+from jclip_connectors.collection.searching import Request, modalities_of, search
 from jclip_connectors.identity import describe_image, describe_text
 from jclip_connectors.port import Embedder, Filter, ImageSource, Modality, Record, SearchHit, VectorStore
 from jclip_connectors.store_kit.validation import check_count, check_fingerprint
@@ -32,6 +33,7 @@ class MultimodalCollection:
         self._store = store
         self._batch_size = batch_size
         self._tiled = embedder.config.tiling is not None
+        self._samples = SampleCache(embeds_texts=True)
 
     @property
     def store(self) -> VectorStore:
@@ -94,8 +96,8 @@ class MultimodalCollection:
     ) -> list[SearchHit]:
         """Find the records nearest to a text or an image.
 
-        Cosines of texts and of images are on different scales. If both are found, they are ranked separately and fused,
-        and `score` is the reciprocal rank; if only one modality is found or requested, `score` is the cosine.
+        `score` of a result is its cosine. Cosines of texts and of images are on different scales: if both are found,
+        the results are ordered by `rank_score`, which says how unusual the cosine is for this query in its modality.
 
         Args:
             text: a text to search for; or
@@ -110,8 +112,8 @@ class MultimodalCollection:
         Raises:
             EmbedInputError: neither or both of `text` and `image` are given, or an argument is bad.
         """
-        flow = search(text, image, limit=limit, where=where, modality=modality, tiles=self._tiled)
-        return self._host().run(flow)
+        request = Request(limit=limit, where=where, modalities=modalities_of(modality), tiles=self._tiled)
+        return self._host().run(search(text, image, request, self._samples))
 
     def get(self, ids: Sequence[str]) -> list[Record]:
         """Fetch records by id, in the order of `ids`; unknown ids are left out."""
@@ -120,6 +122,7 @@ class MultimodalCollection:
     def delete(self, ids: Sequence[str] | None = None, *, where: Filter | None = None) -> None:
         """Delete records by ids or by filter; give exactly one. Unknown ids are ignored."""
         self._store.delete(ids, where=where)
+        self._samples.note_deleted(ids)
 
     def count(self, *, where: Filter | None = None, modality: Modality | None = None) -> int:
         """Count the matching records."""
@@ -135,7 +138,10 @@ class MultimodalCollection:
         embed: Callable[[Any], Any],
     ) -> AddReport:
         adding = Adding(sources, check_given(len(sources), metadatas, ids), describe=describe)
-        self._host(embed).add(adding, batch_size=self._batch_size, what="items")
+        try:
+            self._host(embed).add(adding, batch_size=self._batch_size, what="items")
+        finally:
+            self._samples.note_written(len(sources))
         return adding.report(what="items")
 
     def _host(self, embed: Callable[[Any], Any] | None = None) -> BlockingHost:

@@ -2,6 +2,7 @@
 
 import asyncio
 import inspect
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard, TypeVar
@@ -44,12 +45,19 @@ class BlockingHost:
 
     def search_each(
         self,
-        embedding: FloatArray,
+        embeddings: FloatArray,
         modalities: Sequence[Modality | None],
         **options: Any,  # noqa: ANN401 (the options of the port)
-    ) -> list[list[SearchHit]]:
-        """Search each modality separately."""
-        return [self.store.search(embedding, modality=modality, **options) for modality in modalities]
+    ) -> list[list[list[SearchHit]]]:
+        """Search each modality separately for each row of `embeddings` (B, E)."""
+        return [
+            [self.store.search(embedding, modality=modality, **options) for embedding in embeddings]
+            for modality in modalities
+        ]
+
+    def sample_each(self, modalities: Sequence[Modality], count: int) -> list[list[Record]]:
+        """The first `count` records of each modality, whose order is that of a hash."""
+        return [list(itertools.islice(self.store.scroll(modality=modality), count)) for modality in modalities]
 
     def records(self, **options: Any) -> list[Record]:  # noqa: ANN401 (the options of the port)
         """All matching records."""
@@ -89,13 +97,29 @@ class AsyncHost:
 
     async def search_each(
         self,
-        embedding: FloatArray,
+        embeddings: FloatArray,
         modalities: Sequence[Modality | None],
         **options: Any,  # noqa: ANN401 (the options of the port)
-    ) -> list[list[SearchHit]]:
-        """Search each modality separately, all concurrently."""
-        searches = (self.store.search(embedding, modality=modality, **options) for modality in modalities)
-        return list(await asyncio.gather(*searches))
+    ) -> list[list[list[SearchHit]]]:
+        """Search each modality separately for each row of `embeddings` (B, E); the modalities concurrently."""
+
+        async def search(modality: Modality | None) -> list[list[SearchHit]]:
+            return [await self.store.search(embedding, modality=modality, **options) for embedding in embeddings]
+
+        return list(await asyncio.gather(*map(search, modalities)))
+
+    async def sample_each(self, modalities: Sequence[Modality], count: int) -> list[list[Record]]:
+        """The first `count` records of each modality, whose order is that of a hash."""
+
+        async def sample(modality: Modality) -> list[Record]:
+            found: list[Record] = []
+            async for record in self.store.scroll(modality=modality):
+                found.append(record)
+                if len(found) == count:
+                    break
+            return found
+
+        return list(await asyncio.gather(*map(sample, modalities)))
 
     async def records(self, **options: Any) -> list[Record]:  # noqa: ANN401 (the options of the port)
         """All matching records."""

@@ -1,42 +1,142 @@
-"""Searching a collection: the query is embedded, each modality is searched, and the results are fused.
+"""Searching a collection: queries are embedded, each modality is searched, and the results are put into one order.
 
-The calls of a flow are made on a host (see `hosts`): on its `embedder`, and `search_each(embedding, modalities, ...)`,
-which returns one ranked list for each modality.
+The calls of a flow are made on a host (see `hosts`): on its `embedder`; `search_each(embeddings, modalities, ...)`,
+which returns for each modality the results of each query; and `sample_each`, for the samples of `samples`.
 """
 
 import dataclasses
+import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
+from jclip_connectors.collection.samples import SampleCache, Scale
 from jclip_connectors.errors import EmbedInputError, PartialFailureError
 from jclip_connectors.port import MODALITIES, Filter, FloatArray, ImageSource, Modality, SearchHit
 from jclip_connectors.store_kit.flows import Flow
 from jclip_connectors.store_kit.validation import check_count, check_modality
 
-_RRF_K = 60  # Source: Cormack, Clarke and Buettcher 2009, reciprocal rank fusion
+_SAME_COSINE = 1 - 1e-4  # vectors of the same content, with the rounding of a database
+
+
+@dataclass(frozen=True, kw_only=True)
+class Query:
+    """What is searched for.
+
+    Attributes:
+        vector: (E,) float32.
+        text: the text of a text query.
+    """
+
+    vector: FloatArray
+    text: str | None = None
+
+    def is_same(self, hit: SearchHit) -> bool:
+        """Whether a result is the query itself."""
+        return hit.score > _SAME_COSINE or (
+            hit.modality == "text" and self.text is not None and hit.content == self.text
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """The arguments of a search, except the query; checked when it is made.
+
+    Attributes:
+        limit: the largest number of results.
+        where: a filter, or `None`.
+        modalities: the modalities to search and compare; `(None,)` orders all records by cosine.
+        tiles: whether to compare the nearest tile of each record.
+        score_threshold: the smallest cosine of a result, or `None`.
+        offset: the number of first results to leave out.
+    """
+
+    limit: int
+    where: Filter | None
+    modalities: Sequence[Modality | None]
+    tiles: bool
+    score_threshold: float | None = None
+    offset: int = 0
+
+    def __post_init__(self) -> None:
+        """Check the arguments.
+
+        Raises:
+            EmbedInputError: an argument is bad; the message names it.
+        """
+        check_count(self.limit, name="limit")
+        if isinstance(self.offset, bool) or not isinstance(self.offset, int) or self.offset < 0:
+            raise EmbedInputError(f"`offset` is {self.offset!r}; use an int of at least 0")
+        threshold: object = self.score_threshold
+        if threshold is not None and (
+            isinstance(threshold, bool) or not isinstance(threshold, int | float) or not math.isfinite(threshold)
+        ):
+            raise EmbedInputError(f"`score_threshold` is {threshold!r}; use a cosine, a number from -1 to 1")
+
+
+def modalities_of(modality: Modality | None) -> Sequence[Modality]:
+    """The modalities to search for the argument `modality`.
+
+    Raises:
+        EmbedInputError: it is no modality.
+    """
+    check_modality(modality)
+    return MODALITIES if modality is None else (modality,)
 
 
 def search(
-    text: str | None,
-    image: ImageSource | None,
-    *,
-    limit: int,
-    where: Filter | None,
-    modality: Modality | None,
-    tiles: bool,
+    text: str | None, image: ImageSource | None, request: Request, samples: SampleCache
 ) -> Flow[list[SearchHit]]:
     """Find the records nearest to a text or an image; the arguments are those of `MultimodalCollection.search`."""
-    check_count(limit, name="limit")
-    check_modality(modality)
     if (text is None) == (image is None):
         raise EmbedInputError("give one of `text` and `image` to search for")
-    embedding = yield from (_embed_text(text) if image is None else _embed_image(image))
-    modalities = MODALITIES if modality is None else (modality,)
-    ranked: list[list[SearchHit]] = yield lambda host: host.search_each(
-        embedding, modalities, limit=limit, where=where, tiles=tiles
-    )
-    return fuse_by_rank(ranked)[:limit]
+    vector = yield from (_embed_text(text) if image is None else _embed_image(image))
+    return (yield from nearest([Query(vector=vector, text=text)], request, samples))[0]
+
+
+def nearest(queries: Sequence[Query], request: Request, samples: SampleCache) -> Flow[list[list[SearchHit]]]:
+    """Search for vectors: for each query its results, in their order."""
+    embeddings = np.array([query.vector for query in queries], dtype=np.float32)  # (B, E)
+    options: dict[str, Any] = {"limit": request.offset + request.limit, "where": request.where, "tiles": request.tiles}
+    found: list[list[list[SearchHit]]] = yield lambda host: host.search_each(embeddings, request.modalities, **options)
+    results: list[list[SearchHit]] = []
+    for query, *ranked in zip(queries, *found, strict=True):
+        lists = [hits for hits in (_near_enough(hits, request) for hits in ranked) if hits]
+        if len(lists) < 2:
+            hits = lists[0] if lists else []
+        else:
+            known = yield from samples.samples()
+            hits = _in_one_order(query, lists, known.scales(query.vector, tiles=request.tiles))
+        results.append(hits[request.offset : request.offset + request.limit])
+    return results
+
+
+def _near_enough(hits: list[SearchHit], request: Request) -> list[SearchHit]:
+    least = request.score_threshold
+    return hits if least is None else [hit for hit in hits if hit.score >= least]
+
+
+def _in_one_order(
+    query: Query, ranked: Sequence[Sequence[SearchHit]], scales: dict[Modality, Scale]
+) -> list[SearchHit]:
+    """Order the results of both modalities by how unusual their cosines are; equal ones by cosine and id.
+
+    What is searched for comes first if the collection has it: nothing can be nearer, however usual its cosine is.
+    """
+    hits = [hit for hits in ranked for hit in hits]
+    scores = [scales[hit.modality].rank_score(hit.score) for hit in hits]
+    best = max(scores)
+    hits = [
+        dataclasses.replace(hit, rank_score=best if query.is_same(hit) else score)
+        for hit, score in zip(hits, scores, strict=True)
+    ]
+    return sorted(hits, key=lambda hit: (-_rank_score(hit), not query.is_same(hit), -hit.score, hit.record_id))
+
+
+def _rank_score(hit: SearchHit) -> float:
+    return -math.inf if hit.rank_score is None else hit.rank_score
 
 
 def _embed_text(text: object) -> Flow[FloatArray]:
@@ -52,16 +152,3 @@ def _embed_image(image: ImageSource) -> Flow[FloatArray]:
     except PartialFailureError as error:
         raise EmbedInputError(f"`image` cannot be embedded: {error.failed[0]}") from error
     return np.asarray(rows[0])
-
-
-def fuse_by_rank(ranked: Sequence[list[SearchHit]]) -> list[SearchHit]:
-    """Merge ranked lists by reciprocal rank: the score becomes 1 / (60 + rank). A single list is not changed."""
-    found = [hits for hits in ranked if hits]
-    if len(found) < 2:
-        return found[0] if found else []
-    fused = [
-        dataclasses.replace(hit, score=1.0 / (_RRF_K + rank))
-        for hits in found
-        for rank, hit in enumerate(hits, start=1)
-    ]
-    return sorted(fused, key=lambda hit: -hit.score)  # stable: images come first among equal ranks

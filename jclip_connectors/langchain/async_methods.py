@@ -8,7 +8,7 @@ from langchain_core.vectorstores import VectorStore
 
 from jclip_connectors.langchain.documents import documents_as_items, images_as_items, texts_as_items, to_document
 from jclip_connectors.langchain.operations import Operations
-from jclip_connectors.langchain.scores import relevance, scored, without_scores
+from jclip_connectors.langchain.scores import as_cosine, scored, with_relevance, without_scores
 from jclip_connectors.langchain.searching import image_query, text_query, vector_query
 from jclip_connectors.port import ImageSource
 
@@ -117,8 +117,9 @@ class AsyncMethods(VectorStore):
         flow = self._operations.searcher.diverse(image_query(uri), k, kwargs, fetch_k=fetch_k, lambda_mult=lambda_mult)
         return [to_document(hit) for hit in await self._operations.arun(flow)]
 
-    async def _asimilarity_search_with_relevance_scores(
+    async def asimilarity_search_with_relevance_scores(
         self, query: str, k: int = 4, **kwargs: object
     ) -> list[tuple[Document, float]]:
-        hits = await self._operations.arun(self._operations.searcher.by_cosine(text_query(query), k, kwargs))
-        return [(to_document(hit), relevance(hit.score)) for hit in hits]
+        """`similarity_search_with_relevance_scores`, awaited."""
+        flow = self._operations.searcher.nearest(text_query(query), k, as_cosine(kwargs))
+        return with_relevance(await self._operations.arun(flow))

@@ -44,6 +44,9 @@ class _Blocking:
     def embed_query(self, text: str) -> FloatArray:
         return as_vector(self._embedding.embed_query(text))
 
+    def embed_texts(self, texts: Sequence[str]) -> Sequence[Any]:
+        return self._embedding.embed_documents(list(texts))
+
     def embed_images(self, images: Sequence[ImageSource]) -> Sequence[Any]:
         return image_function(self._embedding)(list(images))
 
@@ -60,6 +63,9 @@ class _Async:
 
     async def embed_query(self, text: str) -> FloatArray:
         return as_vector(await self._embedding.aembed_query(text))
+
+    async def embed_texts(self, texts: Sequence[str]) -> Sequence[Any]:
+        return await self._embedding.aembed_documents(list(texts))
 
     async def embed_images(self, images: Sequence[ImageSource]) -> Sequence[Any]:
         return await asyncio.to_thread(image_function(self._embedding), list(images))

@@ -66,7 +66,10 @@ class Operations:
             StoreRequestError: the store is asyncio.
         """
         host, adding = self._blocking(), self._adding(items, batch_size)
-        host.add(adding, batch_size=batch_size, what="documents")
+        try:
+            host.add(adding, batch_size=batch_size, what="documents")
+        finally:
+            self.searcher.samples.note_written(len(items))
         return _ids(adding)
 
     async def aadd(self, items: list[Item], *, batch_size: int = _BATCH_SIZE) -> list[str]:
@@ -74,7 +77,10 @@ class Operations:
         if not isinstance(self._host, AsyncHost):
             return await run_in_executor(None, self.add, items, batch_size=batch_size)
         adding = self._adding(items, batch_size)
-        await self._host.add(adding, batch_size=batch_size, max_concurrency=_MAX_CONCURRENCY, what="documents")
+        try:
+            await self._host.add(adding, batch_size=batch_size, max_concurrency=_MAX_CONCURRENCY, what="documents")
+        finally:
+            self.searcher.samples.note_written(len(items))
         return _ids(adding)
 
     @staticmethod
@@ -83,11 +89,11 @@ class Operations:
         records: list[Record] = yield lambda host: host.store.get(ids)
         return records
 
-    @staticmethod
-    def delete(ids: Sequence[str] | None, options: Mapping[str, object]) -> Flow[None]:
+    def delete(self, ids: Sequence[str] | None, options: Mapping[str, object]) -> Flow[None]:
         """Delete by `ids` or by the option `filter`; without both, delete everything."""
         where = known_options(options, "filter").get("filter")
         yield lambda host: host.store.delete(ids, where={} if ids is None and where is None else where)
+        self.searcher.samples.note_deleted(ids)
 
     def _blocking(self) -> BlockingHost:
         if isinstance(self._host, AsyncHost):

@@ -13,7 +13,7 @@ from jclip_connectors.langchain.documents import documents_as_items, images_as_i
 from jclip_connectors.langchain.embeddings import JinaClipEmbeddings
 from jclip_connectors.langchain.operations import Operations
 from jclip_connectors.langchain.retriever import SEARCH_TYPES, JinaClipRetriever
-from jclip_connectors.langchain.scores import relevance, scored, without_scores
+from jclip_connectors.langchain.scores import as_cosine, relevance, scored, with_relevance, without_scores
 from jclip_connectors.langchain.searching import image_query, text_query, vector_query
 from jclip_connectors.memory import InMemoryStore
 from jclip_connectors.port import AsyncVectorStore, ImageSource, VectorStore
@@ -25,9 +25,11 @@ class JinaClipVectorStore(AsyncMethods):
     Every search has these options in addition to `k`, and refuses others:
         filter: on metadata, like `{"year": {"gte": 2020}}` (see `jclip_connectors.filters`), or a `NativeFilter`.
         modality: "image" or "text" to find only images or only texts. Their cosines are on different scales: if both
-            are found, they are ranked separately and fused, and the score is the reciprocal rank; else it is the
-            cosine.
+            are found, they are ordered by how unusual each cosine is for this query in its modality.
         tiles: compare the nearest tile of each image; the default is true if the store has tiles.
+        score_threshold: the smallest score of a document.
+
+    The score of a document is always its cosine.
 
     Every method has an async version, `a...`. With an asyncio store, the async methods await the store, and the
     blocking methods are refused; with a blocking store, the async methods run in threads.
@@ -314,12 +316,21 @@ class JinaClipVectorStore(AsyncMethods):
     def _select_relevance_score_fn(self) -> Callable[[float], float]:
         return relevance
 
-    def _similarity_search_with_relevance_scores(
+    def similarity_search_with_relevance_scores(
         self, query: str, k: int = 4, **kwargs: object
     ) -> list[tuple[Document, float]]:
-        # A threshold needs cosines, so results are not fused here.
-        hits = self._operations.run(self._operations.searcher.by_cosine(text_query(query), k, kwargs))
-        return [(to_document(hit), relevance(hit.score)) for hit in hits]
+        """Find the `k` documents nearest to the text `query`, with relevances.
+
+        Args:
+            query: the text.
+            k: the largest number of documents.
+            **kwargs: the options of the class; here `score_threshold` is the smallest relevance, 0 to 1.
+
+        Returns:
+            Documents and their relevances, (1 + cosine) / 2, in the order of `similarity_search`.
+        """
+        flow = self._operations.searcher.nearest(text_query(query), k, as_cosine(kwargs))
+        return with_relevance(self._operations.run(flow))
 
 
 def _check_search_type(search_type: str) -> None:

@@ -15,12 +15,13 @@ from llama_index.core.vector_stores.types import (
 )
 
 from jclip_connectors.collection.diversity import choose_diverse
-from jclip_connectors.collection.searching import fuse_by_rank
+from jclip_connectors.collection.samples import SampleCache
+from jclip_connectors.collection.searching import Query, Request, modalities_of, nearest
 from jclip_connectors.errors import EmbedInputError
 from jclip_connectors.filters import matches, parse_filter
 from jclip_connectors.llamaindex.filters import to_filter
 from jclip_connectors.llamaindex.nodes import BOX, NODE_ID, REF_DOC_ID, to_node, to_record, with_tiles
-from jclip_connectors.port import MODALITIES, Embedder, FloatArray, Modality, Record, SearchHit
+from jclip_connectors.port import Embedder, FloatArray, Modality, Record, SearchHit
 from jclip_connectors.store_kit.flows import Flow
 from jclip_connectors.store_kit.validation import check_count, check_embedding, check_id, check_ids
 
@@ -36,11 +37,13 @@ class Operations:
         modality: "text" or "image" to use only texts or only images.
         tiled: whether the store has tiles.
         embedder: embeds the tiles of added images, or `None`.
+        samples: samples of the store's records.
     """
 
     modality: Modality | None
     tiled: bool
     embedder: Embedder | None
+    samples: SampleCache
 
     def add(self, nodes: Sequence[BaseNode], kwargs: Mapping[str, Any]) -> Flow[list[str]]:
         """Write nodes with embeddings."""
@@ -50,6 +53,7 @@ class Operations:
             raise EmbedInputError("`nodes` is one node; write [node]")
         records: list[Record] = yield lambda host: host.work(lambda: self._records(nodes))
         yield lambda host: host.store.upsert(records)
+        self.samples.note_written(len(records))
         return [node.node_id for node in nodes]
 
     def query(
@@ -71,8 +75,7 @@ class Operations:
         elif (query.mmr_threshold, mmr_threshold, mmr_prefetch_k) != (None, None, None):
             raise EmbedInputError("`mmr_threshold` and `mmr_prefetch_k` are for the mode 'mmr'")
         else:
-            modalities = MODALITIES if self.modality is None else (self.modality,)
-            hits = fuse_by_rank((yield from self._search(embedding, limit, where, modalities)))[:limit]
+            hits = yield from self._search(embedding, limit, where)
         nodes = [_found_node(hit) for hit in hits]
         return VectorStoreQueryResult(
             nodes=nodes, similarities=[hit.score for hit in hits], ids=[node.node_id for node in nodes]
@@ -115,15 +118,18 @@ class Operations:
         else:
             ids = [self._record_id(node_id) for node_id in check_ids(node_ids)]
             yield lambda host: host.store.delete(ids)
+            self.samples.note_deleted(ids)
 
     def delete_where(self, where: dict[str, Any]) -> Flow[None]:
         """Delete the matching records of this modality."""
         if self.modality is None:
             yield lambda host: host.store.delete(where=where)
+            self.samples.note_deleted(None)
             return
         # A filter cannot select a modality.
         records: list[Record] = yield lambda host: host.records(where=where, modality=self.modality)
         yield lambda host: host.store.delete([record.record_id for record in records])
+        self.samples.note_deleted(None)
 
     def _records(self, nodes: Sequence[BaseNode]) -> list[Record]:
         records = [to_record(node, position=at, modality=self.modality) for at, node in enumerate(nodes)]
@@ -135,13 +141,9 @@ class Operations:
         # A multimodal index adds an image node with a text to both stores, with the same id.
         return node_id if self.modality is None else f"{self.modality}:{node_id}"
 
-    def _search(
-        self, embedding: FloatArray, limit: int, where: dict[str, Any], modalities: Sequence[Modality | None]
-    ) -> Flow[list[list[SearchHit]]]:
-        ranked: list[list[SearchHit]] = yield lambda host: host.search_each(
-            embedding, modalities, limit=limit, where=where, tiles=self.tiled
-        )
-        return ranked
+    def _search(self, embedding: FloatArray, limit: int, where: dict[str, Any]) -> Flow[list[SearchHit]]:
+        request = Request(limit=limit, where=where, modalities=modalities_of(self.modality), tiles=self.tiled)
+        return (yield from nearest([Query(vector=embedding)], request, self.samples))[0]
 
     def _search_diverse(
         self, embedding: FloatArray, limit: int, where: dict[str, Any], threshold: float | None, prefetch: int | None
@@ -152,7 +154,7 @@ class Operations:
         prefetch = _MMR_PREFETCH * limit if prefetch is None else prefetch
         if prefetch < limit:
             raise EmbedInputError(f"`mmr_prefetch_k` is {prefetch!r}; use at least `similarity_top_k`, {limit}")
-        hits = (yield from self._search(embedding, prefetch, where, (self.modality,)))[0]
+        hits = yield from self._search(embedding, prefetch, where)
         found: list[Record] = yield lambda host: host.store.get([hit.record_id for hit in hits])
         vectors = {record.record_id: record.embedding for record in found}
         hits = [hit for hit in hits if hit.record_id in vectors]  # without records that were deleted in the meantime

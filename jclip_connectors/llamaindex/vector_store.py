@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, Self, TypeVar, cast
 
-from llama_index.core.bridge.pydantic import ConfigDict, Field, model_validator
+from llama_index.core.bridge.pydantic import ConfigDict, Field, PrivateAttr, model_validator
 from llama_index.core.schema import BaseNode
 from llama_index.core.vector_stores.types import (
     BasePydanticVectorStore,
@@ -14,7 +14,8 @@ from llama_index.core.vector_stores.types import (
 )
 from pydantic import SkipValidation
 
-from jclip_connectors.collection.hosts import AsyncHost, BlockingHost, is_asyncio
+from jclip_connectors.collection.hosts import AsyncHost, BlockingHost, ThreadedEmbedder, is_asyncio
+from jclip_connectors.collection.samples import SampleCache
 from jclip_connectors.errors import EmbedInputError, StoreRequestError
 from jclip_connectors.llamaindex.operations import Operations
 from jclip_connectors.port import AsyncVectorStore, Embedder, Modality, VectorStore
@@ -31,8 +32,8 @@ class JinaClipVectorStore(BasePydanticVectorStore):
     A node is restored without the bytes of its image; `image_path` and `image_url` are stored. Its metadata must be
     JSON. Records of other programs, such as `jclip index`, are found as `TextNode` and `ImageNode`.
 
-    A search over texts and images ranks the two modalities separately and fuses the lists by reciprocal rank, because
-    their cosines are not comparable; if only one modality is found, or requested with `modality`, scores are cosines.
+    A similarity is always a cosine. Cosines of texts and of images are not comparable: if both are found, they are
+    ordered by how unusual each cosine is for this query in its modality. With few texts, this needs `embedder`.
 
     With an asyncio store, the async methods await the store, and the blocking methods are refused; with a blocking
     store, the async methods run in threads.
@@ -54,9 +55,15 @@ class JinaClipVectorStore(BasePydanticVectorStore):
         exclude=True, repr=False, frozen=True, description="A blocking or asyncio store."
     )
     embedder: SkipValidation[Embedder | None] = Field(
-        default=None, exclude=True, repr=False, frozen=True, description="Embeds the tiles of added images."
+        default=None,
+        exclude=True,
+        repr=False,
+        frozen=True,
+        description="Embeds the tiles of added images, and reference texts.",
     )
     modality: Modality | None = Field(default=None, frozen=True, description="'text' or 'image': use only these.")
+
+    _samples: SampleCache = PrivateAttr()
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -67,6 +74,7 @@ class JinaClipVectorStore(BasePydanticVectorStore):
             )
         if self.embedder is not None:
             check_fingerprint(self.store.fingerprint, self.embedder.config.fingerprint(), collection="the collection")
+        self._samples = SampleCache(embeds_texts=self.embedder is not None)
         return self
 
     @classmethod
@@ -205,14 +213,15 @@ class JinaClipVectorStore(BasePydanticVectorStore):
     @property
     def _operations(self) -> Operations:
         tiled = self.store.fingerprint.get("tiling") is not None
-        return Operations(modality=self.modality, tiled=tiled, embedder=self.embedder)
+        return Operations(modality=self.modality, tiled=tiled, embedder=self.embedder, samples=self._samples)
 
     def _run(self, flow: Flow[_Result]) -> _Result:
         if is_asyncio(self.store):
             raise StoreRequestError("the store is asyncio: call the async version of this method")
-        return BlockingHost(store=cast("VectorStore", self.store)).run(flow)
+        return BlockingHost(store=cast("VectorStore", self.store), embedder=self.embedder).run(flow)
 
     async def _arun(self, flow: Flow[_Result]) -> _Result:
         if is_asyncio(self.store):
-            return await AsyncHost(store=self.store).run(flow)
+            embedder = None if self.embedder is None else ThreadedEmbedder(self.embedder)
+            return await AsyncHost(store=self.store, embedder=embedder).run(flow)
         return await asyncio.to_thread(self._run, flow)

@@ -49,15 +49,43 @@ class Failing(InMemoryStore):
         super().upsert(records)
 
 
-def test_texts_and_images_together_are_fused_by_rank_and_one_kind_has_cosines(documents, pictures):
+def test_texts_and_images_together_have_cosines_as_scores(documents, pictures):
     documents.add_texts(["red one", "red two", "red three"], ids=["1", "2", "3"])
     documents.add_images(pictures, ids=["a", "b", "c"])
-    fused = documents.similarity_search_with_score("red one", k=4)
-    assert {found.metadata.get("modality") for found, _ in fused[:2]} == {"image", None}
-    assert [score for _, score in fused] == [1 / 61, 1 / 61, 1 / 62, 1 / 62]
-    (found, score), *rest = documents.similarity_search_with_score("red one", k=4, modality="text")
-    assert (found.id, len(rest)) == ("1", 2)
-    assert score == pytest.approx(1)
+    together = {found.id: score for found, score in documents.similarity_search_with_score("red one", k=9)}
+    assert next(iter(together)) == "1"
+    for modality in ("text", "image"):
+        alone = documents.similarity_search_with_score("red one", k=9, modality=modality)
+        assert [(found.id, score) for found, score in alone] == [
+            (record_id, score) for record_id, score in together.items() if record_id.isdigit() == (modality == "text")
+        ]
+
+
+async def test_a_threshold_keeps_what_it_kept_when_the_first_picture_is_added(documents, pictures):
+    documents.add_texts(["red one", "something else"], ids=["1", "2"])
+    options = {"score_threshold": 0.9, "k": 1}
+    retriever = documents.as_retriever(search_type="similarity_score_threshold", search_kwargs=options)
+    assert [found.id for found in retriever.invoke("red one")] == ["1"]
+    documents.add_images(pictures, ids=["a", "b", "c"])
+    assert [found.id for found in retriever.invoke("red one")] == ["1"]
+    assert [found.id for found in await retriever.ainvoke("red one")] == ["1"]
+    ((_, relevance),) = documents.similarity_search_with_relevance_scores("red one", score_threshold=0.9)
+    assert relevance == pytest.approx(1)
+
+
+def test_a_threshold_is_a_cosine_in_searches_with_scores_and_a_relevance_in_others(documents):
+    documents.add_texts(["red one", "red two", "something else"], ids=["1", "2", "3"])
+    cosines = {found.id: score for found, score in documents.similarity_search_with_score("red one")}
+    least = cosines["2"]
+    assert len(documents.similarity_search("red one", score_threshold=least)) == 2
+    found = documents.similarity_search_with_relevance_scores("red one", score_threshold=(1 + least) / 2 - 1e-6)
+    assert [(each.id, score) for each, score in found] == [
+        ("1", pytest.approx(1)),
+        ("2", pytest.approx((1 + least) / 2)),
+    ]
+    for bad in (-0.5, 1.5, "0.5", True):
+        with pytest.raises(EmbedInputError, match=r"`score_threshold`.*0 to 1"):
+            documents.similarity_search_with_relevance_scores("red one", score_threshold=bad)
 
 
 def test_one_search_is_enough_where_the_embeddings_know_no_images():

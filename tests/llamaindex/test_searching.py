@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from llama_index.core.postprocessor import SimilarityPostprocessor
+from llama_index.core.schema import NodeWithScore
 from llama_index.core.vector_stores.types import VectorStoreQueryMode
 
 from jclip_connectors.errors import EmbedInputError
@@ -17,14 +19,30 @@ def test_the_nearest_comes_first_with_its_cosine(nodes):
     assert result.similarities == pytest.approx([0.6, 0.0], abs=1e-6)
 
 
-def test_texts_and_images_are_ranked_apart_and_fused(nodes):
-    nodes.add([note("t1"), note("t2", vector(1, 0.1)), photo("i1", vector(1, 9)), photo("i2", vector(0, 1))])
-    result = nodes.query(ask(top_k=3))
-    assert result.ids == ["i1", "t1", "i2"]
-    assert result.similarities == pytest.approx([1 / 61, 1 / 61, 1 / 62])
+def test_texts_and_images_are_ordered_together_and_similarities_are_cosines(nodes):
+    nodes.add([note("t1"), note("t2", vector(1, 3)), photo("i1", vector(1, 9)), photo("i2", vector(0, 1))])
+    result = nodes.query(ask(top_k=4))
+    assert result.ids[0] == "t1"
+    cosines = {"t1": 1, "t2": 1 / np.hypot(1, 3), "i1": 1 / np.hypot(1, 9), "i2": 0}
+    assert result.similarities == pytest.approx([cosines[node_id] for node_id in result.ids], abs=1e-6)
     images = JinaClipVectorStore(store=nodes.store, modality="image").query(ask())
     assert images.ids == ["i1", "i2"]
     assert images.similarities == pytest.approx([1 / np.hypot(1, 9), 0], abs=1e-6)
+
+
+def test_a_similarity_cutoff_keeps_what_it_kept_when_the_first_picture_is_added(memory):
+    memory.add([note("t1"), note("t2", vector(1, 9))])
+    cutoff = SimilarityPostprocessor(similarity_cutoff=0.5)
+
+    def kept():
+        found = memory.query(ask())
+        scored = zip(found.nodes, found.similarities, strict=True)
+        nodes = [NodeWithScore(node=node, score=score) for node, score in scored]
+        return [each.node.node_id for each in cutoff.postprocess_nodes(nodes)]
+
+    assert kept() == ["t1"]
+    memory.add([photo("i1", vector(0, 1))])
+    assert kept() == ["t1"]
 
 
 def test_a_query_can_be_restricted_to_nodes_and_documents(nodes):
