@@ -10,7 +10,16 @@ import numpy as np
 from core_encoder.tiling import Box
 from jclip_connectors.config import EmbeddingConfig, Fingerprint
 from jclip_connectors.filters import And, matches, parse_filter
-from jclip_connectors.port import Filter, FloatArray, IntArray, Modality, Record, SearchHit, record_uuid
+from jclip_connectors.port import (
+    Filter,
+    FloatArray,
+    IntArray,
+    Modality,
+    Record,
+    SearchHit,
+    Verification,
+    record_uuid,
+)
 from jclip_connectors.store_kit.clients import check_config
 from jclip_connectors.store_kit.validation import (
     check_count,
@@ -22,6 +31,7 @@ from jclip_connectors.store_kit.validation import (
     check_records,
     check_tiles,
 )
+from jclip_connectors.store_kit.verification import verify_in_process
 
 __all__ = ["InMemoryStore"]
 
@@ -117,6 +127,10 @@ class InMemoryStore:
     def ids(self, *, where: Filter | None = None, modality: Modality | None = None) -> Iterator[str]:
         """Iterate over the ids of the matching records."""
         return (record.record_id for record in self._matching(where, modality))
+
+    def verify(self, *, repair: bool = False) -> Verification:
+        """Search for each record by its own vectors."""
+        return verify_in_process(self, repair=repair)
 
     def close(self) -> None:
         """Do nothing: the records exist as long as the store."""

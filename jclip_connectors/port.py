@@ -96,6 +96,23 @@ class SearchHit:
     rank_score: float | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Verification:
+    """What `VectorStore.verify` has found.
+
+    Attributes:
+        counted: the number of records, as the store counts them.
+        found: how many of the records that were read are found by a search for their own vectors.
+        missing: the ids of the records that were read and are not found.
+        repaired: the ids of those of `missing` that were deleted and written again, and are found now.
+    """
+
+    counted: int
+    found: int
+    missing: tuple[str, ...]
+    repaired: tuple[str, ...]
+
+
 class Embedder(Protocol):
     """Embeds texts and images as comparable float32 vectors of `dimensions` values, of unit length if so configured."""
 
@@ -306,6 +323,19 @@ class VectorStore(Protocol):
             modality: "text" or "image" to get only the ids of texts or only those of images.
         """
 
+    def verify(self, *, repair: bool = False) -> Verification:
+        """Search for each record by its own vectors, for example after the database was killed while it wrote.
+
+        This costs one search for each record, and one more for a record with tiles.
+
+        Args:
+            repair: delete the records that are not found, and write them again as they were read.
+
+        Raises:
+            StoreUnavailableError: the store cannot be reached; the message names the records that were deleted and
+                could not be written again.
+        """
+
     def close(self) -> None:
         """Release the store's resources; a second call does nothing."""
 
@@ -358,6 +388,9 @@ class AsyncVectorStore(Protocol):
 
     def ids(self, *, where: Filter | None = None, modality: Modality | None = None) -> AsyncIterator[str]:
         """Iterate over the ids of the matching records in no particular order."""
+
+    async def verify(self, *, repair: bool = False) -> Verification:
+        """Search for each record by its own vectors; see `VectorStore.verify`."""
 
     async def close(self) -> None:
         """Release the store's resources; a second call does nothing."""

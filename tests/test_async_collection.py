@@ -45,6 +45,9 @@ class AsyncInMemoryStore:
     def fingerprint(self):
         return self.inner.fingerprint
 
+    async def verify(self, *, repair=False):
+        return self.inner.verify(repair=repair)
+
     async def upsert(self, records):
         number = self.calls.count("upsert")
         self.calls.append("upsert")

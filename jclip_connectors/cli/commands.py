@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 from core_encoder.errors import JinaClipError
 from jclip_connectors.cli import terminal
+from jclip_connectors.cli.check_command import check
 from jclip_connectors.cli.collection_commands import INDEX_NOTES, demo, index, optimize, search
 from jclip_connectors.cli.model_commands import models, serve, verify
 from jclip_connectors.errors import ConnectorError, MissingDependencyError
@@ -61,6 +62,7 @@ app = typer.Typer(
 app.command()(demo)
 app.command(epilog=INDEX_NOTES)(index)
 app.command()(search)
+app.command()(check)
 app.command()(optimize)
 app.command()(serve)
 app.command()(models)

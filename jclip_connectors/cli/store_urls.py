@@ -34,6 +34,8 @@ _FORMS = (
     "postgresql://HOST:PORT/DATABASE/COLLECTION"
 )
 _WEAVIATE_GRPC_PORT = 50051
+# gRPC's own wait before it connects again grows to two minutes, and would outlive an outage.
+_RECONNECT_SOON = [("grpc.initial_reconnect_backoff_ms", 500), ("grpc.max_reconnect_backoff_ms", 1000)]
 _WEAVIATE_CLOUD = (".weaviate.cloud", ".weaviate.network")  # they have a separate host for gRPC
 
 
@@ -44,12 +46,13 @@ class Place:
     Attributes:
         name: for messages; without credentials.
         fingerprint: reads the collection's fingerprint; `None` if there is no collection yet.
-        open: opens the collection for a configuration, or makes it for vectors of the given length.
+        open: opens the collection for a configuration, or makes it for vectors of the given length; without a length
+            the collection must exist.
     """
 
     name: str
     fingerprint: Callable[[], Fingerprint | None]
-    open: Callable[[EmbeddingConfig, int], VectorStore]
+    open: Callable[[EmbeddingConfig, int | None], VectorStore]
 
 
 _Client = TypeVar("_Client")
@@ -108,7 +111,7 @@ def _edge(path: str, stack: ExitStack, *, read_only: bool) -> Place:
         sidecar = read_sidecar(folder) if folder.is_dir() else None
         return None if sidecar is None else sidecar.fingerprint
 
-    def open_store(config: EmbeddingConfig, _: int) -> VectorStore:
+    def open_store(config: EmbeddingConfig, _: int | None) -> VectorStore:
         return stack.enter_context(QdrantEdgeStore.open(folder, config, read_only=read_only))
 
     return Place(name=repr(path), fingerprint=fingerprint, open=open_store)
@@ -129,7 +132,7 @@ def _qdrant(parts: SplitResult, stack: ExitStack) -> Place:
     )
     stack.callback(client.close)
 
-    def open_store(config: EmbeddingConfig, dimensions: int) -> VectorStore:
+    def open_store(config: EmbeddingConfig, dimensions: int | None) -> VectorStore:
         return QdrantStore.open(client, collection, config, dimensions=dimensions)
 
     return Place(name=_name(parts), fingerprint=lambda: stored_fingerprint(client, collection), open=open_store)
@@ -142,7 +145,7 @@ def _weaviate(parts: SplitResult, stack: ExitStack) -> Place:
     client = _connect_weaviate(parts)
     stack.callback(client.close)
 
-    def open_store(config: EmbeddingConfig, dimensions: int) -> VectorStore:
+    def open_store(config: EmbeddingConfig, dimensions: int | None) -> VectorStore:
         return WeaviateStore.open(client, collection, config, dimensions=dimensions)
 
     return Place(
@@ -155,6 +158,7 @@ def _weaviate(parts: SplitResult, stack: ExitStack) -> Place:
 def _connect_weaviate(parts: SplitResult) -> "WeaviateClient":
     import weaviate
     from weaviate.auth import Auth
+    from weaviate.config import AdditionalConfig, GrpcConfig
 
     from jclip_connectors.weaviate.errors import translate
 
@@ -165,11 +169,14 @@ def _connect_weaviate(parts: SplitResult) -> "WeaviateClient":
         raise EmbedInputError(f"`--store`: grpc_port is {grpc_port}; use another port than {http_port}, up to 65535")
     key = os.environ.get("WEAVIATE_API_KEY")
     credentials = None if key is None else Auth.api_key(key)
+    additional = AdditionalConfig(grpc_config=GrpcConfig(channel_options=_RECONNECT_SOON))
     # Skip the client's checks at the start: one of them asks the package index for a newer client.
     if credentials is not None and host.endswith(_WEAVIATE_CLOUD):
 
         def connect(_: object) -> "WeaviateClient":
-            return weaviate.connect_to_weaviate_cloud(host, auth_credentials=credentials, skip_init_checks=True)
+            return weaviate.connect_to_weaviate_cloud(
+                host, auth_credentials=credentials, additional_config=additional, skip_init_checks=True
+            )
 
     else:
 
@@ -182,6 +189,7 @@ def _connect_weaviate(parts: SplitResult) -> "WeaviateClient":
                 grpc_port=grpc_port,
                 grpc_secure=secure,
                 auth_credentials=credentials,
+                additional_config=additional,
                 skip_init_checks=True,
             )
 
@@ -204,7 +212,7 @@ def _pinecone(parts: SplitResult, stack: ExitStack) -> Place:
     client = run(_one(lambda _: Pinecone()), None, translate=translate, attempts=1)  # with PINECONE_API_KEY
     stack.callback(client.close)
 
-    def open_store(config: EmbeddingConfig, dimensions: int) -> VectorStore:
+    def open_store(config: EmbeddingConfig, dimensions: int | None) -> VectorStore:
         store = PineconeStore.open(client, index, config, namespace=namespace, dimensions=dimensions)
         stack.callback(store.close)
         return store
@@ -237,7 +245,7 @@ def _postgresql(parts: SplitResult, stack: ExitStack) -> Place:
     connection = run(_one(connect), None, translate=translate, attempts=1)
     stack.callback(connection.close)
 
-    def open_store(config: EmbeddingConfig, dimensions: int) -> VectorStore:
+    def open_store(config: EmbeddingConfig, dimensions: int | None) -> VectorStore:
         return PgVectorStore.open(connection, collection, config, dimensions=dimensions)
 
     return Place(name=_name(parts), fingerprint=lambda: stored_fingerprint(connection, collection), open=open_store)

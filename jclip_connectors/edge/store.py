@@ -32,7 +32,7 @@ from jclip_connectors.edge.sidecar import SIDECAR_NAME, Sidecar, read_sidecar, w
 from jclip_connectors.edge.snapshot import copied_shard
 from jclip_connectors.errors import EmbedInputError, StoreRequestError
 from jclip_connectors.filters import parse_filter
-from jclip_connectors.port import Filter, FloatArray, Modality, Record, SearchHit, record_uuid
+from jclip_connectors.port import Filter, FloatArray, Modality, Record, SearchHit, Verification, record_uuid
 from jclip_connectors.store_kit.clients import check_config, check_path
 from jclip_connectors.store_kit.coarse import (
     CANDIDATES,
@@ -53,6 +53,7 @@ from jclip_connectors.store_kit.validation import (
     check_records,
     check_tiles,
 )
+from jclip_connectors.store_kit.verification import verify_in_process
 
 _SCROLL_SIZE, _IDS_SIZE = 256, 4096
 # Only filters need the other fields.
@@ -247,6 +248,10 @@ class QdrantEdgeStore:
             condition = self._condition(where, modality)
         points = self._scroll(condition, size=_IDS_SIZE, with_payload=_ID, with_vector=False)
         return ((point.payload or {})["record_id"] for point in points)
+
+    def verify(self, *, repair: bool = False) -> Verification:
+        """Search for each record by its own vectors; with `repair`, write those again that are not found."""
+        return verify_in_process(self, repair=repair)
 
     def close(self) -> None:
         """Write everything to disk and unlock the folder."""

@@ -28,6 +28,7 @@ from jclip_connectors.store_kit.validation import (
     check_records,
     check_tiles,
 )
+from jclip_connectors.store_kit.verification import unfound
 
 _LOG = logging.getLogger(__package__)
 ATTEMPTS = 3
@@ -177,6 +178,10 @@ class PgVectorFlows:
         for row in (yield from _transact(statements, undo=approximate))[-1]:
             found[row[-1]].append(row_to_hit(row))
         return found
+
+    def unfound(self, records: Sequence[Record]) -> Flow[list[Record]]:
+        """The stored records that a search by their own vectors does not find."""
+        return (yield from unfound(self, records))
 
     @property
     def _page_size(self) -> int:

@@ -35,6 +35,7 @@ from jclip_connectors.store_kit.validation import (
     check_records,
     check_tiles,
 )
+from jclip_connectors.store_kit.verification import unfound
 
 _LOG = logging.getLogger(__package__)
 _MOST_RESULTS = 10_000  # per search; also the number of values per $nin
@@ -167,6 +168,10 @@ class PineconeFlows:
         expression = _records_where(where, modality)
         items, token = yield from self._dialect.page(expression, token=start, fields=("record_id",))
         return [item.fields["record_id"] for item in items], token
+
+    def unfound(self, records: Sequence[Record]) -> Flow[list[Record]]:
+        """The stored records that a search by their own vectors does not find."""
+        return (yield from unfound(self, records))
 
     def _nearest(
         self, vector: list[float], wanted: int, where: Filter | None, modality: Modality | None

@@ -38,6 +38,7 @@ from jclip_connectors.store_kit.validation import (
     check_records,
     check_tiles,
 )
+from jclip_connectors.store_kit.verification import unfound
 
 _LOG = logging.getLogger(__package__)
 ATTEMPTS = 3
@@ -152,6 +153,10 @@ class QdrantFlows:
             with_vectors=self._vector_names(vectors),
         )
         return [_record(point) for point in points], following
+
+    def unfound(self, records: Sequence[Record]) -> Flow[list[Record]]:
+        """The stored records that a search by their own vectors does not find."""
+        return (yield from unfound(self, records))
 
     def page_of_ids(self, start: Any, *, where: Filter | None, modality: Modality | None) -> Flow[Page[str]]:  # noqa: ANN401 (an offset of the server)
         """Read one page of the ids of the matching records."""

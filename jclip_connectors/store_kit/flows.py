@@ -20,8 +20,9 @@ import tenacity
 
 from jclip_connectors.config import Fingerprint
 from jclip_connectors.errors import ConnectorError
-from jclip_connectors.port import Filter, FloatArray, Modality, Record, SearchHit
+from jclip_connectors.port import Filter, FloatArray, Modality, Record, SearchHit, Verification
 from jclip_connectors.store_kit.retry import retry_options
+from jclip_connectors.store_kit.verification import verify
 
 _Result = TypeVar("_Result")
 Call: TypeAlias = Callable[[Any], Any]
@@ -37,6 +38,21 @@ _SECRET = re.compile(
     r"|(//)[^/\s@]+(?=@)",
     re.IGNORECASE,
 )
+
+
+class Undoable:
+    """A call that is undone before it is made again: a plain retry of it would change nothing."""
+
+    def __init__(self, call: Call, *, undo: Call) -> None:
+        """Keep the call, and the call that undoes it."""
+        self.undo = undo
+        self.begun = False
+        self._call = call
+
+    def __call__(self, client: Any) -> Any:  # noqa: ANN401 (any SDK's)
+        """Make the call."""
+        self.begun = True
+        return self._call(client)
 
 
 class StoreFlows(Protocol):
@@ -88,6 +104,9 @@ class StoreFlows(Protocol):
 
     def page_of_ids(self, start: Any, *, where: Filter | None, modality: Modality | None) -> Flow[Page[str]]:  # noqa: ANN401 (the type depends on the SDK)
         """One page of the ids of the matching records; `start` is `None` for the first page."""
+
+    def unfound(self, records: Sequence[Record]) -> Flow[list[Record]]:
+        """The stored records that a search by their own vectors does not find."""
 
 
 def run(flow: Flow[_Result], client: Any, *, translate: Translate, attempts: int) -> _Result:  # noqa: ANN401 (any SDK's)
@@ -213,6 +232,10 @@ class BlockingStore:
         """Iterate over the ids of the matching records page by page; the first page is fetched at once."""
         return self._items(functools.partial(self._flows.page_of_ids, where=where, modality=modality))
 
+    def verify(self, *, repair: bool = False) -> Verification:
+        """Search for each record by its own vectors; with `repair`, write those again that are not found."""
+        return self._run(verify(self._flows, repair=repair))
+
     def close(self) -> None:
         """Do nothing: the caller closes the client."""
 
@@ -304,6 +327,10 @@ class AsyncStore:
         """Iterate over the ids of the matching records page by page."""
         return self._items(functools.partial(self._flows.page_of_ids, where=where, modality=modality))
 
+    async def verify(self, *, repair: bool = False) -> Verification:
+        """Search for each record by its own vectors; with `repair`, write those again that are not found."""
+        return await self._run(verify(self._flows, repair=repair), in_threads=True)
+
     async def close(self) -> None:
         """Do nothing: the caller closes the client."""
 
@@ -338,6 +365,8 @@ def _advance(step: Callable[[Any], Call], value: Any) -> tuple[Call | None, Any]
 
 def _attempt(call: Call, client: Any, translate: Translate) -> Any:  # noqa: ANN401 (an SDK result)
     try:
+        if isinstance(call, Undoable) and call.begun:
+            call.undo(client)
         return call(client)
     except Exception as error:
         ours = translate(error)
@@ -348,6 +377,8 @@ def _attempt(call: Call, client: Any, translate: Translate) -> Any:  # noqa: ANN
 
 async def _attempt_async(call: Call, client: Any, translate: Translate) -> Any:  # noqa: ANN401 (an SDK result)
     try:
+        if isinstance(call, Undoable) and call.begun:
+            await call.undo(client)
         return await call(client)
     except Exception as error:
         ours = translate(error)

@@ -59,6 +59,9 @@ class BridgedStore:
     def ids(self, **options):
         return self._gather(lambda: self._store.ids(**options))
 
+    def verify(self, **options):
+        return self._loop.run(self._store.verify(**options))
+
     def close(self):
         self._loop.run(self._store.close())
 

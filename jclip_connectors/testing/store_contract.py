@@ -464,6 +464,14 @@ class StoreContract:
         store.upsert([image(str(i), vector(1, i)) for i in range(600)])
         assert sorted(ids_of(store.scroll()), key=int) == [str(i) for i in range(600)]
 
+    def test_verify_finds_every_record_by_its_own_vectors(self, tiled):
+        assert dataclasses.astuple(tiled.verify()) == (0, 0, (), ())
+        boxes = np.array([[0, 0, 9, 9], [5, 0, 9, 9]])
+        tiles = [image(str(i), vector(1, i), tile_embeddings=[vector(i, 1), BLUE], tile_boxes=boxes) for i in range(5)]
+        tiled.upsert([*tiles, image("same", vector(1, 3)), *(text(f"text {i}") for i in range(30))])
+        assert dataclasses.astuple(tiled.verify(repair=True)) == (36, 36, (), ())
+        assert tiled.count() == 36
+
     def test_close_can_be_called_twice(self, open_store):
         store = open_store(dataclasses.replace(PLAIN, revision="closed"))
         store.close()

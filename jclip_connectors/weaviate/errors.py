@@ -14,6 +14,8 @@ from jclip_connectors.errors import ConnectorError, StoreRequestError, StoreUnav
 from jclip_connectors.store_kit.retry import ClientGaveUpError
 
 _OVERLOADED = frozenset({429, 500, 502, 503, 504})
+# Refusals that pass by themselves: the server stops or starts, or its disk was full.
+_PASSING = ("resolve node name", "store is read-only")
 _CREDENTIALS = "check the client's API key"
 _UNREACHABLE = (
     exceptions.WeaviateConnectionError,
@@ -25,6 +27,10 @@ _UNREACHABLE = (
 
 class AllRefusedError(StoreRequestError):
     """Every object of a batch was refused, each for its own reason."""
+
+
+class MissingCollectionError(StoreRequestError):
+    """The server has no such collection."""
 
 
 class MessageTooLargeError(StoreRequestError):
@@ -39,6 +45,8 @@ def translate(error: Exception) -> ConnectorError | None:
         if isinstance(cause, grpc.RpcError):
             return _of_call(cause)
     if isinstance(error, exceptions.WeaviateInsertManyAllFailedError):
+        if _passes(str(error)):
+            return refusal(str(error))
         return AllRefusedError(f"Weaviate refused it: {error}")
     if isinstance(error, exceptions.WeaviateClosedClientError):
         return StoreRequestError("the Weaviate client is not connected: call its `connect()` first")
@@ -46,12 +54,24 @@ def translate(error: Exception) -> ConnectorError | None:
         return ClientGaveUpError("Weaviate did not answer in time: raise the client's `Timeout`, or retry later")
     if isinstance(error, _UNREACHABLE):
         return StoreUnavailableError(f"Weaviate cannot be reached: {error}")
-    status = getattr(error, "status_code", None)
+    return _of_status(error, getattr(error, "status_code", None))
+
+
+def _of_status(error: Exception, status: int | None) -> ConnectorError:
     if status in _OVERLOADED:
         return StoreUnavailableError(f"Weaviate is overloaded or failing (HTTP {status}): {error}")
     if status in (401, 403):
         return StoreRequestError(f"Weaviate refuses the credentials (HTTP {status}): {_CREDENTIALS}")
-    return StoreRequestError(f"Weaviate refuses the request: {error}")
+    if status == 404:
+        return MissingCollectionError(f"Weaviate has no such collection (HTTP 404): {error}")
+    kind = StoreUnavailableError if _passes(str(error)) else StoreRequestError
+    return kind(f"Weaviate refuses the request: {error}")
+
+
+def refusal(reason: str) -> ConnectorError:
+    """The error of one object that the server refused."""
+    kind = StoreUnavailableError if _passes(reason) else StoreRequestError
+    return kind(f"Weaviate refused it: {reason}")
 
 
 def _of_call(error: grpc.RpcError) -> ConnectorError:
@@ -68,7 +88,12 @@ def _of_call(error: grpc.RpcError) -> ConnectorError:
         case grpc.StatusCode.UNAUTHENTICATED | grpc.StatusCode.PERMISSION_DENIED:
             return StoreRequestError(f"Weaviate refuses the credentials ({code.name}): {_CREDENTIALS}")
         case _:
-            return StoreRequestError(f"Weaviate refuses the request ({code.name}): {details}")
+            kind = StoreUnavailableError if _passes(details) else StoreRequestError
+            return kind(f"Weaviate refuses the request ({code.name}): {details}")
+
+
+def _passes(reason: str | None) -> bool:
+    return any(words in (reason or "") for words in _PASSING)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

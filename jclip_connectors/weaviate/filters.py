@@ -4,9 +4,9 @@ The translation relies on the server's inverted index (documentation of 1.33 and
 
 - `ContainsAny` on a text[] matches if one of its elements is one of the tokens. With the tokenization FIELD, a token is
   the whole element without white space at its ends; our terms have none there.
-- `Not` matches every object that its operand does not match, also objects without the property. It can also match a
-  deleted object, which a search drops but a count includes. So every filter has a positive condition on `modality`,
-  which every existing object meets and no deleted object meets.
+- `Not` matches every object that its operand does not match, also objects without the property. On some servers it also
+  matches a deleted object, which a search drops but a count includes (source of 1.36; not so on 1.40.0-dev). So every
+  filter has a positive condition on `modality`, which every existing object meets and no deleted object meets.
 - A condition on a property that the collection does not have is an error, or is silently left out of an `And`. So a
   comparison with a field without numbers in any record becomes a condition that matches nothing.
 - `IsNull` and the length of a property are not used: they ignore properties that were added later.

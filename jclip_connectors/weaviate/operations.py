@@ -1,16 +1,13 @@
 """The operations of the port on a Weaviate collection, as flows for the blocking and the asyncio client."""
 
 import logging
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from weaviate.classes.config import Property
-from weaviate.classes.data import DataObject
-from weaviate.classes.query import Filter as Condition
 from weaviate.collections.classes.filters import FilterReturn
 
 from jclip_connectors.config import Fingerprint
-from jclip_connectors.errors import ConnectorError, EmbedInputError, StoreRequestError
+from jclip_connectors.errors import ConnectorError, EmbedInputError
 from jclip_connectors.filters import compared_fields, numbers
 from jclip_connectors.port import Filter, FloatArray, Modality, NativeFilter, Record, SearchHit, record_uuid
 from jclip_connectors.store_kit.batches import split
@@ -26,16 +23,19 @@ from jclip_connectors.store_kit.validation import (
     check_records,
     check_tiles,
 )
-from jclip_connectors.weaviate.errors import AllRefusedError, translate
+from jclip_connectors.store_kit.verification import unfound_by_embedding, write_again
+from jclip_connectors.weaviate.definition import Definition
+from jclip_connectors.weaviate.errors import AllRefusedError, refusal, translate
 from jclip_connectors.weaviate.filters import condition, every_record, parse
 from jclip_connectors.weaviate.reading import Hybrid, Reader
-from jclip_connectors.weaviate.schema import number_names, number_properties, size_bytes, to_object
+from jclip_connectors.weaviate.schema import size_bytes, to_object
+from jclip_connectors.weaviate.writing import Writer
 
 _LOG = logging.getLogger(__package__)
 ATTEMPTS = 3
 _BATCH, _BATCH_BYTES = 200, 16 * 2**20  # `insert_many` sends all its objects in one message
 _MESSAGE_BYTES = 100_000_000  # the server's default is 104,858,000
-_DELETE_BATCH = 1000
+_VERIFIED = 64  # records at a time
 
 
 class WeaviateFlows:
@@ -43,34 +43,30 @@ class WeaviateFlows:
 
     attempts = ATTEMPTS
 
-    def __init__(
-        self,
-        name: str,
-        fingerprint: Fingerprint,
-        *,
-        dimensions: int,
-        max_tiles: int | None,
-        properties: Collection[str],
-    ) -> None:
-        """Use an existing collection, with the names of its properties."""
-        self._name = name
-        self._fingerprint = fingerprint
-        self._dimensions = dimensions
+    def __init__(self, definition: Definition, *, max_tiles: int | None) -> None:
+        """Use an existing collection."""
+        self._name = definition.name
+        self._definition = definition
+        self._dimensions = definition.layout.dimensions
         self._tiled = max_tiles is not None
-        self._properties = set(properties)
-        self._reader = Reader(name, max_tiles=max_tiles)
+        self._reader = Reader(definition.name, max_tiles=max_tiles)
+        self._writer = Writer(definition.name)
 
     @property
     def fingerprint(self) -> Fingerprint:
         """The fingerprint of the configuration that the collection was made with."""
-        return self._fingerprint
+        return self._definition.layout.fingerprint
 
     def translate(self, error: Exception) -> ConnectorError | None:
         """Translate an error of weaviate-client."""
         return translate(error)
 
     def upsert(self, records: Sequence[Record]) -> Flow[None]:
-        """Write records in batches; if some are refused, the other records are written."""
+        """Write records in batches; if some are refused, the other records are written.
+
+        A record whose write has failed is deleted first. After an outage of the server, the records that were written
+        shortly before are verified.
+        """
         checked = check_records(records, dimensions=self._dimensions, tiled=self._tiled)
         objects = [to_object(record, tiled=self._tiled) for record in checked]
         for record, thing in zip(checked, objects, strict=True):
@@ -79,7 +75,12 @@ class WeaviateFlows:
                     f"the record {record.record_id!r} has {size_bytes(thing)} bytes; "
                     f"Weaviate accepts messages of {_MESSAGE_BYTES}: use fewer tiles, or less text or metadata"
                 )
-        yield from self._add_properties({field for record in checked for field in numbers(record.metadata)})
+        if not checked:
+            return
+        yield from self._definition.check()
+        yield from self._definition.add_numbers({field for record in checked for field in numbers(record.metadata)})
+        failed_before = [record.record_id for record in checked if record.record_id in self._writer.failed]
+        yield from self._writer.delete_ids(failed_before)
         failed: dict[str, ConnectorError] = {}
         batches = list(split(objects, size_bytes=size_bytes, most_items=_BATCH, most_bytes=_BATCH_BYTES))
         _LOG.debug("%r: %d records in %d batches", self._name, len(checked), len(batches))
@@ -88,8 +89,9 @@ class WeaviateFlows:
             start, end = end, end + len(batch)
             names = [record.record_id for record in checked[start:end]]
             try:
-                refused = yield from self._insert(batch)
-                failed |= {names[i]: StoreRequestError(f"Weaviate refused it: {why}") for i, why in refused.items()}
+                yield from self._definition.check_if_old()
+                refused = yield from self._writer.insert(batch, names)
+                failed |= {names[i]: refusal(why) for i, why in refused.items()}
             except AllRefusedError as error:
                 failed |= dict.fromkeys(names, error)
             except ConnectorError as error:
@@ -101,6 +103,7 @@ class WeaviateFlows:
                 break
         if failed:
             raise partial(records, failed)
+        yield from self._verify_doubtful()
 
     def search(
         self,
@@ -136,8 +139,8 @@ class WeaviateFlows:
         ]
 
     def get(self, ids: Sequence[str], *, vectors: bool) -> Flow[list[Record]]:
-        """Fetch records by id, in the order of `ids`; unknown ids are left out."""
-        wanted = check_ids(ids)
+        """Fetch records by id, in the order of `ids`; without unknown ids and those whose write has failed."""
+        wanted = [record_id for record_id in check_ids(ids) if record_id not in self._writer.failed]
         unique = [record_uuid(record_id) for record_id in dict.fromkeys(wanted)]
         found = {record.record_id: record for record in (yield from self._reader.records(unique, vectors=vectors))}
         return [found[record_id] for record_id in wanted if record_id in found]
@@ -147,12 +150,14 @@ class WeaviateFlows:
         check_delete(ids, where)
         if ids is None:
             filters = yield from self._condition(where, None)
-            while (yield from self._delete(every_record() if filters is None else filters)):
+            yield from self._definition.check()
+            while (yield from self._writer.delete(every_record() if filters is None else filters)):
                 pass  # one call deletes at most 10,000
             return
-        doomed = [record_uuid(record_id) for record_id in dict.fromkeys(check_ids(ids))]
-        for start in range(0, len(doomed), _DELETE_BATCH):
-            yield from self._delete(Condition.by_id().contains_any(doomed[start : start + _DELETE_BATCH]))
+        doomed = list(dict.fromkeys(check_ids(ids)))
+        if doomed:
+            yield from self._definition.check()
+            yield from self._writer.delete_ids(doomed)
 
     def count(self, *, where: Filter | None, modality: Modality | None) -> Flow[int]:
         """Count the matching records."""
@@ -176,53 +181,32 @@ class WeaviateFlows:
         filters = yield from self._condition(where, modality)
         return (yield from self._reader.page_of_ids(start, filters))
 
+    def unfound(self, records: Sequence[Record]) -> Flow[list[Record]]:
+        """The stored records that a search by their own vectors does not find."""
+        lost = {record.record_id: record for record in (yield from unfound_by_embedding(self, records))}
+        if self._tiled:
+            for record in records:
+                if record.record_id not in lost and not (yield from self._reader.finds_tiles(record)):
+                    lost[record.record_id] = record
+        return list(lost.values())
+
+    def _verify_doubtful(self) -> Flow[None]:
+        doubtful = self._writer.take_doubtful()
+        try:
+            for start in range(0, len(doubtful), _VERIFIED):
+                ids = [record_uuid(record_id) for record_id in doubtful[start : start + _VERIFIED]]
+                lost = yield from self.unfound((yield from self._reader.records(ids, vectors=True)))
+                if lost:
+                    yield from write_again(self, lost)
+                    _LOG.warning(
+                        "%r: %d records were lost from the vector index, and are written again", self._name, len(lost)
+                    )
+        except ConnectorError:
+            self._writer.put_back_doubtful(doubtful)
+            raise
+
     def _condition(self, where: Filter | None, modality: Modality | None) -> Flow[FilterReturn | None]:
         parsed = parse(where)
         check_modality(modality)
-        compared = set() if isinstance(parsed, NativeFilter) else compared_fields(parsed)
-        if not self._has(compared):
-            yield from self._reload()  # another process may have added the properties
-        return condition(parsed, modality, properties=self._properties)
-
-    def _insert(self, objects: list[DataObject[Any, None]]) -> Flow[dict[int, str]]:
-        """Write objects; returns the reason for each refused object, by position."""
-        answer = yield lambda client: self._in(client).data.insert_many(objects)
-        return {position: error.message for position, error in answer.errors.items()}
-
-    def _delete(self, filters: FilterReturn) -> Flow[bool]:
-        """Delete matching records, up to the limit of one call; returns whether any was deleted."""
-        answer = yield lambda client: self._in(client).data.delete_many(where=filters)
-        if answer.failed:
-            raise StoreRequestError(f"Weaviate could not delete {answer.failed} of {answer.matches} records: try again")
-        return bool(answer.successful)
-
-    def _add_properties(self, fields: set[str]) -> Flow[None]:
-        """Add the properties for the numbers of these fields; existing properties are kept."""
-        if self._has(fields):
-            return
-        yield from self._reload()
-        for field in sorted(fields):
-            for wanted in number_properties(field):
-                if wanted.name in self._properties:
-                    continue
-                try:
-                    yield from self._add_property(wanted)
-                except StoreRequestError:
-                    yield from self._reload()  # another process may have made it in the meantime
-                    if wanted.name not in self._properties:
-                        raise
-                self._properties.add(wanted.name)
-                _LOG.debug("%r: made the property %s and its index", self._name, wanted.name)
-
-    def _add_property(self, wanted: Property) -> Flow[None]:
-        yield lambda client: self._in(client).config.add_property(wanted)
-
-    def _has(self, fields: Collection[str]) -> bool:
-        return all(self._properties.issuperset(number_names(field)) for field in fields)
-
-    def _reload(self) -> Flow[None]:
-        definition = yield lambda client: self._in(client).config.get(simple=True)
-        self._properties.update(known.name for known in definition.properties)
-
-    def _in(self, client: Any) -> Any:  # noqa: ANN401 (blocking or asyncio)
-        return client.collections.use(self._name)
+        yield from self._definition.know(set() if isinstance(parsed, NativeFilter) else compared_fields(parsed))
+        return condition(parsed, modality, properties=self._definition.properties)

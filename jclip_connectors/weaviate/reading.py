@@ -10,7 +10,7 @@ from weaviate.classes.query import Filter as Condition
 from weaviate.collections.classes.filters import FilterReturn
 
 from jclip_connectors.errors import EmbedInputError, StoreRequestError
-from jclip_connectors.port import FloatArray, Record, SearchHit
+from jclip_connectors.port import FloatArray, Record, SearchHit, record_uuid
 from jclip_connectors.store_kit.flows import Flow, Page
 from jclip_connectors.store_kit.payload import nearest_box, to_hit, to_record, without_vectors
 from jclip_connectors.weaviate.errors import MessageTooLargeError
@@ -23,6 +23,8 @@ _PAGE_BRIEF = 512  # records without vectors
 _PART = 1000  # limit for a part with about a page of expected records: chance cannot exceed it
 _MOST_PARTS = 2**48  # as many as there are positions
 _FIRST = UUID(int=0)
+_OWN_LIMITS = (10, 1000)  # of a search for a record by its own tiles; the second one if many others equal it
+_TOLERANCE = 1e-3  # of a cosine
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +91,20 @@ class Reader:
         scores = {each.uuid: each.metadata for each in ranked}
         objects = yield from self.objects(list(scores), vectors=["tiles"] if tiles else [])
         return _ordered([_hit(each, scores[each.uuid], query, fused=hybrid is not None) for each in objects])
+
+    def finds_tiles(self, record: Record) -> Flow[bool]:
+        """Whether a search for all tiles of a stored record finds the record, and each of its tiles.
+
+        The search is without a filter: with one, the server also finds records that its graph lacks.
+        """
+        rows = record.embedding[None] if record.tile_embeddings is None else record.tile_embeddings
+        nearest = (_TOLERANCE - 1.0) * len(rows)  # the distance is minus the sum of the cosines
+        identity = record_uuid(record.record_id)
+        for limit in _OWN_LIMITS:
+            for found in (yield from self._ask(rows, limit, None, "tiles", None)):
+                if found.uuid == identity:
+                    return bool(found.metadata.distance <= nearest)
+        return False
 
     def count(self, filters: FilterReturn | None) -> Flow[int]:
         """Count the matching records."""
@@ -210,7 +226,7 @@ class Reader:
         properties: Sequence[str] = (),
     ) -> Flow[list[Any]]:
         """One search, best results first; without `properties` the results have ids and scores alone."""
-        vector: Any = [query.tolist()] if target == "tiles" else query.tolist()
+        vector: Any = (np.atleast_2d(query) if target == "tiles" else query).tolist()
         arguments: dict[str, Any] = {
             "limit": limit,
             "filters": filters,

@@ -15,10 +15,11 @@ from jclip_connectors.port import Filter, FloatArray, Modality, SearchHit
 from jclip_connectors.store_kit.clients import check_client, check_config
 from jclip_connectors.store_kit.flows import AsyncStore, BlockingStore, Flow, run, run_async
 from jclip_connectors.store_kit.validation import check_fingerprint, require_dimensions, resolve_dimensions
+from jclip_connectors.weaviate.definition import Definition, layout_of
 from jclip_connectors.weaviate.errors import translate
 from jclip_connectors.weaviate.operations import ATTEMPTS, WeaviateFlows
 from jclip_connectors.weaviate.reading import Hybrid
-from jclip_connectors.weaviate.schema import QUANTIZERS, Layout, Quantizer, collection_arguments, read_description
+from jclip_connectors.weaviate.schema import QUANTIZERS, Layout, Quantizer, collection_arguments
 
 __all__ = ["AsyncWeaviateStore", "Hybrid", "Quantizer", "WeaviateStore", "stored_fingerprint"]
 
@@ -144,7 +145,7 @@ def stored_fingerprint(client: WeaviateClient, collection_name: str) -> Fingerpr
     _check_client(client, asyncio=False)
     _check_name(collection_name)
     definition = run(_read(collection_name), client, translate=translate, attempts=ATTEMPTS)
-    return None if definition is None else _layout(definition, collection_name).fingerprint
+    return None if definition is None else layout_of(definition, collection_name).fingerprint
 
 
 def _check_client(client: object, *, asyncio: bool) -> None:
@@ -186,7 +187,7 @@ def _open(
                 raise
         else:
             definition = yield from _read(name)
-    stored = _layout(definition, name)
+    stored = layout_of(definition, name)
     check_fingerprint(stored.fingerprint, wanted.fingerprint, collection=f"the collection {name!r}")
     for option in ("dimensions", "quantizer", "muvera"):
         asked, made = getattr(wanted, option), getattr(stored, option)
@@ -197,9 +198,7 @@ def _open(
             )
     properties = [known.name for known in definition.properties]
     max_tiles = None if config.tiling is None else config.tiling.max_tiles
-    return WeaviateFlows(
-        name, stored.fingerprint, dimensions=stored.dimensions, max_tiles=max_tiles, properties=properties
-    )
+    return WeaviateFlows(Definition(name, stored, properties=properties), max_tiles=max_tiles)
 
 
 def _read(name: str) -> Flow[Any]:
@@ -208,13 +207,6 @@ def _read(name: str) -> Flow[Any]:
     if not exists:
         return None
     return (yield lambda client: client.collections.use(name).config.get(simple=True))
-
-
-def _layout(definition: Any, name: str) -> Layout:  # noqa: ANN401 (the SDK's class for it has no public name)
-    layout = read_description(None if definition is None else definition.description)
-    if layout is None:
-        raise StoreRequestError(f"another program made the collection {name!r}: use another name")
-    return layout
 
 
 def _check_name(name: object) -> None:

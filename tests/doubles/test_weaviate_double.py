@@ -30,7 +30,7 @@ IDS = [uuid.UUID(int=number + 1) for number in range(20)]
 
 @pytest.fixture
 def server():
-    with WeaviateDouble(most_results=15) as server:
+    with WeaviateDouble(most_results=15, auto_schema=False) as server:
         yield server
 
 
@@ -76,20 +76,27 @@ def by(collection, condition):
 def test_it_is_ready_and_live_and_says_its_version(client):
     assert client.is_ready()
     assert client.is_live()
-    assert client.get_meta()["version"] == "1.36.9"
+    assert client.get_meta()["version"] == "1.40.0"
 
 
-def test_the_schema_answers_with_all_defaults_and_its_own_quantizer(things):
+def test_the_schema_answers_with_all_defaults_and_without_a_quantizer(things):
     config = things.config.get()
     assert config.inverted_index_config.bm25.k1 == 1.2
     assert {known.name for known in config.properties} == {"title", "tags", "size", "secret"}
-    assert type(config.vector_config["one"].vector_index_config.quantizer).__name__ == "_RQConfig"
+    assert config.vector_config["one"].vector_index_config.quantizer is None
+    assert config.vector_config["one"].vector_index_config.filter_strategy.value == "acorn"
     assert config.vector_config["many"].vector_index_config.multi_vector is not None
 
 
-@pytest.mark.parametrize("name", ["things", "1Things", "Thi-ngs", "Ü", "T" * 256])
+def test_a_class_gets_a_capital(server, client):
+    # By hand: the client would write the capital.
+    url = f"http://127.0.0.1:{server.http_port}/v1/schema"
+    assert httpx.post(url, json={"class": "things", "vectorConfig": {}}).status_code == 200
+    assert client.collections.exists("Things")
+
+
+@pytest.mark.parametrize("name", ["1Things", "Thi-ngs", "Ü", "T" * 256])
 def test_a_class_name_that_does_not_fit_is_refused(server, name):
-    # By hand: the client would write a capital.
     url = f"http://127.0.0.1:{server.http_port}/v1/schema"
     answer = httpx.post(url, json={"class": name, "vectorConfig": {}})
     assert answer.status_code == 422
@@ -190,6 +197,8 @@ def test_a_cursor_goes_by_ids_and_suffers_nothing_beside_it(things):
         (Filter.by_property("size").less_or_equal(1.0), [0]),
         (Filter.by_property("size").less_than(1.0), []),
         (Filter.by_property("size").equal(1.0), [0]),
+        (Filter.by_property("size").equal("1"), [0]),
+        (Filter.by_property("tags").equal("  "), []),
         (Filter.not_(Filter.by_property("size").greater_than(1.0)), [0, 2]),
         (Filter.by_id().contains_any([IDS[0], IDS[7]]), [0]),
         (Filter.by_property("size").equal(1.0) | Filter.by_property("tags").equal("c"), [0, 1]),
@@ -212,10 +221,10 @@ def test_filters_mean_what_they_mean_to_the_server(things, condition, expected):
     ("condition", "why"),
     [
         (Filter.by_property("colour").equal("red"), "no such prop"),
-        (Filter.by_property("size").equal("1"), "data type filter"),
-        (Filter.by_property("title").equal(1.0), "data type filter"),
+        (Filter.by_property("size").equal("one"), "could not parse string 'one' as float"),
+        (Filter.by_property("title").equal(1.0), "expected value to be string, got 'float64'"),
         (Filter.by_property("secret").equal("x"), "requires inverted index"),
-        (Filter.by_property("tags").equal("  "), "invalid search term"),
+        (Filter.by_property("title").equal("  "), "invalid search term"),
     ],
 )
 def test_a_filter_that_does_not_fit_is_refused(server, things, condition, why):
@@ -224,12 +233,93 @@ def test_a_filter_that_does_not_fit_is_refused(server, things, condition, why):
     assert server.surprises == []
 
 
-def test_a_negation_counts_deleted_objects_and_does_not_find_them(things):
+def test_a_negation_does_not_count_deleted_objects(things):
     things.data.insert_many([thing(0, size=1.0), thing(1, size=2.0)])
     things.data.delete_many(where=Filter.by_id().equal(IDS[1]))
     small = Filter.not_(Filter.by_property("size").greater_than(5.0))
     assert by(things, small) == [0]
-    assert things.aggregate.over_all(filters=small, total_count=True).total_count == 2
+    assert things.aggregate.over_all(filters=small, total_count=True).total_count == 1
+
+
+def test_filtered_objects_come_in_the_order_in_which_they_were_written(things):
+    things.data.insert_many([thing(number, size=1.0) for number in (4, 2, 3)])
+    assert by(things, Filter.by_property("size").equal(1.0)) == [4, 2, 3]
+    assert by(things, None) == [2, 3, 4]
+
+
+def test_auto_schema_makes_properties_and_classes_and_can_be_turned_off(server, client, things):
+    for auto_schema in (True, False):
+        server.auto_schema = auto_schema
+        name = f"Made{auto_schema}"
+        things.data.insert_many([thing(0), thing(1, **{f"colour_{auto_schema}".lower(): "red"})])
+        insert = client.collections.use(name).data.insert_many
+        plain: Any = DataObject(properties={"n": 1.0}, uuid=IDS[0], vector={"one": [1.0, 0.0]})
+        if auto_schema:
+            insert([plain])
+        else:
+            with pytest.raises(WeaviateInsertManyAllFailedError, match=f"class '{name}' not present in schema"):
+                insert([plain])
+        assert client.collections.exists(name) is auto_schema
+    assert {known.name for known in things.config.get().properties} == {
+        "title",
+        "tags",
+        "size",
+        "secret",
+        "colour_true",
+    }
+
+
+def test_an_object_that_the_vector_index_has_lost_comes_back_only_by_deleting_it(server, client):
+    named = client.collections.create(
+        "Named",
+        properties=[Property(name="record_id", data_type=DataType.TEXT), Property(name="n", data_type=DataType.NUMBER)],
+        vector_config=[Configure.Vectors.self_provided(name="one")],
+    )
+
+    def write(n):
+        named.data.insert_many(
+            [DataObject(properties={"record_id": "a", "n": n}, uuid=IDS[0], vector={"one": [1.0, 0.0]})]
+        )
+        return found(named.query.near_vector([1.0, 0.0], target_vector="one", limit=5))
+
+    assert write(1.0) == [0]
+    server.lose("Named", ["a"])
+    assert write(1.0) == write(2.0) == []
+    assert by(named, Filter.by_property("n").equal(2.0)) == [0]
+    named.data.delete_many(where=Filter.by_id().equal(IDS[0]))
+    assert write(2.0) == [0]
+
+
+def test_a_read_only_shard_refuses_each_object_and_counts_one_failure_of_a_deletion(server, things):
+    things.data.insert_many([thing(0), thing(1)])
+    server.collections["Things"].read_only = "resource pressure"
+    with pytest.raises(WeaviateInsertManyAllFailedError, match="store is read-only due to: resource pressure"):
+        things.data.insert_many([thing(2)])
+    for where, matches in ((Filter.by_id().contains_any(IDS[:2]), 2), (Filter.by_id().equal(IDS[9]), 0)):
+        answer = things.data.delete_many(where=where)
+        assert (answer.failed, answer.matches, answer.successful) == (1, matches, 0)
+    assert [shard.status for shard in things.config.get_shards()] == ["READONLY"]
+
+
+def test_a_property_that_is_made_while_nothing_is_written_has_no_index_until_a_restart(server, things):
+    collection = server.collections["Things"]
+    collection.read_only = "resource pressure"
+    things.config.add_property(Property(name="year", data_type=DataType.NUMBER, index_range_filters=True))
+    collection.read_only = None
+    recent = Filter.by_property("year").greater_than(1.0)
+    with pytest.raises(WeaviateInsertManyAllFailedError, match="no bucket rangeable for prop 'year' found"):
+        things.data.insert_many([thing(0, year=2.0)])
+    with pytest.raises(WeaviateQueryError, match="'year' requires inverted index"):
+        by(things, recent)
+    collection.restart()
+    assert by(things, recent) == [0]
+
+
+def test_an_answer_that_is_too_large_is_refused(server, things):
+    things.data.insert_many([thing(0, title="x" * 2000)])
+    server.message_bytes = 1000
+    with pytest.raises(WeaviateQueryError, match=r"trying to send message larger than max .* vs. 1000"):
+        things.query.fetch_objects(limit=1, return_properties=["title"])
 
 
 def test_one_call_deletes_no_more_than_a_query_gives(things):

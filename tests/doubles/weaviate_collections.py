@@ -1,7 +1,7 @@
 """What the double of a Weaviate server keeps: collections with a schema, and objects that keep to it.
 
-Defaults and refusals are those of the server's documentation and source at 1.36; where the server would do something by
-itself that we never want (make a property, take a vectorizer), the double refuses.
+Defaults and refusals were seen on a real server (1.40.0-dev) where a rule does not say otherwise. What the server can
+do and we never want, such as a vectorizer, the double refuses.
 """
 
 import copy
@@ -24,7 +24,7 @@ HNSW: dict[str, Any] = {
     "dynamicEfMin": 100,
     "ef": -1,
     "efConstruction": 128,
-    "filterStrategy": "sweeping",
+    "filterStrategy": "acorn",
     "flatSearchCutoff": 40000,
     "maxConnections": 32,
     "skip": False,
@@ -33,7 +33,7 @@ HNSW: dict[str, Any] = {
 MULTIVECTOR: dict[str, Any] = {"enabled": False, "aggregation": "maxSim"}
 MUVERA: dict[str, Any] = {"enabled": False, "ksim": 4, "dprojections": 16, "repetitions": 10}
 QUANTIZERS: dict[str, dict[str, Any]] = {
-    "bq": {"enabled": False, "rescoreLimit": -1, "cache": False},
+    "bq": {"enabled": False},
     "pq": {
         "enabled": False,
         "bitCompression": False,
@@ -71,6 +71,10 @@ class Refused(Exception):
     """The server refuses this, in these words."""
 
 
+class TooLarge(Refused):
+    """The answer is larger than a message may be."""
+
+
 class Surprise(Exception):
     """The double does not know this: teach it, or do not ask."""
 
@@ -87,8 +91,9 @@ class Collection:
     def __init__(self, wanted):
         self.definition = complete(wanted)
         self.objects: dict[uuid.UUID, Stored] = {}
-        self.deleted: set[int] = set()  # the universe that a `Not` is taken from still has them
         self.lengths: dict[str, int] = {}  # of each named vector, since the first
+        self.read_only: str | None = None  # the reason, while no write is accepted
+        self.unbuilt: set[str] = set()  # the properties without an index: see `add_property`
         self.lost: set[int] = set()  # the objects that no search by vectors finds: see `put`
         self._numbers = itertools.count()
 
@@ -107,10 +112,21 @@ class Collection:
         raise Refused(f"no such prop with name '{name}' found in class '{self.name}' in the schema")
 
     def add_property(self, wanted):
+        """Add a property. While the shard is read-only, its index is not made until the server restarts.
+
+        Until then a filter on it is an error, and an object that has it is stored and told as refused. Seen on a real
+        server (1.40.0-dev).
+        """
         taken = {known["name"].lower() for known in self.definition["properties"]}
         made = complete_property(wanted, taken, self.name)
         self.definition["properties"].append(made)
+        if self.read_only is not None:
+            self.unbuilt.add(made["name"])
         return made
+
+    def restart(self):
+        """What a restart of the server brings back. Seen on a real server (1.40.0-dev)."""
+        self.unbuilt.clear()
 
     def put(self, identity, properties, vectors):
         """Write an object. With the vectors that it has, it keeps its place in the vector index, or its absence.
@@ -119,6 +135,8 @@ class Collection:
         answered with success and does not bring it back; deleting and writing it does. Seen on a real server
         (1.40.0-dev).
         """
+        if self.read_only is not None:
+            raise Refused(f"store is read-only due to: {self.read_only}")
         properties = {name: value for name, value in properties.items() if value is not None}
         for name, value in properties.items():
             check_value(self.property_named(name), value)
@@ -130,16 +148,19 @@ class Collection:
         self.lengths |= {name: vector.shape[-1] for name, vector in vectors.items()}
         previous = self.objects.get(identity)
         if previous is not None and _equal(previous.vectors, vectors):
+            if previous.properties == properties:
+                return
             number = previous.number
         else:
-            self.delete(identity)
             number = next(self._numbers)
         self.objects[identity] = Stored(identity, number, properties, vectors)
+        for name in sorted(self.unbuilt & properties.keys()):
+            raise Refused(
+                f"update inverted indices: put inverted indices props: no bucket rangeable for prop '{name}' found"
+            )
 
     def delete(self, identity):
-        gone = self.objects.pop(identity, None)
-        if gone is not None:
-            self.deleted.add(gone.number)
+        self.objects.pop(identity, None)
 
 
 def _equal(vectors, others):
@@ -171,7 +192,8 @@ def check_vector(name, vector, *, multi, length):
 
 
 def complete(wanted):
-    """A class as it was asked for, with the server's defaults."""
+    """A class as it was asked for, with the server's defaults; its name begins with a capital."""
+    wanted = {**wanted, "class": wanted["class"][:1].upper() + wanted["class"][1:]}
     _know(wanted, {"class", "description", "properties", "vectorConfig"}, "class")
     if CLASS_NAME.fullmatch(wanted["class"]) is None:
         raise Refused(f"'{wanted['class']}' is not a valid class name")
@@ -219,16 +241,14 @@ def complete_property(wanted, taken, class_name):
 
 def _complete_vector(wanted):
     _know(wanted, {"vectorizer", "vectorIndexType", "vectorIndexConfig"}, "vector")
-    if wanted["vectorizer"] != {"none": {}} or wanted["vectorIndexType"] != "hnsw":
+    if wanted["vectorizer"] != {"none": {}} or wanted.get("vectorIndexType", "hnsw") != "hnsw":
         raise Surprise(f"vector {wanted}")
     asked = dict(wanted.get("vectorIndexConfig", {}))
-    skip = asked.pop("skipDefaultQuantization", False)
+    skip = asked.pop("skipDefaultQuantization", False)  # for a server with DEFAULT_QUANTIZATION, which is unset here
     multi = asked.pop("multivector", {})
     quantizers = {name: asked.pop(name) for name in QUANTIZERS if name in asked}
     _know(asked, {"distance"}, "vectorIndexConfig")
     _know(multi, {"enabled", "muvera"}, "multivector")
-    if not quantizers and not skip:
-        quantizers = {"rq": {"enabled": True}}  # of its own accord, since 1.33
     index = {**HNSW, **asked}
     index["multivector"] = {**MULTIVECTOR, **multi, "muvera": {**MUVERA, **multi.get("muvera", {})}}
     for name, default in QUANTIZERS.items():
@@ -236,7 +256,7 @@ def _complete_vector(wanted):
         index[name] = {**default, **given}
         if "encoder" in default:
             index[name]["encoder"] = {**default["encoder"], **given.get("encoder", {})}
-    return {**wanted, "vectorIndexConfig": {**index, "skipDefaultQuantization": skip}}
+    return {**wanted, "vectorIndexType": "hnsw", "vectorIndexConfig": {**index, "skipDefaultQuantization": skip}}
 
 
 def _know(given, known, what):

@@ -1,4 +1,4 @@
-"""A double of a Weaviate 1.36 server, for weaviate-client over real sockets: the REST and gRPC calls that we make.
+"""A double of a Weaviate server (1.40), for weaviate-client over real sockets: the REST and gRPC calls that we make.
 
     with WeaviateDouble(api_key=None) as server:
         client = server.connect()
@@ -10,6 +10,7 @@ What it does not know it answers with an error that says so, and keeps in `surpr
     server.gather("Search", 2)                                   # two at once
     server.refused["a"] = "no room"                              # by the `record_id` of an object
     server.lose("Photos", ["a"])                                 # from the vector index, as by `kill -9`
+    server.kill_during("BatchObjects", grpc.StatusCode.UNAVAILABLE)
 """
 
 import contextlib
@@ -35,17 +36,20 @@ from weaviate.proto.v1 import (
     weaviate_pb2_grpc,
 )
 
-from tests.doubles.weaviate_collections import Collection, Refused, Surprise
+from tests.doubles.weaviate_collections import Collection, Refused, Surprise, TooLarge
 from tests.doubles.weaviate_queries import hybrid, know, matching, nearest, pack, unpack
 
-VERSION = "1.36.9"
+VERSION = "1.40.0"
 MOST_RESULTS, DEFAULT_RESULTS = 10_000, 10  # QUERY_MAXIMUM_RESULTS, QUERY_DEFAULTS_LIMIT
 MESSAGE_BYTES = 104_858_000
+KILLED = "the server was killed"
 
 
 class WeaviateDouble:
-    def __init__(self, *, api_key=None, version=VERSION, most_results=MOST_RESULTS):
+    def __init__(self, *, api_key=None, version=VERSION, most_results=MOST_RESULTS, auto_schema=True):
         self.version = version
+        self.auto_schema = auto_schema  # AUTOSCHEMA_ENABLED: on by default, as in a server. Documented
+        self.message_bytes = MESSAGE_BYTES
         self.most_results = most_results
         self.collections: dict[str, Collection] = {}
         self.calls: list[str] = []
@@ -82,6 +86,10 @@ class WeaviateDouble:
     def fail(self, call, status, *, times=1, after=0, details="a fault that was asked for"):
         """Let the next `times` calls fail, once `after` calls have passed."""
         self._faults.setdefault(call, []).extend([None] * after + [(status, details)] * times)
+
+    def kill_during(self, call, status, *, after=0):
+        """Let a later `BatchObjects` store its objects, lose them from the vector index, and fail."""
+        self._faults.setdefault(call, []).extend([None] * after + [(status, KILLED)])
 
     def delay(self, call, seconds):
         self._delays[call] = seconds
@@ -242,6 +250,9 @@ def _rest(server, verb, path, body):
             return 200, made.definition
         case "GET", ["schema", name]:
             return (200, server.collections[name].definition) if name in server.collections else (404, None)
+        case "GET", ["schema", name, "shards"]:
+            status = "READY" if server.collection(name).read_only is None else "READONLY"
+            return 200, [{"name": "shard", "status": status, "vectorQueueSize": 0}]
         case "DELETE", ["schema", name]:
             server.collections.pop(name, None)
             return 200, None
@@ -284,10 +295,17 @@ class _Servicer(weaviate_pb2_grpc.WeaviateServicer):
         fault = self._server.begin(call, authorization)
         if fault is not None:
             status, details = fault
+            if details == KILLED:
+                with self._server.lock:
+                    work(self._server, request)
+                    ids = {wanted.properties.non_ref_properties["record_id"] for wanted in request.objects}
+                    self._server.lose(request.objects[0].collection, ids)
             context.abort(grpc.StatusCode.UNAUTHENTICATED if status == "unauthorized" else status, details)
         try:
             with self._server.meeting(call), self._server.lock:
                 return work(self._server, request)
+        except TooLarge as refused:
+            return context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, str(refused))
         except Refused as refused:
             return context.abort(grpc.StatusCode.UNKNOWN, str(refused))
         except Surprise as surprise:
@@ -323,12 +341,21 @@ def _search(server, request):
         most = {"limit": request.offset + limit, "most_results": server.most_results}
         scored, kind = hybrid(collection, request.hybrid_search, allowed, **most), "score"
     else:
-        objects = sorted(collection.objects.values(), key=lambda stored: stored.identity.bytes)
+        # With a filter, objects come in the order of their numbers: seen on a real server (1.40.0-dev).
+        by_identity = allowed is None
+        objects = sorted(
+            collection.objects.values(),
+            key=lambda stored: stored.identity.bytes if by_identity else stored.number,
+        )
         after = uuid.UUID(request.after).bytes if request.after else b""
         scored, kind = [(stored, None) for stored in objects if stored.identity.bytes > after], None
     kept = [pair for pair in scored if allowed is None or pair[0].number in allowed]
     results = [_result(request, collection, stored, kind, score) for stored, score in kept]
-    return search_get_pb2.SearchReply(results=results[request.offset : request.offset + limit])
+    reply = search_get_pb2.SearchReply(results=results[request.offset : request.offset + limit])
+    if reply.ByteSize() > server.message_bytes:  # seen on a real server (1.40.0-dev)
+        sizes = f"({reply.ByteSize()} vs. {server.message_bytes})"
+        raise TooLarge(f"grpc: trying to send message larger than max {sizes}")
+    return reply
 
 
 def _result(request, collection, stored, kind, score):
@@ -375,7 +402,27 @@ def _put(server, wanted):
     if properties.get("record_id") in server.refused:
         raise Refused(server.refused[properties["record_id"]])
     vectors = {vector.name: np.array(unpack(vector)) for vector in wanted.vectors}
-    server.collection(wanted.collection).put(uuid.UUID(wanted.uuid), properties, vectors)
+    _collection_for(server, wanted.collection, properties, vectors).put(uuid.UUID(wanted.uuid), properties, vectors)
+
+
+def _collection_for(server, name, properties, vectors):
+    """The collection of an object. With auto-schema, the server makes what is missing.
+
+    Seen on a real server (1.40.0-dev) with AUTOSCHEMA_ENABLED=true and false.
+    """
+    if not server.auto_schema:
+        if name not in server.collections:
+            raise Refused(f"class '{name}' not present in schema")
+        return server.collections[name]
+    if name not in server.collections:
+        made = {"vectorizer": {"none": {}}, "vectorIndexType": "hnsw"}
+        server.collections[name] = Collection({"class": name, "vectorConfig": dict.fromkeys(vectors, made)})
+    collection = server.collections[name]
+    known = {each["name"] for each in collection.definition["properties"]}
+    for unknown in sorted(properties.keys() - known):
+        kind = {str: "text", float: "number", list: "text[]"}[type(properties[unknown])]
+        collection.add_property({"name": unknown, "dataType": [kind]})
+    return collection
 
 
 def _batch_delete(server, request):
@@ -384,6 +431,8 @@ def _batch_delete(server, request):
     if not request.HasField("filters"):
         raise Refused("no filters in batch delete request")
     numbers = matching(collection, request.filters)
+    if collection.read_only is not None:  # one failure a shard, not one an object. Seen on a real server (1.40.0-dev)
+        return batch_delete_pb2.BatchDeleteReply(took=0.001, matches=len(numbers), failed=1, successful=0)
     doomed = [stored for stored in collection.objects.values() if stored.number in numbers][: server.most_results]
     kept = [stored for stored in doomed if stored.properties.get("record_id") in server.refused]
     for stored in doomed:

@@ -7,7 +7,7 @@ from jclip_connectors.errors import StoreRequestError
 from jclip_connectors.testing.store_contract import PLAIN, ids_of, image, vector
 from jclip_connectors.weaviate.store import WeaviateStore
 from tests.doubles.weaviate_server import WeaviateDouble
-from tests.weaviate.harness import every_call
+from tests.weaviate.harness import asked, every_call
 
 KEY = "secret-3f1c"
 
@@ -48,5 +48,5 @@ def test_a_key_that_is_withdrawn_is_an_error_without_the_key(guarded, caplog, me
         guarded.calls.clear()
         with pytest.raises(StoreRequestError, match=f"refuses the credentials .{code.name}.") as caught:
             call(store)
-    assert guarded.calls == [method]
+    assert asked(guarded) == [method]
     assert KEY not in str(caught.value) + repr(caught.value) + caplog.text

@@ -102,6 +102,6 @@ def test_what_cannot_be_deleted_is_told(photos, server):
     photos.upsert([image("a"), image("b")])
     server.refused["b"] = "locked"
     for delete in (lambda: photos.delete(["a", "b"]), lambda: photos.delete(where={})):
-        with pytest.raises(StoreRequestError, match="could not delete 1 of"):
+        with pytest.raises(StoreRequestError, match="could not delete all of"):
             delete()
     assert ids_of(photos.scroll()) == ["b"]
