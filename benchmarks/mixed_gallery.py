@@ -30,7 +30,7 @@ SAMPLES = (128, 64, 32)  # records of each kind
 class RememberingEmbedder(LocalEmbedder):
     """Embeds each query once."""
 
-    embed_query = functools.cache(LocalEmbedder.embed_query)  # type: ignore[assignment]  # it has one argument
+    embed_query = functools.cache(LocalEmbedder.embed_query)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,7 @@ def queries(count: int = QUERIES, *, seed: int = SEED + 8) -> Iterator[tuple[Sce
 
 def relevance(item: SceneObject, scene: Scene) -> int:
     """How relevant a scene is to a query for `item`: 0 to 3."""
-    same = max(sum(getattr(item, name) == getattr(other, name) for name in ATTRIBUTES) for other in scene.objects)
+    same: int = max(sum(getattr(item, name) == getattr(other, name) for name in ATTRIBUTES) for other in scene.objects)
     return max(0, same - 1)
 
 

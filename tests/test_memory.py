@@ -89,7 +89,7 @@ def test_searches_while_another_thread_writes_are_of_one_moment():
 
     thread = threading.Thread(target=write)
     thread.start()
-    query = np.random.default_rng(4).normal(size=E)
+    query = np.random.default_rng(4).normal(size=E).astype(np.float32)
     while not done.is_set():
         assert len(store.search(query, limit=1000)) <= 400
     thread.join()

@@ -16,6 +16,7 @@ import httpx
 import numpy as np
 import pytest
 from PIL import Image
+from typer.core import TyperGroup
 from typer.testing import CliRunner
 
 from core_encoder.errors import ConfigError
@@ -613,7 +614,7 @@ def test_an_interrupt_of_another_command_is_one_line(collection, monkeypatch):
 
     monkeypatch.setattr(collection_commands, "open_collection", interrupt)
     assert jclip("search", "x", "--collection", collection, code=130) == ("", "stopped\n")
-    monkeypatch.setattr(cli.TyperGroup, "make_context", interrupt)  # while options are read
+    monkeypatch.setattr(TyperGroup, "make_context", interrupt)  # while options are read
     assert jclip("search", "x", "--collection", collection, code=130) == ("", "stopped\n")
 
 

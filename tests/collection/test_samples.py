@@ -8,7 +8,7 @@ from jclip_connectors.collection.hosts import BlockingHost
 from jclip_connectors.collection.samples import REFERENCE_TEXTS, SAMPLE_RECORDS, Sample, SampleCache, Samples
 from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.memory import InMemoryStore
-from jclip_connectors.port import Record
+from jclip_connectors.port import Modality, Record
 from jclip_connectors.testing import HashEmbedder
 
 CONFIG = EmbeddingConfig(model="hash", revision="1", dimensions=32)
@@ -56,7 +56,8 @@ def test_a_scale_is_the_mean_and_deviation_of_the_sample():
     texts, images = (Sample.of([record(at, kind) for at in range(200)]) for kind in ("text", "image"))
     query = np.arange(32, dtype=np.float32)  # of any length
     scales = Samples(by_modality={"text": texts, "image": images}, reference=NOTHING).scales(query, tiles=False)
-    for modality, sample in (("text", texts), ("image", images)):
+    pairs: list[tuple[Modality, Sample]] = [("text", texts), ("image", images)]
+    for modality, sample in pairs:
         cosines = sample.rows @ unit(query)
         assert scales[modality].mean == pytest.approx(cosines.mean(), abs=1e-6)
         assert scales[modality].rank_score(0.5) == pytest.approx((0.5 - cosines.mean()) / cosines.std(), abs=1e-4)
