@@ -73,7 +73,7 @@ def test_a_folder_is_indexed_once_and_found_again_in_every_store(url, photos):
     assert "4 indexed, 0 unchanged, 0 failed" in indexed
     assert "0 indexed, 4 unchanged, 0 failed" in jclip("index", photos, "--store", url)[1]
     (photos / "square.png").unlink()
-    assert "1 records removed" in jclip("index", photos, "--store", url, "--prune")[1]
+    assert "1 records removed" in jclip("index", photos, "--store", url, "--prune", "--prune-anyway")[1]
     where = json.dumps({"suffix": ".png", "size_bytes": {"gte": 1}})
     hits = json.loads(jclip("search", "a yellow star", "--store", url, "--where", where, "--json")[0])
     assert [hit["metadata"]["name"] for hit in hits] == ["star.png", "circle.png"]
