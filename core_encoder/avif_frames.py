@@ -27,7 +27,7 @@ def check_avif(data: bytes, max_pixels: int) -> None:
     """
     num_bytes = frames = units = most_pixels = 0
     try:
-        for payload in _payloads(data):
+        for payload in payloads(data):
             num_bytes += len(payload)
             if num_bytes > _REUSED_BYTES * max(len(data), 2**20):
                 raise TooCostlyError("has AVIF items that share their bytes too often; save it again")
@@ -47,33 +47,33 @@ def check_avif(data: bytes, max_pixels: int) -> None:
         )
 
 
-def _payloads(data: bytes) -> Iterator[memoryview]:
+def payloads(data: bytes) -> Iterator[memoryview]:
     """Yield the bytes of every item, and of the first sample of every track."""
     whole = memoryview(data)
-    for kind, body in _boxes(whole):
+    for kind, body in boxes(whole):
         if kind == b"meta":
-            yield from _items(whole, body)
+            yield from items(whole, body)
         elif kind == b"moov":
-            for track in (body for kind, body in _boxes(body) if kind == b"trak"):
+            for track in (body for kind, body in boxes(body) if kind == b"trak"):
                 yield from _first_samples(whole, track)
         elif kind == b"mini":
             raise TooCostlyError("has AVIF's short header, which cannot be checked; save it again")
 
 
-def _items(whole: memoryview, meta: memoryview) -> Iterator[memoryview]:
+def items(whole: memoryview, meta: memoryview) -> Iterator[memoryview]:
     """Yield the bytes of every item that may be a picture."""
-    boxes = _inside(meta[4:], b"iprp")
-    for kind, body in boxes:
+    found = inside(meta[4:], b"iprp")
+    for kind, body in found:
         if kind not in (b"idat", b"iprp", b"ipco") and len(body) > _LIST_BYTES:
             raise TooCostlyError(
-                f"has an AVIF list {kind!r} of {len(body)} bytes, over {_LIST_BYTES}; save it again in fewer parts"
+                f"has a list {kind!r} of {len(body)} bytes, over {_LIST_BYTES}; save it again in fewer parts"
             )
-    near = _only(boxes, b"idat")
-    skipped = _ids_without_picture(_only(boxes, b"iinf"))
-    for item_id, extents in _extents(_only(boxes, b"iloc")):
+    near = only(found, b"idat")
+    skipped = _ids_without_picture(only(found, b"iinf"))
+    for item_id, extents in _extents(only(found, b"iloc")):
         parts = [(near if is_near else whole)[start:end] for is_near, start, end in extents]
         if sum(map(len, parts)) > len(whole):
-            raise TooCostlyError("has an AVIF item that is larger than the file; save it again")
+            raise TooCostlyError("has an item that is larger than the file; save it again")
         if item_id not in skipped:
             yield parts[0] if len(parts) == 1 else memoryview(b"".join(parts))
 
@@ -103,7 +103,7 @@ def _extents(iloc: memoryview) -> Iterator[tuple[int, list[tuple[bool, int, int 
         num_extents = number(2)
         left -= num_extents
         if left < 0:
-            raise TooCostlyError(f"has over {_EXTENTS} AVIF extents; save it again in fewer parts")
+            raise TooCostlyError(f"has over {_EXTENTS} extents; save it again in fewer parts")
         extents = []
         for _ in range(num_extents):
             number(index_bytes if version else 0)
@@ -118,7 +118,7 @@ def _ids_without_picture(iinf: memoryview) -> set[int]:
     without: set[int] = set()
     others: set[int] = set()
     if iinf:
-        for kind, body in _boxes(iinf[6 if iinf[0] == 0 else 8 :]):
+        for kind, body in boxes(iinf[6 if iinf[0] == 0 else 8 :]):
             if kind == b"infe":
                 item_id, _, item_type = struct.unpack_from(">HH4s" if body[0] < 3 else ">IH4s", body, 4)
                 (without if item_type in _NO_PICTURES else others).add(item_id)
@@ -127,20 +127,20 @@ def _ids_without_picture(iinf: memoryview) -> set[int]:
 
 def _first_samples(whole: memoryview, track: memoryview) -> Iterator[memoryview]:
     """Yield the bytes of a track's items, and of its first sample. Source: ISO/IEC 14496-12, 8.7.3 and 8.7.5."""
-    boxes = _inside(track, b"mdia", b"minf", b"stbl")
-    for kind, body in boxes:
+    found = inside(track, b"mdia", b"minf", b"stbl")
+    for kind, body in found:
         if kind == b"meta":
-            yield from _items(whole, body)
-    sizes, offsets, long_offsets = (_only(boxes, kind) for kind in (b"stsz", b"stco", b"co64"))
+            yield from items(whole, body)
+    sizes, offsets, long_offsets = (only(found, kind) for kind in (b"stsz", b"stco", b"co64"))
     if offsets and long_offsets:
-        raise TooCostlyError("has two AVIF lists of one kind; save it again")
+        raise TooCostlyError("has two lists of one kind; save it again")
     if sizes and (offsets or long_offsets):
         size = int.from_bytes(sizes[4:8]) or int.from_bytes(sizes[12:16])
         start = int.from_bytes(offsets[8:12] if offsets else long_offsets[8:16])
         yield whole[start : start + size]
 
 
-def _boxes(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
+def boxes(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
     """Yield type and body of each box, up to the first damaged box: libavif stops there too."""
     start = 0
     while start + 8 <= len(data):
@@ -155,24 +155,24 @@ def _boxes(data: memoryview) -> Iterator[tuple[bytes, memoryview]]:
         start = end
 
 
-def _inside(data: memoryview, *opened: bytes) -> list[tuple[bytes, memoryview]]:
+def inside(data: memoryview, *opened: bytes) -> list[tuple[bytes, memoryview]]:
     """List the boxes and, at any depth, the boxes inside those of the `opened` types."""
-    boxes = []
+    found = []
     waiting = [data]
     while waiting:
-        for kind, body in _boxes(waiting.pop()):
-            boxes.append((kind, body))
+        for kind, body in boxes(waiting.pop()):
+            found.append((kind, body))
             if kind in opened:
                 waiting.append(body)
-    return boxes
+    return found
 
 
-def _only(boxes: list[tuple[bytes, memoryview]], wanted: bytes) -> memoryview:
+def only(found: list[tuple[bytes, memoryview]], wanted: bytes) -> memoryview:
     """Return the only box of a type, or an empty view; two are refused, because libavif might use either."""
-    found = [body for kind, body in boxes if kind == wanted]
-    if len(found) > 1:
-        raise TooCostlyError("has two AVIF lists of one kind; save it again")
-    return found[0] if found else memoryview(b"")
+    bodies = [body for kind, body in found if kind == wanted]
+    if len(bodies) > 1:
+        raise TooCostlyError("has two lists of one kind; save it again")
+    return bodies[0] if bodies else memoryview(b"")
 
 
 def _units(payload: memoryview) -> Iterator[tuple[int, memoryview]]:

@@ -54,7 +54,7 @@ def check_tiff(image: TiffImageFile, data: bytes, max_pixels: int) -> None:
         TooCostlyError: the file has such strips or tiles, or a tag that only libtiff can read.
     """
     tags = image.tag_v2
-    unread = {_TILE_WIDTH, _TILE_LENGTH, _STRIP_BYTES, _TILE_BYTES} & _directory(data, tags.offset)[0].keys() - set(
+    unread = {_TILE_WIDTH, _TILE_LENGTH, _STRIP_BYTES, _TILE_BYTES} & read_directory(data, tags.offset)[0].keys() - set(
         tags
     )
     if unread:
@@ -81,8 +81,8 @@ def check_tiff(image: TiffImageFile, data: bytes, max_pixels: int) -> None:
 def has_second_page(image: TiffImageFile, data: bytes) -> bool:
     """Whether a TIFF has another page; a second directory with a smaller copy of the first page is none."""
     try:
-        _, following = _directory(data, image.tag_v2.offset)
-        values, _ = _directory(data, following) if following else ({}, 0)
+        _, following = read_directory(data, image.tag_v2.offset)
+        values, _ = read_directory(data, following) if following else ({}, 0)
     except struct.error:
         return False
     is_reduced = values.get(_SUBFILE_TYPE, 0) & _REDUCED_BIT or values.get(_OLD_SUBFILE_TYPE) == _OLD_REDUCED
@@ -99,7 +99,7 @@ def _sum_of_counts(counts: object) -> int:
     return total
 
 
-def _directory(data: bytes, offset: int) -> tuple[dict[int, int], int]:
+def read_directory(data: bytes, offset: int) -> tuple[dict[int, int], int]:
     """Read each tag's first value as a number, those of tags that Pillow skips too, and the next directory's offset.
 
     The number means something only if the value fits the entry itself. The offset is 0 in the last directory.

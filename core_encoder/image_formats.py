@@ -5,17 +5,14 @@ plugin runs, on bytes in memory: no ghostscript, no file name, no memory map, no
 """
 
 import contextlib
-import os
 import re
 from dataclasses import dataclass
 from types import MappingProxyType
 
-import numpy as np
 from PIL import Image, ImageFile
 from PIL.AvifImagePlugin import AvifImageFile
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
-from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
@@ -25,36 +22,17 @@ from core_encoder.decode_limits import TimedBytes, TooCostlyError, check_tiff, h
 from core_encoder.errors import ImageDecodeError
 from core_encoder.image_limits import ImageLimits, check_size
 from core_encoder.image_notes import FIRST_FRAME, FIRST_PAGE, ImageNote
+from core_encoder.jpeg import Jpeg, decode_jpeg
+from core_encoder.optional_formats import OPTIONAL_FORMATS, decode_optional, find_optional
 from core_encoder.rendering import pillow_warnings_ignored
 
-
-class _Jpeg(JpegImageFile):
-    """A JPEG that is opened without parsing its EXIF, and decoded scan by scan.
-
-    Pillow would parse the EXIF only for the resolution, and warn if it is damaged, which is common.
-    """
-
-    def load_read(self, read_bytes: int) -> bytes:
-        """Stop before the next scan: a scan of ten bytes can cost as much work as a pass over the whole image."""
-        data = super().load_read(read_bytes)
-        values = np.frombuffer(data, np.uint8)  # (N,); a sixth of the time of `data.find`
-        starts = np.flatnonzero((values[1:-1] == 0xFF) & (values[2:] == 0xDA))
-        if not starts.size or self.fp is None:
-            return data
-        end = int(starts[0]) + 1
-        self.fp.seek(end - len(data), os.SEEK_CUR)
-        return data[:end]
-
-    def _read_dpi_from_exif(self) -> None:
-        """Leave the resolution unknown."""
-
-
 _PLUGINS: tuple[tuple[re.Pattern[bytes], type[ImageFile.ImageFile]], ...] = (
-    (re.compile(rb"\xff\xd8\xff"), _Jpeg),
+    (re.compile(rb"\xff\xd8\xff"), Jpeg),
     (re.compile(rb"\x89PNG\r\n\x1a\n"), PngImageFile),
     (re.compile(rb"RIFF.{4}WEBP", re.DOTALL), WebPImageFile),
     (re.compile(rb"GIF8[79]a"), GifImageFile),
-    (re.compile(rb".{4}ftypavi[fs]", re.DOTALL), AvifImageFile),
+    # The first name, or one of the other names if the first is that of all such containers.
+    (re.compile(rb".{4}ftyp(?:avi[fs]|m[is]f1.{4}(?:.{4}){0,9}avi[fs])", re.DOTALL), AvifImageFile),
     (re.compile(rb"II\*\0|MM\0\*|II\+\0|MM\0\+"), TiffImageFile),
     (re.compile(rb"BM"), BmpImageFile),
 )
@@ -81,6 +59,19 @@ SUFFIXES_OF_FORMATS = MappingProxyType(
 )
 """The usual suffixes, in lower case, of the files of each format that can be decoded."""
 
+EXTRAS_OF_SUFFIXES = MappingProxyType({suffix: each.extra for each in OPTIONAL_FORMATS for suffix in each.suffixes})
+"""The suffixes, in lower case, of files that need an extra, each with the name of the extra."""
+
+_DESCRIPTIONS = (  # what is often found under the name of a picture
+    (re.compile(rb"version https://git-lfs"), "a pointer of Git LFS (`git lfs pull` fetches the picture)"),
+    (re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:!doctype html|html|head|body)", re.IGNORECASE), "a web page (HTML)"),
+    (re.compile(rb"(?:\xef\xbb\xbf)?\s*<(?:\?xml|svg)"), "XML, perhaps a drawing in SVG (export it as PNG)"),
+    (re.compile(rb"%PDF"), "a PDF (export its pages as pictures)"),
+    (re.compile(rb"8BPS"), "a Photoshop document (export it as PNG or TIFF)"),
+    (re.compile(rb".{4}ftyp", re.DOTALL), "a video or a container of another kind"),
+    (re.compile(rb"\0*\Z"), "empty, or only zeros"),
+)
+
 _GIF_EXTENSION, _GIF_FRAME = 0x21, 0x2C
 _GREY_LEVELS = {"L;2": 3, "L;4": 15}  # highest value of PNG's grey of 2 and 4 bits
 
@@ -102,17 +93,19 @@ class Decoded:
 
 def allowed_formats() -> str:
     """The names of the formats that can be decoded, for a message."""
-    return ", ".join(str(plugin.format) for _, plugin in _PLUGINS)
+    optional = [each.name for each in OPTIONAL_FORMATS if each.is_installed()]
+    return ", ".join([*(str(plugin.format) for _, plugin in _PLUGINS), *optional])
 
 
 def readable_suffixes() -> frozenset[str]:
     """The suffixes, in lower case, of files that can be decoded with what is installed."""
-    return frozenset(suffix for suffixes in SUFFIXES_OF_FORMATS.values() for suffix in suffixes)
+    optional = [each.suffixes for each in OPTIONAL_FORMATS if each.is_installed()]
+    return frozenset(suffix for suffixes in (*SUFFIXES_OF_FORMATS.values(), *optional) for suffix in suffixes)
 
 
 def is_known(data: bytes) -> bool:
     """Whether the first bytes are those of a format that can be decoded."""
-    return _find_plugin(data) is not None
+    return _find_plugin(data) is not None or find_optional(data) is not None
 
 
 def decode(data: bytes, where: str, limits: ImageLimits) -> Decoded:
@@ -128,20 +121,21 @@ def decode(data: bytes, where: str, limits: ImageLimits) -> Decoded:
         ImageLimitError: the picture is over a limit.
     """
     plugin = _find_plugin(data)
-    if plugin is None:
-        raise ImageDecodeError(
-            f"{where} is not an image in an allowed format ({allowed_formats()}): it has {len(data)} bytes and starts "
-            f"with {data[:8]!r}"
-        )
+    optional = find_optional(data) if plugin is None or plugin is TiffImageFile else None
     if ImageFile.LOAD_TRUNCATED_IMAGES:
         raise ImageDecodeError(
             f"{where} was not decoded: this process has set `PIL.ImageFile.LOAD_TRUNCATED_IMAGES`, which decodes a "
             "damaged image half grey without an error; set it to False, or pass Pillow images"
         )
-    can_warn = plugin in _WARNS_ABOUT and _WARNS_ABOUT[plugin] in data
+    name = optional.name if optional is not None else "" if plugin is None else plugin.format
+    can_warn = optional is not None or (plugin in _WARNS_ABOUT and _WARNS_ABOUT[plugin] in data)
     try:
         with pillow_warnings_ignored() if can_warn else contextlib.nullcontext():
-            return _run(plugin, data, where, limits)
+            if optional is not None:
+                image, full_size, notes = decode_optional(optional, data, where, limits)
+                return Decoded(image=image, full_size=full_size, notes=notes)
+            if plugin is not None:
+                return _run(plugin, data, where, limits)
     except ImageDecodeError:
         raise
     except TooCostlyError as error:
@@ -149,7 +143,11 @@ def decode(data: bytes, where: str, limits: ImageLimits) -> Decoded:
     except MemoryError as error:
         raise too_little_memory(where) from error
     except Exception as error:  # on damaged data plugins raise errors of many types
-        raise ImageDecodeError(f"{where} cannot be decoded as {plugin.format}: {reason(error)}") from error
+        raise ImageDecodeError(f"{where} cannot be decoded as {name}: {reason(error)}") from error
+    raise ImageDecodeError(
+        f"{where} is {_describe(data)}, not an image in an allowed format ({allowed_formats()}): it has {len(data)} "
+        f"bytes and starts with {data[:8]!r}"
+    )
 
 
 def too_little_memory(where: str) -> ImageDecodeError:
@@ -161,10 +159,13 @@ def reason(error: BaseException) -> str:
     """Give the error's reason in one short line, without the path (`OSError`) or a tag's long content (plugins)."""
     if isinstance(error, OSError):
         return (error.strerror or str(error)).lower()
-    return str(error)[:200] or type(error).__name__
+    return " ".join(str(error)[:200].split()) or type(error).__name__
 
 
 def _run(plugin: type[ImageFile.ImageFile], data: bytes, where: str, limits: ImageLimits) -> Decoded:
+    if plugin is Jpeg:
+        jpeg, full_size, notes = decode_jpeg(data, where, limits)
+        return Decoded(image=jpeg, full_size=full_size, notes=notes)
     if plugin is AvifImageFile:
         check_avif(data, limits.max_pixels)
     image = plugin(TimedBytes(data, limits.max_decode_s))
@@ -209,6 +210,10 @@ def _has_second_frame(data: bytes) -> bool:
 
 def _palette_bytes(flags: int) -> int:
     return 3 * 2 ** ((flags & 7) + 1) if flags & 128 else 0
+
+
+def _describe(data: bytes) -> str:
+    return next((name for start, name in _DESCRIPTIONS if start.match(data)), "of an unknown kind")
 
 
 def _scale_transparent_grey(image: ImageFile.ImageFile) -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeAlias, get_args
 
-from core_encoder.errors import ConfigError
+from core_encoder.errors import ConfigError, ImageDecodeError, ImageLimitError
+from core_encoder.image_limits import DEFAULT_LIMITS, ImageLimits
 from core_encoder.image_preprocess import ResizeMode
 from core_encoder.models import FILES, WEIGHTS_FILE, Precision, default_revision, find_folder, is_hub_id, known_model
 from core_encoder.rendering import Rendering
@@ -21,6 +22,9 @@ from core_encoder.tiling import Tiling
 Fingerprint: TypeAlias = Mapping[str, str | int | bool | None]
 """The options that determine the vectors of a collection: each name and its value."""
 
+_LIMITS = MappingProxyType(
+    {"max_pixels": ("max_pixels", "--max-pixels"), "max_bytes": ("max_image_bytes", "--max-bytes")}
+)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _NAME = re.compile(r"\w[\w.-]*")
 _FOLDER_REVISION = "sha256:"  # prefix of the revision of a model in a folder: a hash of its files
@@ -43,6 +47,9 @@ class EmbeddingConfig:
             "as_stored" reads the pixels of the file, as the published model's code does.
         precision: number format in which the model computes; "auto" lets the encoder choose for the device.
         tiling: how images are cut into tiles; `None` makes one vector per image.
+        max_pixels: width times height of an image; a JPEG with more is shrunk while it is decoded, and any other image
+            is refused. `None` is the default of `core_encoder.ImageLimits`. It is not part of the fingerprint.
+        max_image_bytes: size of an image's file; the same.
 
     Raises:
         ConfigError: a value of the wrong type, or out of range.
@@ -57,11 +64,13 @@ class EmbeddingConfig:
     rendering: Rendering = "as_seen"
     precision: Precision = "auto"
     tiling: Tiling | None = None
+    max_pixels: int | None = None
+    max_image_bytes: int | None = None
 
     def __post_init__(self) -> None:
         """Check every field."""
         _check("model", self.model, _is_text, "a hub id, a folder, or 'nano'")
-        for name in ("dimensions", "max_tokens"):
+        for name in ("dimensions", "max_tokens", "max_pixels", "max_image_bytes"):
             _check(name, getattr(self, name), _is_count, "an int of at least 1, or None")
         _check("normalize", self.normalize, lambda value: isinstance(value, bool), "True or False")
         _check("revision", self.revision, lambda value: value is None or _is_text(value), "a commit, or None")
@@ -80,6 +89,12 @@ class EmbeddingConfig:
         """Length of the vectors if it is known before the model is loaded, else `None`."""
         known = known_model(self.model)
         return self.dimensions if self.dimensions is not None or known is None else known.embedding_dim
+
+    @property
+    def image_limits(self) -> ImageLimits:
+        """The limits for one image."""
+        given = {"max_pixels": self.max_pixels, "max_bytes": self.max_image_bytes}
+        return dataclasses.replace(DEFAULT_LIMITS, **{name: most for name, most in given.items() if most is not None})
 
     @classmethod
     def from_toml(cls, path: str | Path, table: str = "jclip") -> "EmbeddingConfig":
@@ -186,6 +201,14 @@ def complete_fingerprint(stored: Fingerprint) -> dict[str, str | int | bool | No
     return completed
 
 
+def image_problem(error: ImageDecodeError) -> str:
+    """What is wrong with an image, and for a limit how a user of a configuration or of the command raises it."""
+    if isinstance(error, ImageLimitError) and error.limit in _LIMITS:
+        field, option = _LIMITS[error.limit]
+        return f"{error.found}; scale it down first, or raise `{field}` of the configuration ({option} of the command)"
+    return error.found if isinstance(error, ImageLimitError) else str(error)
+
+
 def _check(name: str, value: object, accepts: Callable[[object], bool], allowed: str) -> None:
     if not accepts(value):
         raise ConfigError(f"`{name}` is {value!r}; use {allowed}")
@@ -248,6 +271,8 @@ _VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = MappingProxyType
         "JCLIP_RENDERING": ("rendering", str),
         "JCLIP_PRECISION": ("precision", str),
         "JCLIP_TILES": ("tiling", _read_tiles),
+        "JCLIP_MAX_PIXELS": ("max_pixels", _read_int),
+        "JCLIP_MAX_IMAGE_BYTES": ("max_image_bytes", _read_int),
     }
 )
 

@@ -10,7 +10,7 @@ from core_encoder.errors import ConfigError, ImageDecodeError, InputError
 from core_encoder.image_notes import ImageNote
 from core_encoder.models import default_revision
 from core_encoder.tiling import TileEmbeddings
-from jclip_connectors.config import EmbeddingConfig
+from jclip_connectors.config import EmbeddingConfig, image_problem
 from jclip_connectors.errors import EmbedInputError, MissingDependencyError, PartialFailureError
 from jclip_connectors.port import FloatArray, ImageSource
 
@@ -109,10 +109,8 @@ class LocalEmbedder:
             PartialFailureError: some images cannot be read; `kept` has the (E,) rows of the readable images.
         """
         failed: dict[int, ImageDecodeError] = {}
-        notes: dict[int, list[ImageNote]] = {}
-        with _input_errors():
+        with _input_errors(), self._telling(images) as notes:
             rows = self._encoder.encode_image(images, failed=failed, notes=notes, **self._image_options())
-        self._tell(images, notes)
         _raise_failed(failed, rows)
         return rows
 
@@ -127,12 +125,10 @@ class LocalEmbedder:
         if tiling is None:
             raise EmbedInputError("`embed_image_tiles` needs a configuration with `tiling`")
         failed: dict[int, ImageDecodeError] = {}
-        notes: dict[int, list[ImageNote]] = {}
-        with _input_errors():
+        with _input_errors(), self._telling(images) as notes:
             embedded = self._encoder.encode_image_tiles(
                 images, tiling=tiling, failed=failed, notes=notes, **self._image_options()
             )
-        self._tell(images, notes)
         _raise_failed(failed, embedded)
         return embedded
 
@@ -146,12 +142,6 @@ class LocalEmbedder:
                 max_tokens=self._config.max_tokens,
             )
 
-    def _tell(self, items: Sequence[Any], notes: Mapping[int, Sequence[ImageNote]]) -> None:
-        if self._on_note is not None:
-            for position, found in sorted(notes.items()):
-                for note in found:
-                    self._on_note(items[position], note.kind, note.text)
-
     def _tell_cut_texts(self, texts: Sequence[str]) -> None:
         if self._on_note is None:
             return
@@ -161,12 +151,23 @@ class LocalEmbedder:
             if count > limit:
                 self._on_note(text, "text_cut", f"longer than {limit} tokens, of which only the beginning counts")
 
+    @contextmanager
+    def _telling(self, images: Sequence[ImageSource]) -> Iterator[dict[int, list[ImageNote]] | None]:
+        """Give a dict for the notes of a call, and pass them on in the order of the images."""
+        notes: dict[int, list[ImageNote]] | None = None if self._on_note is None else {}
+        yield notes
+        for position, found in sorted(notes.items()) if notes is not None else ():
+            for note in found:
+                if self._on_note is not None:
+                    self._on_note(images[position], note.kind, note.text)
+
     def _image_options(self) -> dict[str, Any]:
         return {
             "truncate_dim": self._truncate_dim,
             "normalize": self._config.normalize,
             "resize_mode": self._config.resize_mode,
             "rendering": self._config.rendering,
+            "limits": self._config.image_limits,
         }
 
 
@@ -200,7 +201,8 @@ def _raise_failed(failed: Mapping[int, ImageDecodeError], readable: Sequence[Any
         raise PartialFailureError(
             "images",
             failed={
-                at: EmbedInputError("the image" + str(error).removeprefix(f"item {at}")) for at, error in failed.items()
+                at: EmbedInputError("the image" + image_problem(error).removeprefix(f"item {at}"))
+                for at, error in failed.items()
             },
             kept=dict(zip(positions, readable, strict=True)),
         )

@@ -6,6 +6,7 @@ import pytest
 
 from core_encoder import nano
 from core_encoder.errors import ConfigError
+from core_encoder.image_limits import ImageLimits
 from core_encoder.models import FILES
 from core_encoder.tiling import Tiling
 from jclip_connectors import EmbeddingConfig
@@ -23,6 +24,8 @@ FULL = EmbeddingConfig(
     rendering="as_stored",
     precision="fp32",
     tiling=Tiling(max_tiles=4),
+    max_pixels=10**9,
+    max_image_bytes=10**6,
 )
 TOML = """
 [jclip]
@@ -35,6 +38,8 @@ resize_mode = "squash"
 rendering = "as_stored"
 precision = "fp32"
 tiling = { max_tiles = 4 }
+max_pixels = 1000000000
+max_image_bytes = 1000000
 """.replace("{COMMIT}", COMMIT)
 VARIABLES = {
     "JCLIP_MODEL": "jinaai/jina-clip-v2",
@@ -46,6 +51,8 @@ VARIABLES = {
     "JCLIP_RENDERING": "as_stored",
     "JCLIP_PRECISION": "fp32",
     "JCLIP_TILES": "4",
+    "JCLIP_MAX_PIXELS": "1000000000",
+    "JCLIP_MAX_IMAGE_BYTES": "1000000",
 }
 
 
@@ -66,6 +73,8 @@ VARIABLES = {
         ("resize_mode", "crop"),
         ("resize_mode", ["squash"]),
         ("rendering", None),
+        ("max_pixels", 0),
+        ("max_image_bytes", "8"),
         ("precision", "fp8"),
         ("tiling", 9),
         ("tiling", True),
@@ -149,7 +158,7 @@ def test_a_fingerprint_without_a_rendering_is_of_pictures_as_stored():
     old = {name: value for name, value in FULL.fingerprint().items() if name != "rendering"}
     for stored in (old, old | {"exif_orientation": False}):
         check_fingerprint(stored, FULL.fingerprint(), collection="it")
-        assert EmbeddingConfig.from_fingerprint(stored) == FULL
+        assert EmbeddingConfig.from_fingerprint(stored).rendering == "as_stored"
     with pytest.raises(CollectionMismatchError, match=r"made with `rendering` 'as_stored' \(now 'as_seen'\)"):
         check_fingerprint(old, dataclasses.replace(FULL, rendering="as_seen").fingerprint(), collection="it")
 
@@ -162,6 +171,13 @@ def test_a_fingerprint_of_pictures_turned_by_exif_alone_equals_neither_rendering
             check_fingerprint(old | {"exif_orientation": True}, config.fingerprint(), collection="it")
     with pytest.raises(ConfigError, match="turned by EXIF"):
         EmbeddingConfig.from_fingerprint(old | {"exif_orientation": True})
+
+
+def test_limits_on_images_are_those_of_the_encoder_but_for_what_is_given():
+    assert EmbeddingConfig().image_limits == ImageLimits()
+    assert FULL.image_limits == ImageLimits(max_pixels=10**9, max_bytes=10**6)
+    other = dataclasses.replace(FULL, max_pixels=None, max_image_bytes=7)
+    assert other.fingerprint() == FULL.fingerprint()
 
 
 def test_the_fingerprint_is_json_and_has_what_shapes_vectors():

@@ -11,7 +11,7 @@ from core_encoder import JinaClipEncoder, image_formats, image_input
 from core_encoder.errors import ConfigError
 from core_encoder.tiling import Tiling
 from jclip_connectors.config import EmbeddingConfig
-from jclip_connectors.errors import EmbedInputError
+from jclip_connectors.errors import EmbedInputError, PartialFailureError
 from jclip_connectors.local import LocalEmbedder
 from jclip_connectors.testing import HashEmbedder
 from jclip_connectors.testing.embedder_contract import EmbedderContract, picture
@@ -106,6 +106,30 @@ def test_photographs_are_turned_if_the_configuration_says_so(v2, tmp_path):
         embedder = LocalEmbedder(EmbeddingConfig(model=v2.name, rendering=turn), encoder=v2)
         expected = v2.encode_image([tmp_path / "turned.png"], rendering=turn)
         np.testing.assert_allclose(embedder.embed_images([tmp_path / "turned.png"]), expected, atol=1e-6)
+
+
+def test_what_there_is_to_say_about_images_is_passed_on_with_each_image(v2, tmp_path):
+    wide, ended = tmp_path / "wide.png", tmp_path / "ended.jpg"
+    picture(0, (90, 30)).save(wide)
+    picture(0).save(ended)
+    ended.write_bytes(ended.read_bytes()[:-2])
+    heard = []
+    config = EmbeddingConfig(model=v2.name, tiling=Tiling(max_tiles=2))
+    embedder = LocalEmbedder(config, encoder=v2, on_note=lambda image, kind, _: heard.append((image, kind)))
+    embedder.embed_images([picture(1), ended, wide])
+    assert heard == [(ended, "end_missing"), (wide, "centre_only")]
+    heard.clear()
+    with pytest.raises(PartialFailureError):
+        embedder.with_config(config).embed_image_tiles([ended, tmp_path / "none.png", wide])
+    assert heard == [(ended, "end_missing")]  # tiles cover all of the wide picture
+
+
+def test_a_limit_of_the_configuration_is_named_with_the_way_to_raise_it(v2, tmp_path):
+    picture(0).save(tmp_path / "a.png")
+    for option, told in (("max_pixels", "--max-pixels"), ("max_image_bytes", "--max-bytes")):
+        embedder = LocalEmbedder(EmbeddingConfig(model=v2.name, **{option: 10}), encoder=v2)
+        with pytest.raises(PartialFailureError, match=f"raise `{option}` of the configuration \\({told}"):
+            embedder.embed_images([tmp_path / "a.png"])
 
 
 def test_an_encoder_of_another_model_is_refused(v2):

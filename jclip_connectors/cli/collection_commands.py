@@ -14,6 +14,8 @@ from jclip_connectors.cli.contact_sheet import Section, write_contact_sheet
 from jclip_connectors.cli.options import (
     CollectionOption,
     DeviceOption,
+    MaxBytesOption,
+    MaxPixelsOption,
     RenderingOption,
     StoreOption,
     check_output,
@@ -85,6 +87,8 @@ def index(
     dimensions: Annotated[int | None, typer.Option(min=1, help="Number of values to keep of each vector.")] = None,
     tiles: Annotated[int | None, typer.Option(min=1, help="Cut large pictures into at most this many tiles.")] = None,
     rendering: RenderingOption = None,
+    max_pixels: MaxPixelsOption = None,
+    max_bytes: MaxBytesOption = None,
     device: DeviceOption = None,
     batch_size: Annotated[int, typer.Option(min=1, help="Files to process at a time.")] = 32,
     report: Annotated[
@@ -127,7 +131,15 @@ def index(
         fingerprint = place.fingerprint()
         if fingerprint is None and found.gone:
             raise EmbedInputError(f"{str(found.gone[0])!r} does not exist, and there is no collection in {place.name}")
-        config = configuration(fingerprint, model=model, dimensions=dimensions, tiles=tiles, rendering=rendering)
+        config = configuration(
+            fingerprint,
+            model=model,
+            dimensions=dimensions,
+            tiles=tiles,
+            rendering=rendering,
+            max_pixels=max_pixels,
+            max_bytes=max_bytes,
+        )
         known = known_model(config.model)
         licence = "" if known is None else f" ({known.license})"
         terminal.say(f"{len(found.files)} files; model {config.model}{licence}")
@@ -177,6 +189,8 @@ def search(
     model: Annotated[
         str | None, typer.Option(help="The folder of the model, if the collection was made with a model from a folder.")
     ] = None,
+    max_pixels: MaxPixelsOption = None,
+    max_bytes: MaxBytesOption = None,
     device: DeviceOption = None,
 ) -> None:
     """Find the files that are nearest to a text or a picture."""
@@ -192,7 +206,7 @@ def search(
         fingerprint = place.fingerprint()
         if fingerprint is None:
             raise StoreRequestError(f"there is no collection in {place.name}: `jclip index FOLDER` makes one")
-        config = configuration(fingerprint, model=model)
+        config = configuration(fingerprint, model=model, max_pixels=max_pixels, max_bytes=max_bytes)
         source, _ = open_collection(place, config, device=device)
         hits = source.search(text if image is None else None, image=image, limit=limit, where=condition)
     if as_json:
@@ -204,7 +218,7 @@ def search(
     if html is not None:  # after the results are printed, as it may fail
         heading = str(text) if image is None else image.name
         section = Section(heading=heading, hits=hits, query_image=image)
-        write_contact_sheet(html, "jclip search", [section], rendering=config.rendering)
+        write_contact_sheet(html, "jclip search", [section], rendering=config.rendering, limits=config.image_limits)
 
 
 def optimize(

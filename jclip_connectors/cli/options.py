@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from core_encoder.image_limits import DEFAULT_LIMITS
 from core_encoder.models import find_folder
 from core_encoder.rendering import Rendering
 from core_encoder.tiling import Tiling
@@ -67,6 +68,21 @@ RenderingOption = Annotated[
         "used), or as_stored, the pixels of the file; default: as_seen."
     ),
 ]
+MaxPixelsOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N",
+        min=1,
+        help="Width times height of a picture: a larger JPEG is shrunk while it is decoded, and any other picture is "
+        f"refused; default: {DEFAULT_LIMITS.max_pixels}.",
+    ),
+]
+MaxBytesOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="N", min=1, help=f"Size of the file of a picture, in bytes; default: {DEFAULT_LIMITS.max_bytes}."
+    ),
+]
 
 
 def collection_url(collection: Path | None, store: str | None) -> str:
@@ -83,6 +99,8 @@ def configuration(
     dimensions: int | None = None,
     tiles: int | None = None,
     rendering: Rendering | None = None,
+    max_pixels: int | None = None,
+    max_bytes: int | None = None,
 ) -> EmbeddingConfig:
     """Options come first, then the collection's configuration (for a new one: the environment), then the defaults.
 
@@ -90,11 +108,15 @@ def configuration(
     """
     config = EmbeddingConfig.from_env()
     if fingerprint is not None:
-        config = EmbeddingConfig.from_fingerprint(fingerprint, model=model)
+        stored = EmbeddingConfig.from_fingerprint(fingerprint, model=model)
+        # The limits on pictures change no vector, so a collection has none of its own.
+        config = dataclasses.replace(stored, max_pixels=config.max_pixels, max_image_bytes=config.max_image_bytes)
     given: dict[str, Any] = {
         "model": model,
         "dimensions": dimensions,
         "rendering": rendering,
+        "max_pixels": max_pixels,
+        "max_image_bytes": max_bytes,
         "tiling": None if tiles is None else Tiling(max_tiles=tiles),
     }
     return dataclasses.replace(config, **{name: value for name, value in given.items() if value is not None})

@@ -69,6 +69,8 @@ class JinaClipEmbeddings(BaseModel, Embeddings):
     rendering: Rendering = "as_seen"
     precision: Precision = "auto"
     tiling: Tiling | None = None
+    max_pixels: StrictInt | None = None
+    max_image_bytes: StrictInt | None = None
     device: str | None = None
     """"cpu", "cuda", ...; `None` uses CUDA if it is available."""
 

@@ -55,6 +55,8 @@ class JinaClipEmbedding(MultiModalEmbedding):
     rendering: Rendering = Field(default="as_seen", frozen=True, description="How a picture becomes RGB.")
     precision: Precision = Field(default="auto", frozen=True, description="Number format of the model.")
     tiling: Tiling | None = Field(default=None, frozen=True, description="How a collection cuts images into tiles.")
+    max_pixels: int | None = Field(default=None, frozen=True, description="Limit on the pixels of an image.")
+    max_image_bytes: int | None = Field(default=None, frozen=True, description="Limit on the bytes of an image.")
     device: str | None = Field(default=None, frozen=True, description="'cpu', 'cuda', ...; None prefers CUDA.")
     embeddings_cache: None = Field(default=None, frozen=True, description="Not supported: its keys are bare texts.")
 

@@ -22,7 +22,7 @@ from core_encoder.image_input import LoadedImage, read_image
 from core_encoder.matryoshka import normalize, truncate
 from core_encoder.models import KnownModel, default_revision, find_folder, is_hub_id, known_model
 from core_encoder.tiling import TileEmbeddings, Tiling, cut_tiles
-from jclip_connectors.config import EmbeddingConfig
+from jclip_connectors.config import EmbeddingConfig, image_problem
 from jclip_connectors.errors import EmbedInputError, PartialFailureError, StoreRequestError
 from jclip_connectors.port import FloatArray, ImageSource, IntArray
 from jclip_connectors.remote.images import content_of, png_of
@@ -259,7 +259,7 @@ class Requests:
                 contents = prepare(image, position)
                 self._check_sizes(contents)
             except ImageDecodeError as error:
-                failed[position] = EmbedInputError("the image" + str(error).removeprefix("item 0"))
+                failed[position] = EmbedInputError("the image" + image_problem(error).removeprefix("item 0"))
             except OSError as error:  # the file changed after it had been read once
                 failed[position] = EmbedInputError(f"the image cannot be read: {error.strerror}")
             else:
@@ -275,7 +275,7 @@ class Requests:
         return [content_of(source, loaded.image), *map(png_of, tiles)], loaded.full_boxes(boxes)
 
     def _load(self, source: ImageSource) -> LoadedImage:
-        return read_image(source, index=0, rendering=self.config.rendering)
+        return read_image(source, index=0, rendering=self.config.rendering, limits=self.config.image_limits)
 
     def _check_sizes(self, contents: Iterable[bytes]) -> None:
         for content in contents:

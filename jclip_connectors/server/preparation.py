@@ -9,7 +9,7 @@ from typing import Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from core_encoder.errors import InputError
+from core_encoder.errors import ImageLimitError, InputError
 from core_encoder.image_input import read_image
 from core_encoder.image_limits import ImageLimits
 from core_encoder.image_preprocess import PreprocessConfig, ResizeMode, preprocess
@@ -176,7 +176,7 @@ def image_usage(width: int, height: int, *, size: int) -> int:
 
 def encoder_refusal(error: InputError, number: int) -> RequestError:
     """Turn the encoder's error about an item into ours: with the item's number in the request, and without content."""
-    detail = str(error)
+    detail = f"{error.found}: scale it down first" if isinstance(error, ImageLimitError) else str(error)
     for content, instead in _CONTENT:
         detail = content.sub(instead, detail)
     detail = _POSITION.sub(f"item {number}", detail)

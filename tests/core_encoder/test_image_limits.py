@@ -82,7 +82,7 @@ def test_a_jpeg_that_claims_65535_by_65535_is_refused_from_the_header():
     assert "`max_pixels`" in refusal(bytes(data))
 
 
-@pytest.mark.parametrize("fmt", FORMATS)
+@pytest.mark.parametrize("fmt", [fmt for fmt in FORMATS if fmt != "JPEG"])  # which is shrunk instead
 def test_the_pixel_limit_holds_for_every_format_and_is_exact(fmt):
     data = encoded(PICTURE, fmt)
     assert "`max_pixels`" in refusal(data, limits=ImageLimits(max_pixels=31 * 24 - 1))

@@ -80,6 +80,8 @@ def test_the_options_are_those_of_the_configuration_and_the_device():
         rendering="as_stored",
         precision="fp32",
         tiling=Tiling(max_tiles=3),
+        max_pixels=10**6,
+        max_image_bytes=10**5,
     )
     assert JinaClipEmbeddings(**{name: getattr(given, name) for name in names}).config == given
 
