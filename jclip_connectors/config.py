@@ -155,7 +155,7 @@ class EmbeddingConfig:
         """
         values: dict[str, Any] = complete_fingerprint(fingerprint)
         stored, revision = values.get("model"), values.get("revision")
-        in_folder = isinstance(revision, str) and revision.startswith(_FOLDER_REVISION)
+        in_folder = is_folder_revision(revision)
         if in_folder and model is None:
             raise ConfigError(f"the vectors were made with the model in a folder {stored!r}: pass its path as `model`")
         if not in_folder and model not in (None, stored):
@@ -189,12 +189,20 @@ class EmbeddingConfig:
         }
 
 
+def is_folder_revision(revision: object) -> bool:
+    """Whether a revision is the hash of a model in a folder: the name of the folder then tells nothing."""
+    return isinstance(revision, str) and revision.startswith(_FOLDER_REVISION)
+
+
 def complete_fingerprint(stored: Fingerprint) -> dict[str, str | int | bool | None]:
     """The fingerprint of a collection of any version, in the form of this one.
 
     A field that was added later has the value that all vectors had before it was added.
     """
-    completed = dict(stored)
+    defaults = {field.name: field.default for field in dataclasses.fields(EmbeddingConfig)}
+    for name in ("model", "revision", "dimensions", "rendering"):  # the first three are in every fingerprint
+        del defaults[name]
+    completed: dict[str, str | int | bool | None] = {**defaults, **stored}
     if "rendering" not in completed:
         turned = completed.pop("exif_orientation", False) is True
         completed["rendering"] = "as_stored, but turned by EXIF" if turned else "as_stored"
@@ -207,6 +215,28 @@ def image_problem(error: ImageDecodeError) -> str:
         field, option = _LIMITS[error.limit]
         return f"{error.found}; scale it down first, or raise `{field}` of the configuration ({option} of the command)"
     return error.found if isinstance(error, ImageLimitError) else str(error)
+
+
+def ignored_variables(config: EmbeddingConfig, environ: Mapping[str, str] | None = None) -> list[str]:
+    """The JCLIP_* variables that say something else than a collection's own configuration, which is used instead.
+
+    Args:
+        config: the configuration of an existing collection.
+        environ: the variables; `None` reads the variables of this process.
+
+    Returns:
+        A sentence for each variable without effect.
+
+    Raises:
+        ConfigError: an unknown JCLIP_* variable or a bad value.
+    """
+    environ = os.environ if environ is None else environ
+    asked = EmbeddingConfig.from_env(environ)
+    return [
+        f"{name} is {environ[name]!r} and has no effect: the collection was made with `{field}` {made!r}"
+        for name, (field, _) in _VARIABLES.items()
+        if name in environ and (made := getattr(config, field)) != getattr(asked, field)
+    ]
 
 
 def _check(name: str, value: object, accepts: Callable[[object], bool], allowed: str) -> None:

@@ -10,6 +10,7 @@ from core_encoder.image_limits import ImageLimits
 from core_encoder.models import FILES
 from core_encoder.tiling import Tiling
 from jclip_connectors import EmbeddingConfig
+from jclip_connectors.config import ignored_variables
 from jclip_connectors.errors import CollectionMismatchError
 from jclip_connectors.store_kit.validation import check_fingerprint
 
@@ -303,3 +304,47 @@ def test_toml_that_is_nested_too_deeply_is_refused(tmp_path):
     (tmp_path / "a.toml").write_text("a = " + "[" * 100_000)
     with pytest.raises(ConfigError, match="as TOML: nested too deeply"):
         EmbeddingConfig.from_toml(tmp_path / "a.toml")
+
+
+def test_a_fingerprint_of_an_earlier_version_has_the_defaults_of_what_it_lacks():
+    now = dict(EmbeddingConfig(model="hash", revision="1", dimensions=8, rendering="as_stored").fingerprint())
+    old = {name: now[name] for name in ("model", "revision", "dimensions")}
+    check_fingerprint(old, now, collection="c")
+    check_fingerprint({**old, "exif_orientation": False}, now, collection="c")
+    with pytest.raises(CollectionMismatchError, match="`rendering` 'as_stored' \\(now 'as_seen'\\)"):
+        check_fingerprint(old, {**now, "rendering": "as_seen"}, collection="c")
+    with pytest.raises(CollectionMismatchError, match="`normalize` True \\(now False\\)"):
+        check_fingerprint(old, {**now, "normalize": False}, collection="c")
+    for rendering in ("as_seen", "as_stored"):
+        with pytest.raises(CollectionMismatchError, match="`rendering`"):
+            check_fingerprint({**old, "exif_orientation": True}, {**now, "rendering": rendering}, collection="c")
+
+
+def test_what_a_later_version_has_added_is_refused_by_its_name():
+    now = EmbeddingConfig(model="hash", revision="1", dimensions=8).fingerprint()
+    with pytest.raises(CollectionMismatchError, match="`colours` 'sepia'"):
+        check_fingerprint({**now, "colours": "sepia"}, now, collection="c")
+
+
+def test_a_renamed_folder_of_a_model_is_the_same_model_and_other_files_are_another(tmp_path):
+    folder = folder_of_files(tmp_path)
+    stored = EmbeddingConfig(model=str(folder)).fingerprint()
+    renamed = folder.rename(tmp_path / "renamed")
+    check_fingerprint(stored, EmbeddingConfig(model=str(renamed)).fingerprint(), collection="c")
+    config = EmbeddingConfig.from_fingerprint(stored, model=str(renamed))
+    check_fingerprint(stored, config.fingerprint(), collection="c")
+    (renamed / FILES[0]).write_bytes(b"changed")
+    with pytest.raises(CollectionMismatchError, match="`revision`"):
+        check_fingerprint(stored, EmbeddingConfig(model=str(renamed)).fingerprint(), collection="c")
+    other = {**stored, "model": "another", "revision": "1"}
+    with pytest.raises(CollectionMismatchError, match="`model`"):
+        check_fingerprint(other, {**other, "model": "name"}, collection="c")
+
+
+def test_a_variable_that_a_collection_does_not_follow_is_named():
+    made = EmbeddingConfig(model="nano", dimensions=64)
+    variables = {"JCLIP_MODEL": "nano", "JCLIP_DIMENSIONS": "32", "JCLIP_TILES": "4", "JCLIP_SERVER_X": "1"}
+    dimensions, tiles = ignored_variables(made, variables)
+    assert dimensions == "JCLIP_DIMENSIONS is '32' and has no effect: the collection was made with `dimensions` 64"
+    assert "`tiling` None" in tiles
+    assert ignored_variables(made, {"JCLIP_DIMENSIONS": "64"}) == []

@@ -14,8 +14,9 @@ from core_encoder.models import find_folder
 from core_encoder.rendering import Rendering
 from core_encoder.tiling import Tiling
 from jclip_connectors.cli.store_urls import Place, edge_url
+from jclip_connectors.cli.terminal import say
 from jclip_connectors.collection import MultimodalCollection
-from jclip_connectors.config import EmbeddingConfig, Fingerprint
+from jclip_connectors.config import EmbeddingConfig, Fingerprint, ignored_variables
 from jclip_connectors.errors import EmbedInputError
 from jclip_connectors.filters import parse_filter
 from jclip_connectors.indexing import FileNotes
@@ -111,6 +112,8 @@ def configuration(
         stored = EmbeddingConfig.from_fingerprint(fingerprint, model=model)
         # The limits on pictures change no vector, so a collection has none of its own.
         config = dataclasses.replace(stored, max_pixels=config.max_pixels, max_image_bytes=config.max_image_bytes)
+        for sentence in ignored_variables(config):
+            say(f"note: {sentence}", style="yellow")
     given: dict[str, Any] = {
         "model": model,
         "dimensions": dimensions,

@@ -9,7 +9,7 @@ import numpy as np
 
 import core_encoder.item_list
 from core_encoder.errors import InputError
-from jclip_connectors.config import EmbeddingConfig, Fingerprint, complete_fingerprint
+from jclip_connectors.config import EmbeddingConfig, Fingerprint, complete_fingerprint, is_folder_revision
 from jclip_connectors.errors import CollectionMismatchError, EmbedInputError
 from jclip_connectors.port import MODALITIES, FloatArray, IntArray, Record
 
@@ -23,6 +23,8 @@ def check_fingerprint(stored: Fingerprint, requested: Fingerprint, *, collection
         CollectionMismatchError: the fingerprints differ; the message names each different field.
     """
     completed = complete_fingerprint(stored)
+    if is_folder_revision(completed.get("revision")) and completed["revision"] == requested.get("revision"):
+        completed["model"] = requested["model"]  # the same files in a folder with another name
     if completed != dict(requested):
         raise CollectionMismatchError(completed, requested, collection=collection)
 

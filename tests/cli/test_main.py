@@ -347,8 +347,10 @@ def test_options_beat_the_environment_and_that_beats_defaults(tmp_path, photos, 
     assert (fingerprint["model"], fingerprint["dimensions"]) == ("nano", 32)
     assert fingerprint["tiling"] == "max_tiles=4"
     monkeypatch.delenv("JCLIP_MODEL")
-    jclip("index", photos, "--collection", tmp_path / "c")  # the collection knows its model better
-    jclip("search", "x", "--collection", tmp_path / "c")
+    for command in (("index", photos), ("search", "x")):  # the collection knows its model better, and says so
+        _, message = jclip(*command, "--collection", tmp_path / "c")
+        assert "JCLIP_DIMENSIONS is '64' and has no effect" in message
+        assert "JCLIP_TILES" not in message
 
 
 def test_options_that_contradict_the_collection_are_refused(photos, collection):
