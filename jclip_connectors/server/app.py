@@ -93,7 +93,7 @@ def create_app(
     routes = _routes(endpoints, dialects, health_route=health_route)
     app = Starlette(
         routes=routes,
-        middleware=[Middleware(Cors, origins=origins), Middleware(Observation, metrics=metrics)],
+        middleware=[Middleware(Observation, metrics=metrics), Middleware(Cors, origins=origins)],
         exception_handlers={
             RequestError: _answer_request_error,
             HTTPException: _answer_wrong_route(routes, origins),

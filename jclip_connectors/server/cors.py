@@ -7,9 +7,11 @@ import re
 from collections.abc import Mapping, Sequence
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from core_encoder.errors import ConfigError
+from jclip_connectors.server.observation import seen
 from jclip_connectors.server.requests import RequestError
 
 _ANY = "*"
@@ -79,6 +81,7 @@ class Cors:
         asked = Headers(scope=scope)
         more = self._origins.headers(asked.get("origin"))
         if is_question(scope["method"], asked) and self._origins.admits(asked["origin"]):
+            seen(Request(scope)).route = "preflight"
             more |= _permission(asked)
             await send({"type": "http.response.start", "status": 204, "headers": _raw(more)})
             await send({"type": "http.response.body"})

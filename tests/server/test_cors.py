@@ -1,5 +1,7 @@
 """Pages in a browser: without the option no page of another origin reads anything; with it, those that are allowed."""
 
+import logging
+
 import pytest
 
 from core_encoder.errors import ConfigError
@@ -7,6 +9,7 @@ from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.server.limits import ServerLimits
 from jclip_connectors.server.serve import serve
 from tests.server.harness import Server, in_background, wait_until
+from tests.server.test_observation import lines
 
 PAGE, OTHER = "http://localhost:3000", "https://other.example"
 GOOD = {"model": "nano", "input": "a star"}
@@ -91,6 +94,14 @@ def test_a_page_of_another_origin_may_read_nothing(open_to_a_page, origin):
     for each in (asked, answer):
         assert "Access-Control-Allow-Origin" not in each.headers
         assert each.headers["Vary"] == "Origin"
+
+
+def test_a_browsers_question_is_a_line_in_the_log_too(open_to_a_page, caplog):
+    with caplog.at_level(logging.INFO):
+        asked = question(open_to_a_page, PAGE)
+        wait_until(lambda: lines(caplog))
+    (line,) = lines(caplog)
+    assert (line["route"], line["status"], line["request_id"]) == ("preflight", 204, asked.headers["X-Request-ID"])
 
 
 def test_a_request_of_no_page_is_answered_as_ever(open_to_a_page):

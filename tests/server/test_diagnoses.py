@@ -38,7 +38,7 @@ def detail_of(answer, status):
         ("/v1/embeddings", {"model": "gpt-4", "input": "a"}, "not served here: send 'jina-clip-v2' or 'nano'"),
         ("/v1/embeddings", {"model": "nano", "input": True}, "`input` is a boolean: send a string"),
         ("/v1/embeddings", {"model": "nano", "input": 1.5}, "`input` is a number: send a string"),
-        ("/v1/embeddings", {"model": "nano", "input": {}}, "item 0 has neither `text` nor `image`"),
+        ("/v1/embeddings", {"model": "nano", "input": {}}, "item 0 is an empty object: send"),
         ("/v1/embeddings", {"model": "nano", "input": []}, "`input` is an empty list"),
         ("/v1/embeddings", {"model": "nano", "input": [["a", "b"]]}, "item 0 is a list of strings: put its strings"),
         ("/v1/embeddings", {"model": "nano", "input": ["a", ["b"]]}, "item 1 is a list of strings"),

@@ -70,6 +70,13 @@ REFUSED = {
     "base64 as Python prints bytes": f"b'{PNG_BASE64}'",
     "base64 in quotation marks": f'"{PNG_BASE64}"',
     "base64 after its name": f"base64,{PNG_BASE64}",
+    "bytes as characters": PNG.decode("latin-1"),
+    "bytes of a JPEG as characters": base64.b64decode(JPEG_BASE64).decode("latin-1"),
+    "bytes that were decoded as UTF-8": PNG.decode("utf-8", "replace"),
+    "bytes of a JPEG that were decoded as UTF-8": base64.b64decode(JPEG_BASE64).decode("utf-8", "replace"),
+    "bytes of a GIF as characters": encoded(PICTURE, "GIF").decode("latin-1"),
+    "bytes of a WebP as characters": encoded(PICTURE, "WEBP").decode("latin-1"),
+    "hexadecimal digits": PNG.hex(),
     "base64 after its media type": f"image/png;base64,{PNG_BASE64}",
 }
 MARKED = {**EMBEDDED, **REFUSED}
@@ -88,6 +95,8 @@ TEXTS = [
     "/9j/ is how a JPEG begins in base64, iVBORw0KGgo is how a PNG does",
     "iVBORw0KGgo",
     "R0lGODlh",
+    "GIF89a is a format, RIFF and WEBP too; \u2030PNG is not, nor is ffd8ff",
+    "GIF89a",
     "Questions about life, the universe and everything: data:x;y,z",
     "Qk",
     "metadata:image/png;base64,AAAA",

@@ -39,6 +39,12 @@ _BASE64_OF_AN_IMAGE = re.compile(
     r"|AAAADEpYTCA|[/_]wo"  # JPEG XL
     r"|AAAADGpQICA)"  # JPEG 2000
 )
+# The same bytes in a string of bytes, in one whose bytes were lost in decoding, and in hexadecimal digits.
+_BYTES_OF_AN_IMAGE = re.compile(
+    r"[\x89\ufffd\u2030]PNG\r?\n|\xff\xd8\xff|\ufffd{3,4}\0\x10JFIF|GIF8[79]a[^\0]{0,8}\0|RIFF.{4}WEBPVP8"
+    r"|(?:0x)?(?i:89504e470d0a1a0a|ffd8ff[c-f][0-9a-f])[0-9a-f]{16}",
+    re.DOTALL,
+)
 _IMAGE_TYPE = re.compile(r"(?:input_)?images?(?:_?(?:url|base64|bytes))?|image/.*", re.DOTALL)
 _TYPE_FIELDS = ("type", "modality", "input_type", "mime_type", "mimeType", "media_type", "content_type", "contentType")
 _IMAGE_FIELDS = ("image", "bytes", "url", "image_url", "image_base64", "image_bytes")  # of objects that are one item
@@ -181,8 +187,8 @@ def says_image(value: Mapping[str, object]) -> bool:
 
 
 def is_marked(text: str) -> bool:
-    """Whether a string is marked as an image: a data URI that is not a text, or base64 of an image's file."""
-    if _BASE64_OF_AN_IMAGE.match(text):
+    """Whether a string is marked as an image: a data URI that is no text, or an image's file in base64 or as it is."""
+    if _BASE64_OF_AN_IMAGE.match(text) or _BYTES_OF_AN_IMAGE.match(text):
         return True
     start = _MAYBE_DATA.match(text)
     if start is None:
@@ -194,7 +200,8 @@ def is_marked(text: str) -> bool:
     media_type, *parameters = "".join(header.split()).split(";")
     # A text may begin with "data:" too: without a media type, "base64" is a word of it.
     has_type = media_type in ("", "base64") or "/" in media_type or "%2f" in media_type
-    return has_type and any(each.startswith("base64") for each in (*parameters, *[media_type] * bool(parameters)))
+    named = [media_type, *parameters] if parameters else []  # "base64" stands there alone, or in the wrong place
+    return has_type and any(each.startswith("base64") for each in named)
 
 
 def plain_text_item(value: object, index: int, served: Served) -> Item:
