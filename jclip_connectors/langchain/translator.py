@@ -39,6 +39,9 @@ class JinaClipTranslator(Visitor):
     def visit_operation(self, operation: Operation) -> dict[str, Any]:
         """Translate `and`, `or` and `not`.
 
+        Args:
+            operation: an operator and the conditions that it joins.
+
         Raises:
             EmbedInputError: `not` has another number of arguments than one, or another operator has none.
         """
@@ -53,6 +56,9 @@ class JinaClipTranslator(Visitor):
 
     def visit_comparison(self, comparison: Comparison) -> dict[str, Any]:
         """Translate a comparison of one field.
+
+        Args:
+            comparison: a comparator, a field and a value.
 
         Raises:
             EmbedInputError: the comparator is `like`, the value is of a type that the comparator cannot take, or the
@@ -79,7 +85,17 @@ class JinaClipTranslator(Visitor):
         return condition
 
     def visit_structured_query(self, structured_query: StructuredQuery) -> tuple[str, dict[str, Any]]:
-        """Translate a whole query: its text, and the options of a search."""
+        """Translate a whole query.
+
+        Args:
+            structured_query: a text, and a condition or none.
+
+        Returns:
+            The text, and the options of the search: `filter`, if there is a condition.
+
+        Raises:
+            EmbedInputError: a condition is not supported; see the other methods.
+        """
         if structured_query.filter is None:
             return structured_query.query, {}
         return structured_query.query, {"filter": structured_query.filter.accept(self)}

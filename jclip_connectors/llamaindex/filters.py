@@ -54,7 +54,7 @@ class JinaClipMetadataFilter(MetadataFilter):
     not greater or less; keep dates as numbers to compare them.
     """
 
-    value: _Value | list[_Value] | None = None
+    value: _Value | list[_Value] | None = None  # type: ignore[assignment]  # more than the base class takes
 
 
 def to_filter(filters: MetadataFilters | None) -> dict[str, Any]:
@@ -117,7 +117,7 @@ def _plain(value: object) -> object:
 
 def _equal(key: str, name: str, value: object, *, exact: bool) -> dict[str, Any]:
     """A condition of equality; unless it is `exact`, the numbers 1 and 0 stand for bools too."""
-    values = value if isinstance(value, list) else [value]
+    values: list[object] = value if isinstance(value, list) else [value]
     bools = [] if exact else [bool(each) for each in values if each in (0, 1) and not isinstance(each, bool)]
     if not bools:
         return {key: {name: value}}

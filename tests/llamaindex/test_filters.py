@@ -116,12 +116,12 @@ def test_a_date_is_found_by_a_date_and_by_its_text(memory):
     for asked in (
         JinaClipMetadataFilter(key="day", value=date(2024, 1, 31)),
         JinaClipMetadataFilter(key="at", value=moment),
-        JinaClipMetadataFilter(key="day", value=[date(2024, 1, 31), True], operator="in"),
+        JinaClipMetadataFilter(key="day", value=[date(2024, 1, 31), True], operator=FilterOperator.IN),
         MetadataFilter(key="day", value="2024-01-31"),
     ):
         assert memory.query(ask(filters=where_exactly(asked))).ids == ["a"], asked
+    later = JinaClipMetadataFilter(key="day", value=date(2024, 1, 31), operator=FilterOperator.GT)
     with pytest.raises(EmbedInputError, match="keep a date as a number"):
-        later = JinaClipMetadataFilter(key="day", value=date(2024, 1, 31), operator=">")
         memory.query(ask(filters=where_exactly(later)))
 
 
