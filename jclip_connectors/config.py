@@ -189,6 +189,12 @@ class EmbeddingConfig:
         }
 
 
+# What a fingerprint that lacks a field means: how all vectors were made before the field was added.
+_BEFORE: Fingerprint = MappingProxyType(
+    {"normalize": True, "max_tokens": None, "resize_mode": None, "precision": "auto", "tiling": None}
+)
+
+
 def is_folder_revision(revision: object) -> bool:
     """Whether a revision is the hash of a model in a folder: the name of the folder then tells nothing."""
     return isinstance(revision, str) and revision.startswith(_FOLDER_REVISION)
@@ -199,10 +205,7 @@ def complete_fingerprint(stored: Fingerprint) -> dict[str, str | int | bool | No
 
     A field that was added later has the value that all vectors had before it was added.
     """
-    defaults = {field.name: field.default for field in dataclasses.fields(EmbeddingConfig)}
-    for name in ("model", "revision", "dimensions", "rendering"):  # the first three are in every fingerprint
-        del defaults[name]
-    completed: dict[str, str | int | bool | None] = {**defaults, **stored}
+    completed = {**_BEFORE, **stored}
     if "rendering" not in completed:
         turned = completed.pop("exif_orientation", False) is True
         completed["rendering"] = "as_stored, but turned by EXIF" if turned else "as_stored"

@@ -10,7 +10,7 @@ from core_encoder.image_limits import ImageLimits
 from core_encoder.models import FILES
 from core_encoder.tiling import Tiling
 from jclip_connectors import EmbeddingConfig
-from jclip_connectors.config import ignored_variables
+from jclip_connectors.config import complete_fingerprint, ignored_variables
 from jclip_connectors.errors import CollectionMismatchError
 from jclip_connectors.store_kit.validation import check_fingerprint
 
@@ -318,6 +318,11 @@ def test_a_fingerprint_of_an_earlier_version_has_the_defaults_of_what_it_lacks()
     for rendering in ("as_seen", "as_stored"):
         with pytest.raises(CollectionMismatchError, match="`rendering`"):
             check_fingerprint({**old, "exif_orientation": True}, {**now, "rendering": rendering}, collection="c")
+
+
+def test_a_complete_fingerprint_stays_as_it_is():
+    now = EmbeddingConfig(model="nano", tiling=Tiling(max_tiles=4)).fingerprint()
+    assert complete_fingerprint(now) == now
 
 
 def test_what_a_later_version_has_added_is_refused_by_its_name():
