@@ -28,6 +28,7 @@ from core_encoder.item_list import as_list
 from core_encoder.matryoshka import check_dim
 from core_encoder.model import JinaClip
 from core_encoder.models import Precision, known_model
+from core_encoder.origin import Origin
 from core_encoder.rendering import Rendering
 from core_encoder.tiling import TileEmbeddings, Tiling, check_tiling, cut_tiles
 from core_encoder.tokenization import TextTokenizer, TokenizedText, task_prefix
@@ -68,6 +69,7 @@ class JinaClipEncoder:
         self.tokenizer = tokenizer
         self.preprocessing = preprocessing
         self.name = name
+        self.origin: Origin | None = None  # the files that `load` has read, with their commit
         self.device = model.logit_scale.device
         self._dtype = model.logit_scale.dtype
 
@@ -100,15 +102,18 @@ class JinaClipEncoder:
         """
         place, dtype = resolve_device(device, precision)
         folder = find_checkpoint(source, revision=revision, local_files_only=local_files_only)
+        origin = Origin.of(source, folder)
         config = read_config(folder)
         backend = choose_backend(attention, place, dtype, biased=config.text.position == "alibi")
-        return cls(
+        encoder = cls(
             load_model(folder, config, device=place, dtype=dtype),
             TextTokenizer.load(folder, vocab_size=config.text.vocab_size),
             PreprocessConfig.from_json(read_json(folder / "preprocessor_config.json")),
             name=str(source),
             backend=backend,
         )
+        encoder.origin = origin
+        return encoder
 
     @property
     def embedding_dim(self) -> int:

@@ -82,4 +82,5 @@ class EncoderModule(nn.Module):
         self.encoder = JinaClipEncoder(
             self.towers, before.tokenizer, before.preprocessing, name=before.name, backend=backend
         )
+        self.encoder.origin = before.origin
         return self

@@ -8,7 +8,7 @@ import numpy as np
 
 from core_encoder.errors import ConfigError, ImageDecodeError, InputError
 from core_encoder.image_notes import ImageNote
-from core_encoder.models import default_revision
+from core_encoder.models import default_revision, find_folder
 from core_encoder.tiling import TileEmbeddings
 from jclip_connectors.config import EmbeddingConfig, image_problem
 from jclip_connectors.errors import EmbedInputError, MissingDependencyError, PartialFailureError
@@ -46,15 +46,16 @@ class LocalEmbedder:
 
         Raises:
             MissingDependencyError: torch or another package of the extra "local" is not installed.
-            ConfigError: `encoder` is of another model, or the model does not have an option.
+            ConfigError: `encoder` is of another model or revision, its files have changed since it was loaded, or the
+                model does not have an option.
             CheckpointError: the weights are absent or damaged.
         """
         if encoder is None:
             encoder = _load(config, device=device, local_files_only=local_files_only)
         elif device is not None or local_files_only:
             raise ConfigError("`encoder` is already loaded: leave out `device` and `local_files_only`")
-        elif encoder.name != config.model:
-            raise ConfigError(f"`encoder` is {encoder.name!r}, but `config.model` is {config.model!r}: use one of them")
+        else:
+            _check_same_model(config, encoder)
         _check_options(config, encoder)
         self._config = config
         self._encoder = encoder
@@ -183,6 +184,23 @@ def _load(config: EmbeddingConfig, *, device: str | None, local_files_only: bool
         precision=config.precision,
         local_files_only=local_files_only,
     )
+
+
+def _check_same_model(config: EmbeddingConfig, encoder: "JinaClipEncoder") -> None:
+    """Refuse an encoder of another model than the configuration's, whose fingerprint would not tell the truth."""
+    folder, origin = None if config.model == "nano" else find_folder(config.model), encoder.origin
+    if origin is not None and folder is not None and folder.resolve() == origin.folder:
+        if not origin.is_unchanged():
+            raise ConfigError(f"the files in {config.model!r} have changed since `encoder` was loaded: load it again")
+        return
+    if encoder.name != config.model:
+        raise ConfigError(f"`encoder` is {encoder.name!r}, but `config.model` is {config.model!r}: use one of them")
+    wanted = default_revision(config.model) if config.revision is None else config.revision
+    if origin is not None and None not in (origin.revision, wanted) and origin.revision != wanted:
+        raise ConfigError(
+            f"`encoder` was loaded from the revision {origin.revision!r} of {config.model!r}, and the configuration "
+            f"has {wanted!r}: write `revision={origin.revision!r}`, or load the other revision"
+        )
 
 
 def _check_options(config: EmbeddingConfig, encoder: "JinaClipEncoder") -> None:

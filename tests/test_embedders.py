@@ -1,6 +1,9 @@
 import dataclasses
+import hashlib
 import os
+import shutil
 import weakref
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,7 +11,9 @@ import pytest
 from PIL import Image
 
 from core_encoder import JinaClipEncoder, image_formats, image_input
-from core_encoder.errors import ConfigError
+from core_encoder.errors import CheckpointError, ConfigError
+from core_encoder.nano import REVISION
+from core_encoder.origin import Origin
 from core_encoder.tiling import Tiling
 from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.errors import EmbedInputError, PartialFailureError
@@ -210,3 +215,40 @@ def test_a_local_embedder_tells_of_what_only_a_part_counts(v2, tmp_path):
     tiled = embedder.with_config(dataclasses.replace(config, tiling=Tiling(max_tiles=4)))
     tiled.embed_image_tiles([tmp_path / "wide.png"])
     assert told == []
+
+
+def test_a_loaded_encoder_knows_its_files_and_its_commit(v2, tmp_path):
+    nano: Any = JinaClipEncoder.load("nano", device="cpu")
+    assert nano.origin.revision == REVISION
+    weights = (nano.origin.folder / "model.safetensors").read_bytes()
+    assert nano.origin.weights_hash() == hashlib.sha256(weights).hexdigest()
+    assert (v2.origin.revision, str(v2.origin.folder)) == (None, str(Path(v2.name).resolve()))
+    commit = "0123456789" * 4
+    shutil.copytree(nano.origin.folder, tmp_path / commit, ignore=lambda *_: ["__pycache__"])
+    assert Origin.of("owner/name", tmp_path / commit).revision == commit  # as in the hub's cache
+    assert Origin.of(tmp_path / commit, tmp_path / commit).revision is None
+
+
+def test_an_encoder_of_another_revision_is_refused():
+    nano: Any = JinaClipEncoder.load("nano", device="cpu")
+    commit, name = "0123456789" * 4, "jinaai/jina-clip-v2"
+    nano.name, nano.origin = name, dataclasses.replace(nano.origin, revision=commit)  # as if from the hub
+    for revision in (None, "9" * 40):
+        with pytest.raises(ConfigError, match=f"loaded from the revision '{commit}'"):
+            LocalEmbedder(EmbeddingConfig(model=name, revision=revision), encoder=nano)
+    LocalEmbedder(EmbeddingConfig(model=name, revision=commit), encoder=nano)
+
+
+def test_an_encoder_whose_files_have_changed_is_refused(v2, tmp_path):
+    folder = tmp_path / "model"
+    shutil.copytree(v2.name, folder)
+    encoder: Any = JinaClipEncoder.load(folder, device="cpu")
+    config = EmbeddingConfig(model=str(folder))
+    LocalEmbedder(config, encoder=encoder)
+    LocalEmbedder(EmbeddingConfig(model=f"{folder}/"), encoder=encoder)  # the same folder, written otherwise
+    with (folder / "model.safetensors").open("ab") as file:
+        file.write(b"\0")
+    with pytest.raises(ConfigError, match="have changed since"):
+        LocalEmbedder(config, encoder=encoder)
+    with pytest.raises(CheckpointError, match="have changed since"):
+        encoder.origin.weights_hash()

@@ -1,0 +1,61 @@
+"""Where a loaded model came from: the folder of its files, and its commit."""
+
+import hashlib
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from core_encoder.errors import CheckpointError
+from core_encoder.models import FILES, WEIGHTS_FILE, find_folder
+
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
+
+@dataclass(frozen=True)
+class Origin:
+    """The files that a model was loaded from.
+
+    Attributes:
+        folder: the folder of the files.
+        revision: the commit of a hub model, or the revision of "nano"; `None` for a folder of the user.
+        stats: for each file its size in bytes and its time of change in ns, just before it was loaded.
+    """
+
+    folder: Path
+    revision: str | None
+    stats: tuple[tuple[int, int], ...]
+
+    @classmethod
+    def of(cls, source: str | Path, folder: Path) -> "Origin":
+        """Look at the files in `folder`, which is the folder of `source`, a hub id, a folder, or "nano"."""
+        revision: str | None = None
+        if source == "nano":
+            from core_encoder.nano import REVISION
+
+            revision = REVISION
+        elif find_folder(source) is None and _COMMIT.fullmatch(folder.name):
+            revision = folder.name  # the cache of the hub has a folder for each commit
+        return cls(folder.resolve(), revision, _stats(folder))
+
+    def is_unchanged(self) -> bool:
+        """Whether the files are still those that were loaded."""
+        try:
+            return _stats(self.folder) == self.stats
+        except OSError:
+            return False
+
+    def weights_hash(self) -> str:
+        """The SHA-256 of the file of the weights, which is read for it: 64 hex digits.
+
+        Raises:
+            CheckpointError: the files have changed since they were loaded.
+        """
+        if not self.is_unchanged():
+            raise CheckpointError(f"the files in {str(self.folder)!r} have changed since the model was loaded")
+        with (self.folder / WEIGHTS_FILE).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _stats(folder: Path) -> tuple[tuple[int, int], ...]:
+    stats = [(folder / name).stat() for name in FILES]
+    return tuple((stat.st_size, stat.st_mtime_ns) for stat in stats)
