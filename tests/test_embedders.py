@@ -132,7 +132,8 @@ def test_what_there_is_to_say_about_images_is_passed_on_with_each_image(v2, tmp_
 def test_a_limit_of_the_configuration_is_named_with_the_way_to_raise_it(v2, tmp_path):
     picture(0).save(tmp_path / "a.png")
     for option, told in (("max_pixels", "--max-pixels"), ("max_image_bytes", "--max-bytes")):
-        embedder = LocalEmbedder(EmbeddingConfig(model=v2.name, **{option: 10}), encoder=v2)
+        limited: dict[str, Any] = {option: 10}
+        embedder = LocalEmbedder(EmbeddingConfig(model=v2.name, **limited), encoder=v2)
         with pytest.raises(PartialFailureError, match=f"raise `{option}` of the configuration \\({told}"):
             embedder.embed_images([tmp_path / "a.png"])
 

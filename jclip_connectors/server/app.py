@@ -67,8 +67,14 @@ def create_app(
         health_route: a second path for `/health`, for hosting platforms that need their own.
 
     Raises:
-        ConfigError: a key, a host, an origin or a route is malformed, or `predict_route` is another dialect's path.
+        ConfigError: a key, a host, an origin or a route is malformed, `predict_route` is another dialect's path, or
+            `config` limits images, which `limits` does here.
     """
+    if config.max_pixels is not None or config.max_image_bytes is not None:
+        raise ConfigError(
+            "`max_pixels` and `max_image_bytes` of the configuration (JCLIP_MAX_PIXELS, JCLIP_MAX_IMAGE_BYTES) have no "
+            "effect on a server: set its own limits, `--limit max_pixels=N` and `--limit max_image_bytes=N`"
+        )
     limits = ServerLimits() if limits is None else limits
     metrics, origins = Metrics(), Origins(cors_origins)
     endpoints = Endpoints(ApiKeys(api_keys), Bodies(limits), metrics)

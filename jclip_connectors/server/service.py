@@ -12,7 +12,6 @@ from typing import Protocol, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from core_encoder.errors import ConfigError
 from core_encoder.image_limits import ImageLimits
 from core_encoder.image_preprocess import PreprocessConfig
 from core_encoder.matryoshka import normalize, truncate
@@ -102,15 +101,7 @@ class EmbeddingService:
             limits: on requests.
             fetcher: of image URLs; `None` refuses them.
             observe_batch: called after every batch with "text" or "image", the number of items, and the seconds.
-
-        Raises:
-            ConfigError: `config` limits images, which `limits` does here.
         """
-        if config.max_pixels is not None or config.max_image_bytes is not None:
-            raise ConfigError(
-                "`max_pixels` and `max_image_bytes` of the configuration (JCLIP_MAX_PIXELS, JCLIP_MAX_IMAGE_BYTES) "
-                "have no effect here: set the limits of the server, `--limit max_pixels=N`, `--limit max_image_bytes=N`"
-            )
         self.model = model
         self.served = Served(
             names=model.names,

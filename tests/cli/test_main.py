@@ -778,3 +778,21 @@ def test_a_model_is_served_to_those_who_have_a_key(tmp_path):
 def _empty(folder):
     (folder / "empty").write_text("")
     return folder / "empty"
+
+
+def test_the_limits_on_pictures_can_be_changed_where_the_message_says_so(tmp_path, monkeypatch):
+    folder, collection = tmp_path / "in", tmp_path / "c"
+    folder.mkdir()
+    Image.new("RGB", (100, 80)).save(folder / "a.png")
+    common = ("index", folder, "--collection", collection, "--model", "nano")
+    _, said = jclip(*common, "--max-pixels", 7999, code=1)
+    assert "(--max-pixels of the command)" in said
+    _, said = jclip(*common, "--max-bytes", 10, code=1)
+    assert "(--max-bytes of the command)" in said
+    monkeypatch.setenv("JCLIP_MAX_PIXELS", "7999")
+    jclip(*common, code=1)
+    _, said = jclip(*common, "--max-pixels", 8000)
+    assert "1 indexed" in said
+    # A collection has no limits of its own, so a search takes those of the variables too.
+    assert "max_pixels" in refusal("search", "--image", folder / "a.png", "--collection", collection)
+    jclip("search", "--image", folder / "a.png", "--collection", collection, "--max-pixels", 8000)

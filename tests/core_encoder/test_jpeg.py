@@ -1,5 +1,7 @@
 """JPEG files that are huge, and files without an end mark."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
@@ -7,11 +9,12 @@ from PIL import Image, ImageFilter
 from core_encoder.errors import ImageLimitError
 from core_encoder.image_input import load_image, read_image
 from core_encoder.image_limits import ImageLimits
+from core_encoder.rendering import Rendering
 from tests.pictures import encoded, refusal
 
 NOISE = np.random.default_rng(3).integers(0, 256, (96, 120, 3), dtype=np.uint8)
 PHOTO = Image.fromarray(NOISE).filter(ImageFilter.GaussianBlur(3)).resize((300, 200), Image.Resampling.BICUBIC)
-KINDS = {
+KINDS: dict[str, dict[str, Any]] = {
     "plain": {},
     "grey": {},
     "cmyk": {},
@@ -114,7 +117,8 @@ def test_boxes_of_a_shrunk_picture_are_in_pixels_of_the_whole_rendering():
     exif = Image.Exif()
     exif[0x0112] = 6
     data = jpeg("plain", exif=exif)
-    for rendering, size in (("as_seen", (200, 300)), ("as_stored", (300, 200))):
+    cases: tuple[tuple[Rendering, tuple[int, int]], ...] = (("as_seen", (200, 300)), ("as_stored", (300, 200)))
+    for rendering, size in cases:
         loaded = read_image(data, index=0, limits=ImageLimits(max_pixels=15_000), rendering=rendering)
         assert loaded.full_size == size
         box = np.array([[0, 0, *loaded.image.size], [10, 20, 30, 40]])

@@ -33,7 +33,7 @@ def near(image, expected):
 
 def test_a_heic_picture_is_decoded():
     for rendering in ("as_seen", "as_stored"):
-        near(load_image(PLAIN, index=0, rendering=rendering), drawing())  # type: ignore[arg-type]  # both are good
+        near(load_image(PLAIN, index=0, rendering=rendering), drawing())
 
 
 def test_a_heic_picture_is_turned_once():

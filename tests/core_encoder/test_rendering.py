@@ -11,7 +11,7 @@ from PIL import Image, ImageCms, ImageDraw
 from core_encoder.errors import ConfigError
 from core_encoder.image_input import load_image, read_image
 from core_encoder.rendering import _transform, check_rendering
-from tests.colour_profiles import SRGB, grey_profile, rgb_profile
+from tests.colour_profiles import SRGB, cmyk_profile, grey_profile, rgb_profile
 from tests.pictures import PICTURE, PIXELS, TIFF_TAGS, encoded, png_chunk, refusal, tiff
 
 WHITE = (255, 255, 255)
@@ -325,6 +325,16 @@ def test_a_cmyk_jpeg_of_adobe_is_not_inverted():
     light = Image.new("CMYK", (32, 32), (10, 20, 30, 5))
     data = encoded(light, "JPEG", quality=100)
     assert np.abs(seen(data) - np.asarray(light.convert("RGB")).astype(int)).max() <= 4
+
+
+@pytest.mark.parametrize("fmt", ["JPEG", "TIFF"])
+def test_a_profile_of_inks_is_converted(fmt):
+    """Of these inks magenta alone prints a mid grey, which no formula would guess."""
+    profile = cmyk_profile(lambda *inks: (0, 0, 0) if inks[3] else (50, 0, 0) if inks[1] else (100, 0, 0))
+    options = {"quality": 100} if fmt == "JPEG" else {}
+    for inks, grey in (((0, 255, 0, 0), 119), ((0, 0, 0, 0), 255), ((0, 0, 0, 255), 0), ((255, 0, 255, 0), 255)):
+        data = encoded(Image.new("CMYK", (16, 16), inks), fmt, icc_profile=profile, **options)
+        assert np.abs(seen(data) - grey).max() <= 4
 
 
 def test_a_lab_tiff_is_converted():

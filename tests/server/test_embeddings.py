@@ -1,12 +1,13 @@
 """What clients send to `POST /v1/embeddings`, and what they get."""
 
 import base64
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from core_encoder import JinaClipEncoder
+from core_encoder import ConfigError, JinaClipEncoder
 from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.server.serve import load_served_model
 from tests.checkpoints import V2_TINY
@@ -153,3 +154,10 @@ def test_the_models_are_listed_with_what_both_kinds_of_clients_read(server):
 @pytest.mark.parametrize("route", ["/health", "/live", "/ready"])
 def test_probes_are_answered(server, route):
     assert server.client.get(route).status_code == 200
+
+
+@pytest.mark.parametrize("field", ["max_pixels", "max_image_bytes"])
+def test_limits_on_images_in_the_configuration_are_refused_as_the_server_has_its_own(model, field):
+    limited: dict[str, Any] = {field: 10}
+    with pytest.raises(ConfigError, match="--limit max_pixels=N"):
+        Server(model, config=EmbeddingConfig(model="nano", **limited))
