@@ -98,7 +98,7 @@ def _translate_one(asked: MetadataFilter) -> dict[str, Any]:
     if asked.operator is FilterOperator.IS_EMPTY:
         return {"or": [{key: {"exists": False}}, {key: None}]}
     if asked.operator is FilterOperator.ALL:
-        if not value:
+        if not isinstance(value, list) or not value:
             raise EmbedInputError(f"`filters`: 'all' of {key!r} takes a list of at least one value, not {value!r}")
         exact = isinstance(asked, JinaClipMetadataFilter)
         return {"and": [_equal(key, "eq", one, exact=exact) for one in value]}
