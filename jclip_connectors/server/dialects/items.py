@@ -25,9 +25,10 @@ _DATA = re.compile(r"data\s*:", re.IGNORECASE)
 # In front of a data URI or base64, a careless client may leave white space, a byte order mark or quotation marks.
 _MAYBE_DATA = re.compile(r"\s*+[\W_]{0,16}data\s*:", re.IGNORECASE)
 _BINARY_TYPE = re.compile(r"(?:image|video|audio|application|binary|font|model)/[a-z0-9.+*-]*+(?:[;,]|$)")
-# The first bytes of image files, written in base64; Python's `str` of bytes puts b' in front.
+# The first bytes of image files, written in base64, also after a data URI's head that is misspelt; Python's `str` of
+# bytes puts b' in front.
 _BASE64_OF_AN_IMAGE = re.compile(
-    r"""\s*+[^\w+/-]{0,16}(?i:(?:[a-z]{1,20}/[a-z0-9.+-]{1,64})?;?\s*base64\s*[,:]\s*)?"""
+    r"""\s*+[^\w+/-]{0,16}(?:[^<>()\[\]{}]{0,100}[,:]\s*)?"""
     r"""(?:b["'])?(?=[A-Za-z0-9+/_=-]{32})"""
     r"(?:iVBORw0KGgo"  # PNG
     r"|[/_]9j[/_]"  # JPEG
