@@ -59,10 +59,18 @@ def _of_status(error: UnexpectedResponse) -> ConnectorError:
     if status in (401, 403):
         return StoreRequestError(_CREDENTIALS.format(f"HTTP {status}"))
     if status in _BUSY:
-        return StoreUnavailableError(f"Qdrant is overloaded or failing (HTTP {status}): {_told(error)}")
+        message = f"Qdrant is overloaded or failing (HTTP {status}): {_told(error)}"
+        told_s = _retry_after_s(error)
+        kind = ClientGaveUpError if told_s is not None and told_s > _LONGEST_WAIT_S else StoreUnavailableError
+        return kind(message, retry_after_s=told_s)
     if status == 413:
         return StoreRequestError("the request is too large (HTTP 413): raise the server's `max_request_size_mb`")
     return StoreRequestError(f"Qdrant refuses the request (HTTP {status}): {_told(error)}")
+
+
+def _retry_after_s(error: UnexpectedResponse) -> float | None:
+    told = error.headers.get("retry-after", "")
+    return float(told) if told.isascii() and told.isdigit() else None
 
 
 def _told(error: UnexpectedResponse) -> str:

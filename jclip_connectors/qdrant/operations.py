@@ -1,7 +1,9 @@
 """The operations of the port on a Qdrant collection, as flows for qdrant-client's two clients."""
 
+import functools
 import logging
-from collections.abc import Sequence
+import time
+from collections.abc import Mapping, Sequence
 from operator import methodcaller
 from typing import Any
 
@@ -11,6 +13,7 @@ from jclip_connectors.config import Fingerprint
 from jclip_connectors.errors import (
     ConnectorError,
     EmbedInputError,
+    StoreRequestError,
 )
 from jclip_connectors.port import Filter, FloatArray, Modality, Record, SearchHit, record_uuid
 from jclip_connectors.qdrant.errors import translate
@@ -18,7 +21,10 @@ from jclip_connectors.qdrant.requests import (
     WITHOUT_INDEXED,
     Layout,
     payload_indexes,
+    payload_of,
     point_bytes,
+    read_description,
+    read_layout,
     to_filter,
     to_part_of_batch,
     to_point,
@@ -37,6 +43,7 @@ from jclip_connectors.store_kit.validation import (
     check_modality,
     check_records,
     check_tiles,
+    check_unchanged,
 )
 from jclip_connectors.store_kit.verification import unfound
 
@@ -47,6 +54,7 @@ _BATCH_RECORDS = 256
 _BATCH_BYTES = 24 * 2**20  # a server accepts 32 MiB per request
 _TILED_PAGE_RECORDS = 32
 _PAGE_IDS = 4096
+_FRESH_S = 2.0  # within one `upsert`, how long the collection is known to be the same
 
 
 class QdrantFlows:
@@ -63,6 +71,7 @@ class QdrantFlows:
         self._layout = layout
         self._candidates = candidates
         self._indexed = {_unquoted(field) for field in indexed}
+        self._checked_s = -float("inf")
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -76,9 +85,17 @@ class QdrantFlows:
     def upsert(self, records: Sequence[Record]) -> Flow[None]:
         """Write in batches limited by count and size, and make the payload indexes that the records need."""
         checked = check_records(records, dimensions=self._layout.dimensions, tiled=self._layout.tiled)
-        batches = list(split(checked, size_bytes=self._size_bytes, most_items=_BATCH_RECORDS, most_bytes=_BATCH_BYTES))
+        if not checked:
+            return
+        payloads = {record.record_id: payload_of(record, self._layout) for record in checked}
+
+        def size_bytes(record: Record) -> int:
+            return self._size_bytes(record, payloads[record.record_id])
+
+        batches = list(split(checked, size_bytes=size_bytes, most_items=_BATCH_RECORDS, most_bytes=_BATCH_BYTES))
         _LOG.debug("%r: %d records in %d batches", self._name, len(checked), len(batches))
-        yield from write_batches(records, batches, self._write)
+        yield from self._check_collection()
+        yield from write_batches(records, batches, functools.partial(self._write, payloads=payloads))
 
     def search(
         self, embedding: FloatArray, *, limit: int, where: Filter | None, modality: Modality | None, tiles: bool
@@ -86,7 +103,7 @@ class QdrantFlows:
         """Search with all stages in one request."""
         query = check_embedding(embedding, dimensions=self._layout.dimensions)
         self._check_search(limit, tiles=tiles)
-        condition = _condition(where, modality)
+        condition = self._condition(where, modality)
         (hits,) = yield from self._search([query], condition, limit=limit, tiles=tiles)
         return hits
 
@@ -96,7 +113,7 @@ class QdrantFlows:
         """Search for many vectors in one request."""
         queries = check_embeddings(embeddings, dimensions=self._layout.dimensions)
         self._check_search(limit, tiles=tiles)
-        condition = _condition(where, modality)
+        condition = self._condition(where, modality)
         at_once = count_at_once(limit, tiles=tiles)
         return [
             self._search(list(queries[start : start + at_once]), condition, limit=limit, tiles=tiles)
@@ -120,17 +137,20 @@ class QdrantFlows:
         """Delete records by ids, in batches, or by filter."""
         check_delete(ids, where)
         if ids is None:
-            selector = models.FilterSelector(filter=_condition(where, None))
+            selector = models.FilterSelector(filter=self._condition(where, None))
+            yield from self._check_collection()
             yield lambda client: client.delete(self._name, selector, wait=True)
             return
         points: list[Any] = [str(record_uuid(record_id)) for record_id in check_ids(ids)]
+        if points:
+            yield from self._check_collection()
         for start in range(0, len(points), _BATCH_RECORDS):
             some = models.PointIdsList(points=points[start : start + _BATCH_RECORDS])
             yield methodcaller("delete", self._name, some, wait=True)
 
     def count(self, *, where: Filter | None, modality: Modality | None) -> Flow[int]:
         """Count the matching records exactly."""
-        condition = _condition(where, modality)
+        condition = self._condition(where, modality)
         answer = yield lambda client: client.count(self._name, count_filter=condition, exact=True)
         return int(answer.count)
 
@@ -143,7 +163,7 @@ class QdrantFlows:
         vectors: bool,
     ) -> Flow[Page[Record]]:
         """Read one page of the matching records."""
-        condition = _condition(where, modality)
+        condition = self._condition(where, modality)
         points, following = yield lambda client: client.scroll(
             self._name,
             scroll_filter=condition,
@@ -160,7 +180,7 @@ class QdrantFlows:
 
     def page_of_ids(self, start: Any, *, where: Filter | None, modality: Modality | None) -> Flow[Page[str]]:  # noqa: ANN401 (an offset of the server)
         """Read one page of the ids of the matching records."""
-        condition = _condition(where, modality)
+        condition = self._condition(where, modality)
         points, following = yield lambda client: client.scroll(
             self._name,
             scroll_filter=condition,
@@ -204,13 +224,37 @@ class QdrantFlows:
             return False
         return ["full", "tiles"] if self._layout.tiled else ["full"]
 
+    def _condition(self, where: Filter | None, modality: Modality | None) -> models.Filter:
+        check_modality(modality)
+        return to_filter(where, modality, index_per_field=self._layout.index_per_field)
+
     @property
     def _page_size(self) -> int:
         """The number of records per request: fewer if records have tiles."""
         return _TILED_PAGE_RECORDS if self._layout.tiled else _BATCH_RECORDS
 
-    def _size_bytes(self, record: Record) -> int:
-        size = point_bytes(record, self._layout)
+    def _check_collection(self, *, fresh_s: float = 0.0) -> Flow[None]:
+        """Before a write: refuse a collection that was made again with another configuration.
+
+        Raises:
+            CollectionMismatchError: the collection was made again with another configuration.
+            StoreRequestError: the collection was deleted, or made again by another program or for other vectors.
+        """
+        if time.monotonic() - self._checked_s < fresh_s:
+            return
+        info = yield lambda client: client.get_collection(self._name)
+        fingerprint, stored_format = read_description(info, self._name)
+        check_unchanged(fingerprint, self._fingerprint, collection=f"the collection {self._name!r}")
+        if (
+            read_layout(info.config.params.vectors, tiled=self._layout.tiled, stored_format=stored_format)
+            != self._layout
+        ):
+            raise StoreRequestError(f"the collection {self._name!r} was made again with other options: open it again")
+        self._indexed = {_unquoted(field) for field in info.payload_schema}
+        self._checked_s = time.monotonic()
+
+    def _size_bytes(self, record: Record, payload: Mapping[str, Any]) -> int:
+        size = point_bytes(record, self._layout, payload)
         if size > _BATCH_BYTES:
             raise EmbedInputError(
                 f"the record {record.record_id!r} needs {size} bytes in a request, more than {_BATCH_BYTES}: "
@@ -218,19 +262,15 @@ class QdrantFlows:
             )
         return size
 
-    def _write(self, batch: Sequence[Record]) -> Flow[None]:
-        for field, kind in payload_indexes(batch).items():
+    def _write(self, batch: Sequence[Record], *, payloads: Mapping[str, dict[str, Any]]) -> Flow[None]:
+        yield from self._check_collection(fresh_s=_FRESH_S)
+        for field, kind in payload_indexes(batch, self._layout).items():
             if _unquoted(field) not in self._indexed:
                 yield methodcaller("create_payload_index", self._name, field, field_schema=kind, wait=True)
                 self._indexed.add(_unquoted(field))
                 _LOG.debug("%r: made the payload index %s (%s)", self._name, field, kind.value)
-        points = [to_point(record, self._layout) for record in batch]
+        points = [to_point(record, self._layout, payloads[record.record_id]) for record in batch]
         yield lambda client: client.upsert(self._name, points, wait=True)
-
-
-def _condition(where: Filter | None, modality: Modality | None) -> models.Filter:
-    check_modality(modality)
-    return to_filter(where, modality)
 
 
 def _unquoted(path: str) -> str:

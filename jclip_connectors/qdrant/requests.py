@@ -1,8 +1,9 @@
 """Requests to Qdrant as qdrant-client's models: collections, points, filters and searches.
 
 A point has the named vectors of its collection: `full`, `coarse` (a prefix of `full`) and `tiles` (a multivector). Its
-payload is that of `jclip_connectors.store_kit.payload`, and in addition:
+payload is that of `jclip_connectors.store_kit.payload`, but for:
 
+    numbers     a list of {"key": field, "value": numbers}, so that the numbers of all fields share two payload indexes
     fields      a copy of the metadata for filters in Qdrant's own language:
                 `NativeFilter(models.Filter(must=[models.FieldCondition(key="fields.year", ...)]))`. Entries with an
                 integer beyond 64 bits, a lone surrogate, or more than 32 levels are left out. This package does not
@@ -10,17 +11,18 @@ payload is that of `jclip_connectors.store_kit.payload`, and in addition:
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from qdrant_client import models
 
-from jclip_connectors.errors import EmbedInputError
+from jclip_connectors.config import Fingerprint
+from jclip_connectors.errors import EmbedInputError, StoreRequestError
 from jclip_connectors.filters import AnyOf, Compare, Exists, Node, Not, Or, exists_term, numbers, parse_filter, term
 from jclip_connectors.port import Filter, FloatArray, Modality, NativeFilter, Record, record_uuid
 from jclip_connectors.store_kit.coarse import CANDIDATES
-from jclip_connectors.store_kit.payload import number_path, to_payload
+from jclip_connectors.store_kit.payload import number_key, number_path, to_payload
 
 Quantization = Literal["scalar", "binary"]
 """Quantization of the vectors that are searched first: one byte per value ("scalar") or one bit ("binary")."""
@@ -28,6 +30,8 @@ Quantization = Literal["scalar", "binary"]
 # Only filters need these fields: reading a record leaves them out.
 WITHOUT_INDEXED = models.PayloadSelectorExclude(exclude=["terms", "numbers", "fields"])
 
+_METADATA_KEY = "jclip"  # key in the collection's metadata; the value is text, which every transport keeps exactly
+_FORMAT_WITH_AN_INDEX_PER_FIELD, _FORMAT = 1, 2
 _DEFAULT_FULL_SCAN_KIB = 10_000
 _OVERSAMPLING = 3.0  # how many more candidates quantized vectors select before the full vectors rescore them
 _VALUE_BYTES = 25  # upper bound for a float32 in JSON, with its comma
@@ -44,12 +48,15 @@ class Layout:
         coarse: length of `coarse`, or `None` without these vectors.
         tiled: whether the collection has `tiles`.
         quantization: quantization of the vectors that are searched first.
+        index_per_field: whether each field with numbers has a payload index of its own, as in the first format of
+            collections; in the second one, all numbers share the indexes of `numbers`.
     """
 
     dimensions: int
     coarse: int | None
     tiled: bool
     quantization: Quantization | None
+    index_per_field: bool = False
 
     @property
     def first(self) -> str:
@@ -79,7 +86,35 @@ def vectors_config(layout: Layout) -> dict[str, models.VectorParams]:
     return vectors
 
 
-def read_layout(vectors: Mapping[str, models.VectorParams], *, tiled: bool) -> Layout:
+def describe(fingerprint: Fingerprint) -> dict[str, str]:
+    """The metadata of a new collection."""
+    return {_METADATA_KEY: json.dumps({"format": _FORMAT, "fingerprint": dict(fingerprint)})}
+
+
+def read_description(info: models.CollectionInfo, name: str) -> tuple[Fingerprint, int]:
+    """The fingerprint of a collection and the format of its payload.
+
+    Raises:
+        StoreRequestError: another program or a later version made the collection.
+    """
+    text = (info.config.metadata or {}).get(_METADATA_KEY)
+    if text is None:
+        raise StoreRequestError(
+            f"the collection {name!r} has no fingerprint: another program made it, or the server is older than 1.16. "
+            "Use another collection"
+        )
+    try:
+        described = json.loads(text)
+        fingerprint: Fingerprint = described["fingerprint"]
+        stored_format: int = described["format"]
+    except (TypeError, ValueError, KeyError) as error:
+        raise StoreRequestError(f"the fingerprint of the collection {name!r} is damaged: make a new one") from error
+    if stored_format not in (_FORMAT_WITH_AN_INDEX_PER_FIELD, _FORMAT):
+        raise StoreRequestError(f"another version made the collection {name!r}: use that version")
+    return fingerprint, stored_format
+
+
+def read_layout(vectors: Mapping[str, models.VectorParams], *, tiled: bool, stored_format: int = _FORMAT) -> Layout:
     """Read the layout of an existing collection."""
     coarse = vectors.get("coarse")
     quantized = vectors["full" if coarse is None else "coarse"].quantization_config
@@ -91,11 +126,12 @@ def read_layout(vectors: Mapping[str, models.VectorParams], *, tiled: bool) -> L
         coarse=None if coarse is None else coarse.size,
         tiled=tiled,
         quantization=quantization,
+        index_per_field=stored_format == _FORMAT_WITH_AN_INDEX_PER_FIELD,
     )
 
 
-def to_point(record: Record, layout: Layout) -> models.PointStruct:
-    """The point of a checked record."""
+def to_point(record: Record, layout: Layout, payload: dict[str, Any] | None = None) -> models.PointStruct:
+    """The point of a checked record; `payload` is that of `payload_of`, if it is known."""
     vectors: dict[str, Any] = {"full": record.embedding.tolist()}
     if layout.coarse is not None:
         vectors["coarse"] = record.embedding[: layout.coarse].tolist()
@@ -103,28 +139,31 @@ def to_point(record: Record, layout: Layout) -> models.PointStruct:
         # In a search over tiles, the embedding represents a record without tiles.
         tiles = record.embedding[None] if record.tile_embeddings is None else record.tile_embeddings
         vectors["tiles"] = tiles.tolist()
-    return models.PointStruct(id=str(record_uuid(record.record_id)), vector=vectors, payload=_payload(record))
+    payload = payload_of(record, layout) if payload is None else payload
+    return models.PointStruct(id=str(record_uuid(record.record_id)), vector=vectors, payload=payload)
 
 
-def point_bytes(record: Record, layout: Layout) -> int:
+def point_bytes(record: Record, layout: Layout, payload: Mapping[str, Any]) -> int:
     """An upper bound for the size of a checked record's point in a request."""
     rows = 1 if not layout.tiled else 2 if record.tile_embeddings is None else 1 + len(record.tile_embeddings)
     values = rows * layout.dimensions + (layout.coarse or 0)
-    return _POINT_BYTES + _VALUE_BYTES * values + len(json.dumps(_payload(record)))
+    return _POINT_BYTES + _VALUE_BYTES * values + len(json.dumps(payload))
 
 
-def payload_indexes(records: Sequence[Record]) -> dict[str, models.PayloadSchemaType]:
+def payload_indexes(records: Sequence[Record], layout: Layout) -> dict[str, models.PayloadSchemaType]:
     """The payload indexes that filters on these records need."""
+    found = {"modality": models.PayloadSchemaType.KEYWORD, "terms": models.PayloadSchemaType.KEYWORD}
     fields = {field for record in records for field in numbers(record.metadata)}
-    return {
-        "modality": models.PayloadSchemaType.KEYWORD,
-        "terms": models.PayloadSchemaType.KEYWORD,
-        **{number_path(field): models.PayloadSchemaType.FLOAT for field in sorted(fields)},
-    }
+    if layout.index_per_field:
+        return {**found, **{number_path(field): models.PayloadSchemaType.FLOAT for field in sorted(fields)}}
+    if fields:
+        found["numbers[].key"] = models.PayloadSchemaType.KEYWORD
+        found["numbers[].value"] = models.PayloadSchemaType.FLOAT
+    return found
 
 
-def to_filter(where: Filter | None, modality: Modality | None) -> models.Filter:
-    """Translate a filter and a modality for Qdrant.
+def to_filter(where: Filter | None, modality: Modality | None, *, index_per_field: bool = False) -> models.Filter:
+    """Translate a filter and a modality for Qdrant; for `index_per_field` see `Layout`.
 
     Raises:
         EmbedInputError: `where` is a filter of another database, or not a filter.
@@ -138,7 +177,8 @@ def to_filter(where: Filter | None, modality: Modality | None) -> models.Filter:
             )
         conditions = [where.value]
     else:
-        conditions = [_translate(node) for node in parse_filter(where).nodes]
+        compare = _compare_path if index_per_field else _compare_nested
+        conditions = [_translate(node, compare) for node in parse_filter(where).nodes]
     if modality is not None:
         conditions.append(models.FieldCondition(key="modality", match=models.MatchValue(value=modality)))
     return models.Filter(must=conditions)
@@ -195,9 +235,13 @@ def _quantized(quantization: Quantization | None) -> models.QuantizationConfig:
     )
 
 
-def _payload(record: Record) -> dict[str, Any]:
+def payload_of(record: Record, layout: Layout) -> dict[str, Any]:
+    """The payload of a checked record."""
     fields = {key: value for key, value in record.metadata.items() if _holds(key, depth=0) and _holds(value, depth=0)}
-    return {**to_payload(record), "fields": fields}
+    payload = {**to_payload(record), "fields": fields}
+    if not layout.index_per_field:
+        payload["numbers"] = [{"key": key, "value": values} for key, values in payload["numbers"].items()]
+    return payload
 
 
 def _holds(value: object, *, depth: int) -> bool:
@@ -219,7 +263,7 @@ def _holds(value: object, *, depth: int) -> bool:
             return False
 
 
-def _translate(node: Node) -> models.Condition:
+def _translate(node: Node, compare: Callable[[Compare], models.Condition]) -> models.Condition:
     match node:
         case AnyOf():
             values = models.MatchAny(any=[term(node.field, value) for value in node.values])
@@ -227,10 +271,21 @@ def _translate(node: Node) -> models.Condition:
         case Exists():
             return models.FieldCondition(key="terms", match=models.MatchValue(value=exists_term(node.field)))
         case Compare():
-            return models.FieldCondition(key=number_path(node.field), range=models.Range(**{node.op: node.bound}))
+            return compare(node)
         case Not():
-            return models.Filter(must_not=[_translate(node.node)])
+            return models.Filter(must_not=[_translate(node.node, compare)])
         case Or():
-            return models.Filter(should=[_translate(child) for child in node.nodes])
+            return models.Filter(should=[_translate(child, compare) for child in node.nodes])
         case _:
-            return models.Filter(must=[_translate(child) for child in node.nodes])
+            return models.Filter(must=[_translate(child, compare) for child in node.nodes])
+
+
+def _compare_path(node: Compare) -> models.Condition:
+    return models.FieldCondition(key=number_path(node.field), range=models.Range(**{node.op: node.bound}))
+
+
+def _compare_nested(node: Compare) -> models.Condition:
+    """One element of `numbers` is of this field, and one of its values is in the range."""
+    field = models.FieldCondition(key="key", match=models.MatchValue(value=number_key(node.field)))
+    value = models.FieldCondition(key="value", range=models.Range(**{node.op: node.bound}))
+    return models.NestedCondition(nested=models.Nested(key="numbers", filter=models.Filter(must=[field, value])))

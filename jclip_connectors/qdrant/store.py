@@ -6,7 +6,6 @@ Payload indexes are made by writes, so a read-only key can search.
 """
 
 import dataclasses
-import json
 from types import MappingProxyType
 from typing import Any, Self, get_args
 
@@ -16,7 +15,14 @@ from jclip_connectors.config import EmbeddingConfig, Fingerprint
 from jclip_connectors.errors import EmbedInputError, StoreRequestError
 from jclip_connectors.qdrant.errors import translate
 from jclip_connectors.qdrant.operations import ATTEMPTS, QdrantFlows
-from jclip_connectors.qdrant.requests import Layout, Quantization, read_layout, vectors_config
+from jclip_connectors.qdrant.requests import (
+    Layout,
+    Quantization,
+    describe,
+    read_description,
+    read_layout,
+    vectors_config,
+)
 from jclip_connectors.store_kit.clients import check_client, check_config
 from jclip_connectors.store_kit.coarse import CANDIDATES, CoarseDimensions, resolve_coarse
 from jclip_connectors.store_kit.flows import AsyncStore, BlockingStore, Flow, run, run_async
@@ -26,8 +32,6 @@ __all__ = ["AsyncQdrantStore", "QdrantStore", "Quantization", "stored_fingerprin
 
 _MOST_DIMENSIONS = 65_536
 _FORBIDDEN_IN_NAMES = '<>:"/\\|?*\0\x1f'
-_METADATA_KEY = "jclip"  # key in the collection's metadata; the value is text, which every transport keeps exactly
-_FORMAT = 1
 _UNASKED = MappingProxyType({"coarse_dimensions": "auto", "quantization": None, "dimensions": None})
 
 
@@ -123,7 +127,7 @@ def stored_fingerprint(client: QdrantClient, collection_name: str) -> Fingerprin
     _check_client(client, asyncio=False)
     _check_name(collection_name)
     info = run(_describe(collection_name), client, translate=translate, attempts=ATTEMPTS)
-    return None if info is None else _read_fingerprint(info, collection_name)
+    return None if info is None else read_description(info, collection_name)[0]
 
 
 def _check_client(client: object, *, asyncio: bool) -> None:
@@ -160,10 +164,10 @@ def _open(
         length = require_dimensions(sized.embedding_dim)
         layout = Layout(dimensions=length, coarse=coarse, tiled=config.tiling is not None, quantization=quantization)
         info = yield from _create(name, layout, fingerprint)
-    stored = _read_fingerprint(info, name)
+    stored, stored_format = read_description(info, name)
     check_fingerprint(stored, fingerprint, collection=f"the collection {name!r}")
     vectors: Any = info.config.params.vectors  # always named vectors in a collection with our fingerprint
-    layout = read_layout(vectors, tiled=config.tiling is not None)
+    layout = read_layout(vectors, tiled=config.tiling is not None, stored_format=stored_format)
     for option, given, made_with in (
         ("coarse_dimensions", coarse_dimensions, layout.coarse),
         ("quantization", quantization, layout.quantization),
@@ -178,10 +182,9 @@ def _open(
 
 
 def _create(name: str, layout: Layout, fingerprint: Fingerprint) -> Flow[models.CollectionInfo]:
-    described = json.dumps({"format": _FORMAT, "fingerprint": dict(fingerprint)})
     try:
         yield lambda client: client.create_collection(
-            name, vectors_config=vectors_config(layout), metadata={_METADATA_KEY: described}
+            name, vectors_config=vectors_config(layout), metadata=describe(fingerprint)
         )
     except StoreRequestError:
         info = yield from _describe(name)
@@ -197,24 +200,6 @@ def _describe(name: str) -> Flow[models.CollectionInfo | None]:
         return None
     info: models.CollectionInfo = yield lambda client: client.get_collection(name)
     return info
-
-
-def _read_fingerprint(info: models.CollectionInfo, name: str) -> Fingerprint:
-    text = (info.config.metadata or {}).get(_METADATA_KEY)
-    if text is None:
-        raise StoreRequestError(
-            f"the collection {name!r} has no fingerprint: another program made it, or the server is older than 1.16. "
-            "Use another collection"
-        )
-    try:
-        described = json.loads(text)
-        fingerprint: Fingerprint = described["fingerprint"]
-        known = described["format"] == _FORMAT
-    except (TypeError, ValueError, KeyError) as error:
-        raise StoreRequestError(f"the fingerprint of the collection {name!r} is damaged: make a new one") from error
-    if not known:
-        raise StoreRequestError(f"another version made the collection {name!r}: use that version")
-    return fingerprint
 
 
 def _check_name(name: str) -> None:

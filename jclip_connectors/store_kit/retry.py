@@ -8,6 +8,7 @@ import tenacity
 from jclip_connectors.errors import StoreUnavailableError
 
 _LOG = logging.getLogger(__package__)
+_LONGEST_TOTAL_S = 120.0  # from the first attempt to the last one, whatever waits the store asks for
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.25, 8.0  # doubled after each attempt, unless the store asks for a delay
 
 
@@ -30,7 +31,7 @@ def retry_options(attempts: int, *, longest_told_wait_s: float = float("inf")) -
 
     return {
         "retry": tenacity.retry_if_exception(worth_another_try),
-        "stop": tenacity.stop_after_attempt(attempts),
+        "stop": tenacity.stop_any(tenacity.stop_after_attempt(attempts), tenacity.stop_before_delay(_LONGEST_TOTAL_S)),
         "wait": _wait_s,
         "before_sleep": _tell,
         "reraise": True,

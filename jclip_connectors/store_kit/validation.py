@@ -29,6 +29,21 @@ def check_fingerprint(stored: Fingerprint, requested: Fingerprint, *, collection
         raise CollectionMismatchError(completed, requested, collection=collection)
 
 
+def check_unchanged(stored: Fingerprint, opened: Fingerprint, *, collection: str) -> None:
+    """Refuse to write to a collection that was made again since it was opened.
+
+    Args:
+        stored: the fingerprint that the collection has now.
+        opened: the fingerprint that was stored when the collection was opened.
+        collection: for the message.
+
+    Raises:
+        CollectionMismatchError: the fingerprints differ.
+    """
+    if dict(stored) != dict(opened):
+        raise CollectionMismatchError(stored, opened, collection=collection)
+
+
 def check_records(records: Sequence[Record], *, dimensions: int | None, tiled: bool) -> list[Record]:
     """Check the records of an `upsert` and normalise them.
 

@@ -11,7 +11,7 @@ from weaviate.classes.query import Filter as Condition
 from jclip_connectors.errors import StoreRequestError, StoreUnavailableError
 from jclip_connectors.port import record_uuid
 from jclip_connectors.store_kit.flows import Flow
-from jclip_connectors.store_kit.validation import check_fingerprint
+from jclip_connectors.store_kit.validation import check_unchanged
 from jclip_connectors.weaviate.errors import MissingCollectionError
 from jclip_connectors.weaviate.schema import Layout, number_names, number_properties, read_description
 
@@ -44,7 +44,7 @@ class Definition:
         if time.monotonic() - self._read_s < fresh_s:
             return
         stored = yield from self._reload()
-        check_fingerprint(stored.fingerprint, self.layout.fingerprint, collection=f"the collection {self.name!r}")
+        check_unchanged(stored.fingerprint, self.layout.fingerprint, collection=f"the collection {self.name!r}")
         if stored.dimensions != self.layout.dimensions:
             raise StoreRequestError(
                 f"the collection {self.name!r} was made again, for vectors of {stored.dimensions} values instead of "

@@ -89,6 +89,17 @@ def test_a_server_that_asks_to_wait_is_waited_for(store, server, quick):
     assert quick == [7.0]
 
 
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_busy_server_says_how_long_to_wait_whatever_its_status_is(store, server, quick, status):
+    server.faults.append(Fault(SEARCH, status=status, headers={"Retry-After": "5"}, times=2))
+    assert store.search(QUERY) == []
+    assert quick == [5.0, 5.0]
+    server.faults.append(Fault(SEARCH, status=status, headers={"Retry-After": "3600"}))
+    with pytest.raises(StoreUnavailableError) as caught:
+        store.search(QUERY)
+    assert caught.value.retry_after_s == 3600.0
+
+
 def test_a_server_that_asks_to_wait_for_an_hour_is_not_waited_for(store, server, quick):
     server.faults.append(Fault(SEARCH, status=429, headers={"Retry-After": "3600"}))
     with pytest.raises(StoreUnavailableError, match="asks to wait 3600 s") as caught:

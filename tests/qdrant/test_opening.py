@@ -55,7 +55,7 @@ def test_a_collection_of_another_program_is_left_alone(client, server):
         ("[]", "damaged"),
         ("{}", "damaged"),
         (7, "damaged"),
-        ('{"format": 2, "fingerprint": {}}', "another version"),
+        ('{"format": 3, "fingerprint": {}}', "another version"),
     ],
 )
 def test_a_fingerprint_that_cannot_be_read_is_refused(client, text, message):

@@ -52,4 +52,4 @@ def test_what_the_double_does_not_know_it_refuses_loudly(client):
         client.query_points_groups("photos", group_by="a", query=QUERY.tolist(), using="full")
     with pytest.raises(Exception, match="that does not wait"):
         client.upsert("photos", [to_point(records(0, 1)[0], dataclasses.replace(LAYOUT, tiled=False))], wait=False)
-    assert json.loads(client.get_collection("photos").config.metadata["jclip"])["format"] == 1
+    assert json.loads(client.get_collection("photos").config.metadata["jclip"])["format"] == 2

@@ -1,11 +1,19 @@
 """Batches, their size, payload indexes, and writes that fail in part."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
 
-from jclip_connectors.errors import EmbedInputError, PartialFailureError, StoreRequestError, StoreUnavailableError
+from jclip_connectors.errors import (
+    CollectionMismatchError,
+    EmbedInputError,
+    PartialFailureError,
+    StoreRequestError,
+    StoreUnavailableError,
+)
+from jclip_connectors.qdrant.requests import Layout, payload_of, vectors_config
 from jclip_connectors.qdrant.store import QdrantStore
 from tests.doubles.qdrant_server import MAX_BODY_BYTES, Fault
 from tests.qdrant.harness import CONFIG, QUERY, TILED, UPSERT, E, records
@@ -22,8 +30,8 @@ def test_only_writing_makes_indexes_and_each_once(store, server, client):
     assert asked == [
         ("modality", "keyword"),
         ("terms", "keyword"),
-        ('numbers."year"', "float"),
-        ('numbers."prices"', "float"),
+        ("numbers[].key", "keyword"),
+        ("numbers[].value", "float"),
     ]
 
 
@@ -107,3 +115,62 @@ def test_a_write_that_is_tried_again_writes_once(store, server):
     store.upsert(records(0, 3))
     assert store.count() == 3
     assert sizes(server) == [3, 3]
+
+
+def test_the_numbers_of_many_fields_share_their_indexes(store, server):
+    store.upsert(records(0, 1, metadata={f"field {number}": number for number in range(300)}))
+    assert sum("/index" in call for call in server.calls()) == 4
+    assert store.count(where={"field 7": {"gte": 7}}) == 1
+    assert store.count(where={"field 7": {"gt": 7}}) == 0  # other fields have greater numbers
+
+
+def test_a_collection_of_the_first_format_keeps_an_index_for_each_field(client, server):
+    store = QdrantStore.open(client, "photos", CONFIG)
+    described = {"format": 1, "fingerprint": dict(store.fingerprint)}
+    client.delete_collection("photos")
+    layout = Layout(dimensions=E, coarse=None, tiled=False, quantization=None)
+    client.create_collection("photos", vectors_config=vectors_config(layout), metadata={"jclip": json.dumps(described)})
+    old = QdrantStore.open(client, "photos", CONFIG)
+    old.upsert(records(0, 2, metadata={"year": 2020, "n": [1, 5]}))
+    names = [request.json["field_name"] for request in server.requests if "/index" in request.call]
+    assert names == ["modality", "terms", 'numbers."n"', 'numbers."year"']
+    assert old.count(where={"year": {"gte": 2020}, "n": {"lt": 2}}) == 2
+    assert old.count(where={"year": {"gt": 2020}}) == 0
+
+
+def test_a_collection_that_was_made_again_with_another_model_is_not_written_to(store, client):
+    client.delete_collection("photos")
+    again = QdrantStore.open(client, "photos", dataclasses.replace(CONFIG, revision="2"))
+    again.upsert(records(0, 1))
+    for write in (lambda: store.upsert(records(1, 2)), lambda: store.delete(where={})):
+        with pytest.raises(CollectionMismatchError, match=r"`revision` '2' \(now '1'\)"):
+            write()
+    assert again.count() == 1
+
+
+def test_a_collection_that_was_made_again_with_other_options_is_not_written_to(store, client):
+    client.delete_collection("photos")
+    QdrantStore.open(client, "photos", CONFIG, coarse_dimensions=4)
+    with pytest.raises(StoreRequestError, match="made again with other options: open it again"):
+        store.upsert(records(1, 2))
+
+
+def test_a_collection_that_was_made_again_just_so_gets_its_indexes_again(store, client, server):
+    store.upsert(records(0, 1))
+    client.delete_collection("photos")
+    QdrantStore.open(client, "photos", CONFIG)
+    server.requests.clear()
+    store.upsert(records(0, 1))
+    assert sum("/index" in call for call in server.calls()) == 2
+
+
+def test_the_payload_of_a_record_is_made_once(store, monkeypatch):
+    made = []
+
+    def note(record, layout):
+        made.append(record.record_id)
+        return payload_of(record, layout)
+
+    monkeypatch.setattr("jclip_connectors.qdrant.operations.payload_of", note)
+    store.upsert(records(0, 3))
+    assert made == ["0", "1", "2"]
