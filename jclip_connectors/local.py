@@ -101,7 +101,11 @@ class LocalEmbedder:
 
     def embed_query(self, text: str) -> FloatArray:
         """Embed a query, with the model's query prefix: (E,)."""
-        return np.asarray(self._encode_text([text], task=self._encoder.query_task)[0])
+        return np.asarray(self.embed_queries([text])[0])
+
+    def embed_queries(self, texts: Sequence[str]) -> FloatArray:
+        """Embed several queries, with the model's query prefix: (B, E)."""
+        return self._encode_text(texts, task=self._encoder.query_task)
 
     def embed_images(self, images: Sequence[ImageSource]) -> FloatArray:
         """Embed whole images: (B, E).

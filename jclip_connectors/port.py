@@ -83,6 +83,7 @@ class SearchHit:
         rank_score: in a search of a collection that finds texts and images, the number by which its results are
             ordered: how many standard deviations the cosine is above the mean of the query's cosines with records of
             this modality; `None` in other searches, whose results are ordered by `score`.
+        duplicates: in a search of a collection that groups duplicates, the ids of the other records of equal content.
     """
 
     score: float
@@ -94,6 +95,7 @@ class SearchHit:
     uri: str | None = None
     content_hash: str | None = None
     rank_score: float | None = None
+    duplicates: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,6 +152,19 @@ class Embedder(Protocol):
             EmbedInputError: `text` is not a string, or cannot be embedded.
         """
 
+    def embed_queries(self, texts: Sequence[str]) -> FloatArray:
+        """Embed several queries at once, each as `embed_query` does.
+
+        Args:
+            texts: B queries; an empty sequence returns (0, E).
+
+        Returns:
+            (B, E) float32 in the order of `texts`.
+
+        Raises:
+            EmbedInputError: an item is not a string, or cannot be embedded.
+        """
+
     def embed_images(self, images: Sequence[ImageSource]) -> FloatArray:
         """Embed whole images.
 
@@ -194,6 +209,9 @@ class AsyncEmbedder(Protocol):
 
     async def embed_query(self, text: str) -> FloatArray:
         """Embed a query: (E,)."""
+
+    async def embed_queries(self, texts: Sequence[str]) -> FloatArray:
+        """Embed several queries at once: (B, E) in the order of `texts`."""
 
     async def embed_images(self, images: Sequence[ImageSource]) -> FloatArray:
         """Embed whole images: (B, E) in the order of `images`."""

@@ -4,7 +4,7 @@ import json
 import time
 import warnings
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -175,6 +175,14 @@ def search(
         typer.Option(metavar="FILE", parser=parse_existing_file, help="A picture to search for instead."),
     ] = None,
     limit: Annotated[int, typer.Option(min=1, help="The most results to show.")] = 10,
+    offset: Annotated[int, typer.Option(min=0, help="Results to leave out at the start.")] = 0,
+    modality: Annotated[Literal["image", "text"] | None, typer.Option(help="Find only pictures or only texts.")] = None,
+    min_score: Annotated[
+        float | None, typer.Option(metavar="COSINE", help="The smallest score of a result, from -1 to 1.")
+    ] = None,
+    duplicates: Annotated[
+        bool, typer.Option("--duplicates", help="Show every file; otherwise files of equal content are one result.")
+    ] = False,
     where: Annotated[
         str | None, typer.Option(metavar="JSON", help='Only files like this: \'{"size_bytes": {"gte": 100000}}\'.')
     ] = None,
@@ -208,7 +216,16 @@ def search(
             raise StoreRequestError(f"there is no collection in {place.name}: `jclip index FOLDER` makes one")
         config = configuration(fingerprint, model=model, max_pixels=max_pixels, max_bytes=max_bytes)
         source, _ = open_collection(place, config, device=device)
-        hits = source.search(text if image is None else None, image=image, limit=limit, where=condition)
+        hits = source.search(
+            text if image is None else None,
+            image=image,
+            limit=limit,
+            offset=offset,
+            where=condition,
+            modality=modality,
+            score_threshold=min_score,
+            group_duplicates=not duplicates,
+        )
     if as_json:
         typer.echo(json.dumps([_as_json(hit) for hit in hits], indent=2))
     elif paths or print0:
@@ -237,10 +254,13 @@ def optimize(
 def _as_json(hit: SearchHit) -> dict[str, Any]:
     return {
         "score": hit.score,
+        "rank_score": hit.rank_score,
         "id": hit.record_id,
         "modality": hit.modality,
         "uri": hit.uri,
         "box": None if hit.box is None else list(hit.box),
         "metadata": hit.metadata,
         "content": hit.content,
+        "content_hash": hit.content_hash,
+        "duplicates": list(hit.duplicates),
     }

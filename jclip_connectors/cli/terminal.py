@@ -58,12 +58,13 @@ def table(*columns: str, title: str | None = None) -> Table:
 
 
 def hits_table(hits: Sequence[SearchHit]) -> Table:
-    """Search results as a table: rank, score, file, and the nearest tile if there are tiles."""
+    """Search results as a table: rank, score, file and how many are equal to it, and the nearest tile."""
     room = max(20, _console().width - _OTHER_COLUMNS)
     with_boxes = any(hit.box is not None for hit in hits)
     made = table("", "score", "file", *(["nearest tile"] if with_boxes else []))
     for rank, hit in enumerate(hits, start=1):
         name = _elide(printable(path_of(hit), terminal=_is_terminal(sys.stdout)), room)
+        name += f" (+{len(hit.duplicates)} equal)" if hit.duplicates else ""
         box = [] if not with_boxes else ["" if hit.box is None else ", ".join(map(str, hit.box))]
         made.add_row(str(rank), f"{hit.score:.4f}", Text(name), *box)
     return made

@@ -8,7 +8,7 @@ from typing import Any, cast
 from jclip_connectors.collection.adding import Adding, AddReport, Describe, check_given, check_images, check_texts
 from jclip_connectors.collection.hosts import AsyncHost, ThreadedEmbedder, is_asyncio
 from jclip_connectors.collection.samples import SampleCache
-from jclip_connectors.collection.searching import Request, modalities_of, search
+from jclip_connectors.collection.searching import Request, modalities_of, search, search_many
 from jclip_connectors.errors import EmbedInputError
 from jclip_connectors.identity import describe_image, describe_text
 from jclip_connectors.port import (
@@ -119,6 +119,9 @@ class AsyncMultimodalCollection:
         limit: int = 10,
         where: Filter | None = None,
         modality: Modality | None = None,
+        score_threshold: float | None = None,
+        offset: int = 0,
+        group_duplicates: bool = False,
     ) -> list[SearchHit]:
         """Find the records nearest to a text or an image; texts and images are searched concurrently.
 
@@ -128,6 +131,9 @@ class AsyncMultimodalCollection:
             limit: the largest number of results.
             where: a filter on metadata, like `{"year": {"gte": 2020}}`; see `jclip_connectors.filters`.
             modality: "image" or "text" to find only images or only texts.
+            score_threshold: the smallest cosine of a result.
+            offset: the number of first results to leave out, to show more of them on another page.
+            group_duplicates: make records of equal content one result, with the other ids as its `duplicates`.
 
         Returns:
             The results, nearest first, with the scores of `MultimodalCollection.search`.
@@ -135,8 +141,42 @@ class AsyncMultimodalCollection:
         Raises:
             EmbedInputError: neither or both of `text` and `image` are given, or an argument is bad.
         """
-        request = Request(limit=limit, where=where, modalities=modalities_of(modality), tiles=self._tiled)
+        request = self._request(limit, where, modality, score_threshold, offset, group_duplicates)
         return await self._host().run(search(text, image, request, self._samples))
+
+    async def search_many(
+        self,
+        texts: Sequence[str] | None = None,
+        *,
+        images: Sequence[ImageSource] | None = None,
+        limit: int = 10,
+        where: Filter | None = None,
+        modality: Modality | None = None,
+        score_threshold: float | None = None,
+        offset: int = 0,
+        group_duplicates: bool = False,
+    ) -> list[list[SearchHit]]:
+        """Search for several texts or images: they are embedded as one batch, and searched in few requests.
+
+        Args:
+            texts: texts to search for; or
+            images: images to search for.
+            limit: the largest number of results for each of them.
+            where: a filter on metadata.
+            modality: "image" or "text" to find only images or only texts.
+            score_threshold: the smallest cosine of a result.
+            offset: the number of first results to leave out.
+            group_duplicates: make records of equal content one result.
+
+        Returns:
+            The results of `search` for each text or image, in their order.
+
+        Raises:
+            EmbedInputError: neither or both of `texts` and `images` are given, an image cannot be read, or an argument
+                is bad.
+        """
+        request = self._request(limit, where, modality, score_threshold, offset, group_duplicates)
+        return await self._host().run(search_many(texts, images, request, self._samples))
 
     async def get(self, ids: Sequence[str]) -> list[Record]:
         """Fetch records by id, in the order of `ids`; unknown ids are left out."""
@@ -150,6 +190,25 @@ class AsyncMultimodalCollection:
     async def count(self, *, where: Filter | None = None, modality: Modality | None = None) -> int:
         """Count the matching records."""
         return await self._store.count(where=where, modality=modality)
+
+    def _request(
+        self,
+        limit: int,
+        where: Filter | None,
+        modality: Modality | None,
+        score_threshold: float | None,
+        offset: int,
+        group_duplicates: bool,  # noqa: FBT001 (private)
+    ) -> Request:
+        return Request(
+            limit=limit,
+            where=where,
+            modalities=modalities_of(modality),
+            tiles=self._tiled,
+            score_threshold=score_threshold,
+            offset=offset,
+            group_duplicates=group_duplicates,
+        )
 
     async def _add(
         self,

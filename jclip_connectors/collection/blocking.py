@@ -6,7 +6,7 @@ from typing import Any
 from jclip_connectors.collection.adding import Adding, AddReport, Describe, check_given, check_images, check_texts
 from jclip_connectors.collection.hosts import BlockingHost
 from jclip_connectors.collection.samples import SampleCache
-from jclip_connectors.collection.searching import Request, modalities_of, search
+from jclip_connectors.collection.searching import Request, modalities_of, search, search_many
 from jclip_connectors.identity import describe_image, describe_text
 from jclip_connectors.port import Embedder, Filter, ImageSource, Modality, Record, SearchHit, VectorStore
 from jclip_connectors.store_kit.validation import check_count, check_fingerprint
@@ -93,6 +93,9 @@ class MultimodalCollection:
         limit: int = 10,
         where: Filter | None = None,
         modality: Modality | None = None,
+        score_threshold: float | None = None,
+        offset: int = 0,
+        group_duplicates: bool = False,
     ) -> list[SearchHit]:
         """Find the records nearest to a text or an image.
 
@@ -105,6 +108,9 @@ class MultimodalCollection:
             limit: the largest number of results.
             where: a filter on metadata, like `{"year": {"gte": 2020}}`; see `jclip_connectors.filters`.
             modality: "image" or "text" to find only images or only texts.
+            score_threshold: the smallest cosine of a result.
+            offset: the number of first results to leave out, to show more of them on another page.
+            group_duplicates: make records of equal content one result, with the other ids as its `duplicates`.
 
         Returns:
             The results, nearest first; with tiling each image has the `box` of its nearest tile.
@@ -112,8 +118,42 @@ class MultimodalCollection:
         Raises:
             EmbedInputError: neither or both of `text` and `image` are given, or an argument is bad.
         """
-        request = Request(limit=limit, where=where, modalities=modalities_of(modality), tiles=self._tiled)
+        request = self._request(limit, where, modality, score_threshold, offset, group_duplicates)
         return self._host().run(search(text, image, request, self._samples))
+
+    def search_many(
+        self,
+        texts: Sequence[str] | None = None,
+        *,
+        images: Sequence[ImageSource] | None = None,
+        limit: int = 10,
+        where: Filter | None = None,
+        modality: Modality | None = None,
+        score_threshold: float | None = None,
+        offset: int = 0,
+        group_duplicates: bool = False,
+    ) -> list[list[SearchHit]]:
+        """Search for several texts or images: they are embedded as one batch, and searched in few requests.
+
+        Args:
+            texts: texts to search for; or
+            images: images to search for.
+            limit: the largest number of results for each of them.
+            where: a filter on metadata.
+            modality: "image" or "text" to find only images or only texts.
+            score_threshold: the smallest cosine of a result.
+            offset: the number of first results to leave out.
+            group_duplicates: make records of equal content one result.
+
+        Returns:
+            The results of `search` for each text or image, in their order.
+
+        Raises:
+            EmbedInputError: neither or both of `texts` and `images` are given, an image cannot be read, or an argument
+                is bad.
+        """
+        request = self._request(limit, where, modality, score_threshold, offset, group_duplicates)
+        return self._host().run(search_many(texts, images, request, self._samples))
 
     def get(self, ids: Sequence[str]) -> list[Record]:
         """Fetch records by id, in the order of `ids`; unknown ids are left out."""
@@ -127,6 +167,25 @@ class MultimodalCollection:
     def count(self, *, where: Filter | None = None, modality: Modality | None = None) -> int:
         """Count the matching records."""
         return self._store.count(where=where, modality=modality)
+
+    def _request(
+        self,
+        limit: int,
+        where: Filter | None,
+        modality: Modality | None,
+        score_threshold: float | None,
+        offset: int,
+        group_duplicates: bool,  # noqa: FBT001 (private)
+    ) -> Request:
+        return Request(
+            limit=limit,
+            where=where,
+            modalities=modalities_of(modality),
+            tiles=self._tiled,
+            score_threshold=score_threshold,
+            offset=offset,
+            group_duplicates=group_duplicates,
+        )
 
     def _add(
         self,

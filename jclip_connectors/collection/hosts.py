@@ -50,10 +50,9 @@ class BlockingHost:
         **options: Any,  # noqa: ANN401 (the options of the port)
     ) -> list[list[list[SearchHit]]]:
         """Search each modality separately for each row of `embeddings` (B, E)."""
-        return [
-            [self.store.search(embedding, modality=modality, **options) for embedding in embeddings]
-            for modality in modalities
-        ]
+        if len(embeddings) == 1:
+            return [[self.store.search(embeddings[0], modality=modality, **options)] for modality in modalities]
+        return [self.store.search_many(embeddings, modality=modality, **options) for modality in modalities]
 
     def sample_each(self, modalities: Sequence[Modality], count: int) -> list[list[Record]]:
         """The first `count` records of each modality, whose order is that of a hash."""
@@ -104,7 +103,9 @@ class AsyncHost:
         """Search each modality separately for each row of `embeddings` (B, E); the modalities concurrently."""
 
         async def search(modality: Modality | None) -> list[list[SearchHit]]:
-            return [await self.store.search(embedding, modality=modality, **options) for embedding in embeddings]
+            if len(embeddings) == 1:
+                return [await self.store.search(embeddings[0], modality=modality, **options)]
+            return await self.store.search_many(embeddings, modality=modality, **options)
 
         return list(await asyncio.gather(*map(search, modalities)))
 
@@ -186,6 +187,11 @@ class ThreadedEmbedder:
         """Embed a query: (E,)."""
         async with self._queries:
             return await asyncio.to_thread(self._embedder.embed_query, text)
+
+    async def embed_queries(self, texts: Sequence[str]) -> FloatArray:
+        """Embed several queries: (B, E)."""
+        async with self._queries:
+            return await asyncio.to_thread(self._embedder.embed_queries, texts)
 
     async def embed_images(self, images: Sequence[ImageSource]) -> FloatArray:
         """Embed whole images: (B, E). A single image counts as a query and does not wait for batches."""

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from jclip_connectors.collection.adding import check_images, check_texts
 from jclip_connectors.collection.samples import SampleCache, Scale
 from jclip_connectors.errors import EmbedInputError, PartialFailureError
 from jclip_connectors.port import MODALITIES, Filter, FloatArray, ImageSource, Modality, SearchHit
@@ -51,6 +52,7 @@ class Request:
         tiles: whether to compare the nearest tile of each record.
         score_threshold: the smallest cosine of a result, or `None`.
         offset: the number of first results to leave out.
+        group_duplicates: whether records of equal content are one result.
     """
 
     limit: int
@@ -59,6 +61,7 @@ class Request:
     tiles: bool
     score_threshold: float | None = None
     offset: int = 0
+    group_duplicates: bool = False
 
     def __post_init__(self) -> None:
         """Check the arguments.
@@ -67,8 +70,9 @@ class Request:
             EmbedInputError: an argument is bad; the message names it.
         """
         check_count(self.limit, name="limit")
-        if isinstance(self.offset, bool) or not isinstance(self.offset, int) or self.offset < 0:
-            raise EmbedInputError(f"`offset` is {self.offset!r}; use an int of at least 0")
+        offset: object = self.offset
+        if isinstance(offset, bool) or not isinstance(offset, int) or offset < 0:
+            raise EmbedInputError(f"`offset` is {offset!r}; use an int of at least 0")
         threshold: object = self.score_threshold
         if threshold is not None and (
             isinstance(threshold, bool) or not isinstance(threshold, int | float) or not math.isfinite(threshold)
@@ -96,14 +100,28 @@ def search(
     return (yield from nearest([Query(vector=vector, text=text)], request, samples))[0]
 
 
+def search_many(
+    texts: Sequence[str] | None, images: Sequence[ImageSource] | None, request: Request, samples: SampleCache
+) -> Flow[list[list[SearchHit]]]:
+    """Search for several texts or images; the arguments are those of `MultimodalCollection.search_many`."""
+    if (texts is None) == (images is None):
+        raise EmbedInputError("give one of `texts` and `images` to search for")
+    if texts is not None:
+        check_texts(texts)
+        rows = (yield lambda host: host.embedder.embed_queries(list(texts))) if texts else []
+        queries = [Query(vector=row, text=text) for row, text in zip(rows, texts, strict=True)]
+    else:
+        check_images(images)
+        rows = (yield from _embed_images(images)) if images else []
+        queries = [Query(vector=row) for row in rows]
+    return (yield from nearest(queries, request, samples))
+
+
 def nearest(queries: Sequence[Query], request: Request, samples: SampleCache) -> Flow[list[list[SearchHit]]]:
     """Search for vectors: for each query its results, in their order."""
-    embeddings = np.array([query.vector for query in queries], dtype=np.float32)  # (B, E)
-    options: dict[str, Any] = {"limit": request.offset + request.limit, "where": request.where, "tiles": request.tiles}
-    found: list[list[list[SearchHit]]] = yield lambda host: host.search_each(embeddings, request.modalities, **options)
     results: list[list[SearchHit]] = []
-    for query, *ranked in zip(queries, *found, strict=True):
-        lists = [hits for hits in (_near_enough(hits, request) for hits in ranked) if hits]
+    for query, ranked in zip(queries, (yield from _find(queries, request)), strict=True):
+        lists = [hits for hits in ranked if hits]
         if len(lists) < 2:
             hits = lists[0] if lists else []
         else:
@@ -111,6 +129,41 @@ def nearest(queries: Sequence[Query], request: Request, samples: SampleCache) ->
             hits = _in_one_order(query, lists, known.scales(query.vector, tiles=request.tiles))
         results.append(hits[request.offset : request.offset + request.limit])
     return results
+
+
+def _find(queries: Sequence[Query], request: Request) -> Flow[list[list[list[SearchHit]]]]:
+    """For each query and modality the best results, as many as are asked for."""
+    wanted = request.offset + request.limit
+    asked = wanted + request.group_duplicates  # one result more shows that the last group is complete
+    found: dict[int, list[list[SearchHit]]] = {}
+    while len(found) < len(queries):
+        open_ = [at for at in range(len(queries)) if at not in found]
+        embeddings = np.array([queries[at].vector for at in open_], dtype=np.float32)  # (B, E)
+        options: dict[str, Any] = {"limit": asked, "where": request.where, "tiles": request.tiles}
+        answers = yield lambda host, e=embeddings, o=options: host.search_each(e, request.modalities, **o)
+        for at, *ranked in zip(open_, *answers, strict=True):
+            kept = [_near_enough(hits, request) for hits in ranked]
+            if not request.group_duplicates:
+                found[at] = kept
+                continue
+            groups = [_grouped(hits) for hits in kept]
+            # Records of equal content have equal scores: the first groups are complete if there is one more.
+            if all(len(each) > wanted or len(hits) < asked for each, hits in zip(groups, kept, strict=True)):
+                found[at] = groups
+        asked *= 4
+    return [found[at] for at in range(len(queries))]
+
+
+def _grouped(hits: Sequence[SearchHit]) -> list[SearchHit]:
+    """One result for each content: the first, with the ids of the others."""
+    groups: dict[object, list[SearchHit]] = {}
+    for position, hit in enumerate(hits):
+        content: object = position if hit.content_hash is None else (hit.modality, hit.content_hash)
+        groups.setdefault(content, []).append(hit)
+    return [
+        dataclasses.replace(first, duplicates=tuple(other.record_id for other in others)) if others else first
+        for first, *others in groups.values()
+    ]
 
 
 def _near_enough(hits: list[SearchHit], request: Request) -> list[SearchHit]:
@@ -152,3 +205,12 @@ def _embed_image(image: ImageSource) -> Flow[FloatArray]:
     except PartialFailureError as error:
         raise EmbedInputError(f"`image` cannot be embedded: {error.failed[0]}") from error
     return np.asarray(rows[0])
+
+
+def _embed_images(images: Sequence[ImageSource]) -> Flow[FloatArray]:
+    try:
+        rows = yield lambda host: host.embedder.embed_images(list(images))
+    except PartialFailureError as error:
+        position, reason = next(iter(sorted(error.failed.items())))
+        raise EmbedInputError(f"`images`[{position}] cannot be embedded: {reason}") from error
+    return np.asarray(rows)

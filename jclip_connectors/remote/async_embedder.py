@@ -87,6 +87,11 @@ class AsyncRemoteEmbedder(Endpoint):
         ((_, row),) = await self._send(self._requests.texts([text], query=True), whole)
         return one_row(row)
 
+    async def embed_queries(self, texts: Sequence[str]) -> FloatArray:
+        """Embed several search texts, each as `embed_query` does: (B, E)."""
+        outcomes = await self._send(self._requests.texts(texts, query=True), whole)
+        return gather_rows(outcomes, {}, dimensions=self.dimensions)
+
     async def embed_images(self, images: Sequence[ImageSource]) -> FloatArray:
         """Embed images whole: (B, E)."""
         failed: dict[int, EmbedInputError] = {}

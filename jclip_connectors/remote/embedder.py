@@ -123,6 +123,10 @@ class RemoteEmbedder(Endpoint):
         ((_, row),) = self._send(self._requests.texts([text], query=True), whole)
         return one_row(row)
 
+    def embed_queries(self, texts: Sequence[str]) -> FloatArray:
+        """Embed several search texts, each as `embed_query` does: (B, E)."""
+        return gather_rows(self._send(self._requests.texts(texts, query=True), whole), {}, dimensions=self.dimensions)
+
     def embed_images(self, images: Sequence[ImageSource]) -> FloatArray:
         """Embed images whole: (B, E).
 

@@ -42,6 +42,14 @@ class EmbedderContract:
         assert query.dtype == np.float32
         np.testing.assert_allclose(np.linalg.norm(query), 1, atol=1e-5)
 
+    def test_several_queries_become_the_rows_that_each_becomes(self, embedder):
+        texts = ["a red circle", "a blue square"]
+        rows = embedder.embed_queries(texts)
+        assert rows.shape == (2, embedder.dimensions)
+        for text, row in zip(texts, rows, strict=True):
+            np.testing.assert_allclose(row, embedder.embed_query(text), atol=1e-5)
+        assert embedder.embed_queries([]).shape == (0, embedder.dimensions)
+
     def test_an_image_has_one_vector_in_whatever_form_it_comes(self, embedder, images):
         rows = embedder.embed_images(images)
         assert rows.shape == (len(images), embedder.dimensions)

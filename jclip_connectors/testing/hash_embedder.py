@@ -60,6 +60,10 @@ class HashEmbedder:
         """Embed a query: (E,), equal to the same text's vector."""
         return self._embed_text(text, 0)
 
+    def embed_queries(self, texts: Sequence[str]) -> FloatArray:
+        """Embed several queries: (B, E), equal to the same texts' vectors."""
+        return HashEmbedder.embed_texts(self, texts)
+
     def embed_images(self, images: Sequence[ImageSource]) -> FloatArray:
         """Embed images: (B, E)."""
         rows = _each(images, self._embed_image)

@@ -101,7 +101,8 @@ def test_what_is_indexed_is_found_without_naming_the_model_again(photos, collect
     hits = json.loads(jclip("search", "a large yellow star at the top left", "--collection", collection, "--json")[0])
     assert [hit["id"] for hit in hits] == [str(photos / "more" / "star.png"), str(photos / "circle.png")]
     assert hits[0]["score"] > hits[1]["score"]
-    assert hits[0].keys() == {"score", "id", "modality", "uri", "box", "metadata", "content"}
+    names = {"score", "rank_score", "id", "modality", "uri", "box", "metadata", "content", "content_hash", "duplicates"}
+    assert hits[0].keys() == names
     assert hits[0]["metadata"]["name"] == "star.png"
     assert (hits[0]["uri"], hits[0]["modality"], hits[0]["box"]) == (hits[0]["id"], "image", None)
 
