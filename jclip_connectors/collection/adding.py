@@ -22,6 +22,8 @@ from jclip_connectors.store_kit.validation import check_id
 
 Describe: TypeAlias = Callable[[Any], dict[str, Any]]  # a source -> the fields of its record, without the vectors
 
+Progress: TypeAlias = Callable[[int, int], None]  # is called with (done, total) items
+
 
 @dataclass(frozen=True, kw_only=True)
 class AddReport:
@@ -70,7 +72,13 @@ class Adding:
     """One call of `add_texts` or `add_images`, with the result of each item so far, by position."""
 
     def __init__(
-        self, sources: Sequence[Any], given: Sequence[Mapping[str, Any]], *, describe: Describe, reuse: bool = True
+        self,
+        sources: Sequence[Any],
+        given: Sequence[Mapping[str, Any]],
+        *,
+        describe: Describe,
+        reuse: bool = True,
+        progress: Progress | None = None,
     ) -> None:
         """Keep the items and options; nothing is done yet.
 
@@ -79,11 +87,13 @@ class Adding:
             given: for each item the fields that the caller gives; they override the fields of `describe`.
             describe: makes the fields of an item; its `EmbedInputError` is the error of this item.
             reuse: keep the stored vectors of an item with unchanged content; only if the same model made them.
+            progress: called after every batch.
         """
         self._sources = sources
         self._given = given
         self._describe = describe
         self._reuse = reuse
+        self._progress = progress
         self.kept: dict[int, str] = {}  # ids
         self.failed: dict[int, Exception] = {}
         self._embedded = 0
@@ -107,12 +117,17 @@ class Adding:
         return drafts
 
     def write(self, drafts: Mapping[int, Draft]) -> Flow[None]:
-        """Embed new items and write changed records.
+        """Embed new items, write changed records, and tell the progress.
 
         Raises:
             ConnectorError: the store or the embedder failed, and further batches would fail too; `failure` turns it
                 into the error for the caller.
         """
+        yield from self._write(drafts)
+        if self._progress is not None:
+            self._progress(len(self.kept) + len(self.failed), len(self._sources))
+
+    def _write(self, drafts: Mapping[int, Draft]) -> Flow[None]:
         stored: dict[str, Record] = {}
         if self._reuse:
             found = yield lambda host: host.store.get([draft.record_id for draft in drafts.values()])

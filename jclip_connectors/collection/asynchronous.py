@@ -5,7 +5,15 @@ import inspect
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
-from jclip_connectors.collection.adding import Adding, AddReport, Describe, check_given, check_images, check_texts
+from jclip_connectors.collection.adding import (
+    Adding,
+    AddReport,
+    Describe,
+    Progress,
+    check_given,
+    check_images,
+    check_texts,
+)
 from jclip_connectors.collection.hosts import AsyncHost, ThreadedEmbedder, is_asyncio
 from jclip_connectors.collection.samples import SampleCache
 from jclip_connectors.collection.searching import Request, modalities_of, search, search_many
@@ -70,6 +78,8 @@ class AsyncMultimodalCollection:
         texts: Sequence[str],
         metadatas: Sequence[Mapping[str, Any]] | None = None,
         ids: Sequence[str] | None = None,
+        *,
+        progress: Progress | None = None,
     ) -> AddReport:
         """Add texts; a record with the same id is replaced.
 
@@ -77,6 +87,7 @@ class AsyncMultimodalCollection:
             texts: the texts.
             metadatas: a JSON object for each text; `None` means empty metadata.
             ids: an id for each text; `None` makes ids from the texts, so adding a text again changes nothing.
+            progress: called with (done, total) items after every batch.
 
         Raises:
             EmbedInputError: an item is not a text, metadata is not JSON, or the number of `metadatas` or `ids` differs
@@ -86,13 +97,17 @@ class AsyncMultimodalCollection:
                 finished before it is raised.
         """
         check_texts(texts)
-        return await self._add(texts, metadatas, ids, describe=describe_text, embed=self._embedder.embed_texts)
+        return await self._add(
+            texts, metadatas, ids, describe=describe_text, embed=self._embedder.embed_texts, progress=progress
+        )
 
     async def add_images(
         self,
         images: Sequence[ImageSource],
         metadatas: Sequence[Mapping[str, Any]] | None = None,
         ids: Sequence[str] | None = None,
+        *,
+        progress: Progress | None = None,
     ) -> AddReport:
         """Add images; a record with the same id is replaced. Images that cannot be read are reported and left out.
 
@@ -101,6 +116,7 @@ class AsyncMultimodalCollection:
                 record's `uri`; the image itself is not stored.
             metadatas: a JSON object for each image; `None` means empty metadata.
             ids: an id for each image; `None` makes ids from the images' bytes, so adding a file again changes nothing.
+            progress: called with (done, total) items after every batch.
 
         Raises:
             EmbedInputError: metadata is not JSON, or the number of `metadatas` or `ids` differs from the number of
@@ -109,7 +125,7 @@ class AsyncMultimodalCollection:
         """
         check_images(images)
         embed = self._embedder.embed_image_tiles if self._tiled else self._embedder.embed_images
-        return await self._add(images, metadatas, ids, describe=describe_image, embed=embed)
+        return await self._add(images, metadatas, ids, describe=describe_image, embed=embed, progress=progress)
 
     async def search(
         self,
@@ -218,9 +234,10 @@ class AsyncMultimodalCollection:
         *,
         describe: Describe,
         embed: Callable[[Any], Any],
+        progress: Progress | None,
     ) -> AddReport:
         given = await asyncio.to_thread(check_given, len(sources), metadatas, ids)  # metadata may be large
-        adding = Adding(sources, given, describe=describe)
+        adding = Adding(sources, given, describe=describe, progress=progress)
         try:
             await self._host(embed).add(
                 adding, batch_size=self._batch_size, max_concurrency=self._max_concurrency, what="items"

@@ -3,7 +3,15 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from jclip_connectors.collection.adding import Adding, AddReport, Describe, check_given, check_images, check_texts
+from jclip_connectors.collection.adding import (
+    Adding,
+    AddReport,
+    Describe,
+    Progress,
+    check_given,
+    check_images,
+    check_texts,
+)
 from jclip_connectors.collection.hosts import BlockingHost
 from jclip_connectors.collection.samples import SampleCache
 from jclip_connectors.collection.searching import Request, modalities_of, search, search_many
@@ -45,6 +53,8 @@ class MultimodalCollection:
         texts: Sequence[str],
         metadatas: Sequence[Mapping[str, Any]] | None = None,
         ids: Sequence[str] | None = None,
+        *,
+        progress: Progress | None = None,
     ) -> AddReport:
         """Add texts; a record with the same id is replaced.
 
@@ -52,6 +62,7 @@ class MultimodalCollection:
             texts: the texts.
             metadatas: a JSON object for each text; `None` means empty metadata.
             ids: an id for each text; `None` makes ids from the texts, so adding a text again changes nothing.
+            progress: called with (done, total) items after every batch.
 
         Raises:
             EmbedInputError: an item is not a text, metadata is not JSON, or the number of `metadatas` or `ids` differs
@@ -60,13 +71,17 @@ class MultimodalCollection:
                 written items and `failed` the error of every other item, by position.
         """
         check_texts(texts)
-        return self._add(texts, metadatas, ids, describe=describe_text, embed=self._embedder.embed_texts)
+        return self._add(
+            texts, metadatas, ids, describe=describe_text, embed=self._embedder.embed_texts, progress=progress
+        )
 
     def add_images(
         self,
         images: Sequence[ImageSource],
         metadatas: Sequence[Mapping[str, Any]] | None = None,
         ids: Sequence[str] | None = None,
+        *,
+        progress: Progress | None = None,
     ) -> AddReport:
         """Add images; a record with the same id is replaced. Images that cannot be read are reported and left out.
 
@@ -75,6 +90,7 @@ class MultimodalCollection:
                 record's `uri`; the image itself is not stored.
             metadatas: a JSON object for each image; `None` means empty metadata.
             ids: an id for each image; `None` makes ids from the images' bytes, so adding a file again changes nothing.
+            progress: called with (done, total) items after every batch.
 
         Raises:
             EmbedInputError: metadata is not JSON, or the number of `metadatas` or `ids` differs from the number of
@@ -83,7 +99,7 @@ class MultimodalCollection:
         """
         check_images(images)
         embed = self._embedder.embed_image_tiles if self._tiled else self._embedder.embed_images
-        return self._add(images, metadatas, ids, describe=describe_image, embed=embed)
+        return self._add(images, metadatas, ids, describe=describe_image, embed=embed, progress=progress)
 
     def search(
         self,
@@ -195,8 +211,9 @@ class MultimodalCollection:
         *,
         describe: Describe,
         embed: Callable[[Any], Any],
+        progress: Progress | None,
     ) -> AddReport:
-        adding = Adding(sources, check_given(len(sources), metadatas, ids), describe=describe)
+        adding = Adding(sources, check_given(len(sources), metadatas, ids), describe=describe, progress=progress)
         try:
             self._host(embed).add(adding, batch_size=self._batch_size, what="items")
         finally:
