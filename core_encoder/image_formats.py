@@ -145,7 +145,7 @@ def decode(data: bytes, where: str, limits: ImageLimits) -> Decoded:
     except Exception as error:  # on damaged data plugins raise errors of many types
         raise ImageDecodeError(f"{where} cannot be decoded as {name}: {reason(error)}") from error
     raise ImageDecodeError(
-        f"{where} is {_describe(data)}, not an image in an allowed format ({allowed_formats()}): it has {len(data)} "
+        f"{where} is {_describe(data)}not an image in an allowed format ({allowed_formats()}): it has {len(data)} "
         f"bytes and starts with {data[:8]!r}"
     )
 
@@ -213,7 +213,7 @@ def _palette_bytes(flags: int) -> int:
 
 
 def _describe(data: bytes) -> str:
-    return next((name for start, name in _DESCRIPTIONS if start.match(data)), "of an unknown kind")
+    return next((f"{name}, " for start, name in _DESCRIPTIONS if start.match(data)), "")
 
 
 def _scale_transparent_grey(image: ImageFile.ImageFile) -> None:
