@@ -29,3 +29,14 @@ def pytest_collection_modifyitems(items):
 def pytest_configure(config):
     if config.getoption("--hypothesis-profile") is None:
         profiles.load_usual()
+
+
+@pytest.fixture
+def without_extras(monkeypatch):
+    """Pictures that need an extra cannot be read, whatever is installed here."""
+    from core_encoder.image_formats import EXTRAS_OF_SUFFIXES
+    from core_encoder.optional_formats import OptionalFormat
+    from jclip_connectors.indexing import walk
+
+    monkeypatch.setattr(OptionalFormat, "is_installed", lambda _: False)
+    monkeypatch.setattr(walk, "IMAGE_SUFFIXES", walk.IMAGE_SUFFIXES - EXTRAS_OF_SUFFIXES.keys())

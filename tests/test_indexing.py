@@ -537,6 +537,7 @@ def left_out(found):
 HEIC = b"\0\0\0\x18ftypheic\0\0\0\0heicmif1" + bytes(200)
 
 
+@pytest.mark.usefixtures("without_extras")
 def test_every_file_that_is_left_out_is_counted_by_its_kind(folder):
     picture(folder / "1.png")
     picture(folder / "links" / "there" / "1.png")
@@ -643,18 +644,24 @@ def test_a_text_that_begins_like_a_picture_is_a_text(folder, shelf, text):
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (HEIC, "HEIC"),
-        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n", "git lfs pull"),
-        (b"<!DOCTYPE html><title>Sign in</title>", "a web page"),
-        (b"%PDF-1.7\n", "a PDF document"),
-        (b"\0\0\0\x14ftypqt  \0\0\0\0qt  ", "a video"),
-        (bytes(5000), "zeros"),
+        (b"<!DOCTYPE html><title>Sign in</title>", "it is a web page"),
+        (b"%PDF-1.7\n", "it is a PDF document"),
+        (b"\0\0\0\x14ftypqt  \0\0\0\0qt  ", "it is a video"),
+        (bytes(5000), "it is a file of zeros"),
     ],
 )
-def test_a_file_that_is_no_picture_though_its_name_says_so_is_told_what_it_is(folder, shelf, content, told):
-    (folder / "1.jpg").write_bytes(content)
+def test_a_named_file_that_is_no_picture_is_told_what_it_is(folder, content, told):
+    (folder / "1.bin").write_bytes(content)
+    assert told in find_files([folder / "1.bin"]).failed[0].error
+
+
+@pytest.mark.usefixtures("without_extras")
+def test_a_picture_whose_package_is_missing_is_left_out_by_its_suffix_and_fails_under_another(folder, shelf):
+    (folder / "a.heic").write_bytes(HEIC)
+    (folder / "IMG_0001").write_bytes(HEIC)
     shelf.index(folder)
-    assert told in shelf.report.failed[0].error
+    assert left_out(shelf.found) == {"a.heic": ".heic (needs pip install 'jclip-connectors[heif]')"}
+    assert [bad.path for bad in shelf.report.failed] == [str(folder / "IMG_0001")]
 
 
 def test_a_pointer_in_the_place_of_a_text_is_not_indexed(folder, shelf):
@@ -663,6 +670,7 @@ def test_a_pointer_in_the_place_of_a_text_is_not_indexed(folder, shelf):
     assert "git lfs pull" in shelf.report.failed[0].error
 
 
+@pytest.mark.usefixtures("without_extras")
 def test_a_named_file_of_another_kind_is_told_what_it_is(folder):
     (folder / "a.heic").write_bytes(HEIC)
     (folder / "a.bin").write_bytes(b"%PDF-1.7")

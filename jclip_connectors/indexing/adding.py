@@ -179,7 +179,7 @@ def _add(collection: MultimodalCollection, drafts: Sequence[Draft], failed: list
             continue
         ids = [draft.record_id for draft in chosen]
         report = add([draft.source for draft in chosen], [draft.fields["metadata"] for draft in chosen], ids)
-        failed += [BadFile(path=ids[at], error=_explain(ids[at], error)) for at, error in report.failed.items()]
+        failed += [BadFile(path=ids[at], error=str(error)) for at, error in report.failed.items()]
         yield report
 
 
@@ -189,9 +189,3 @@ def _paths_of_texts(drafts: Sequence[Draft]) -> dict[str, list[str]]:
         if isinstance(draft.source, str):
             paths.setdefault(draft.source, []).append(draft.record_id)
     return paths
-
-
-def _explain(path: str, error: Exception) -> str:
-    """The error of a file, and what the file is by its first bytes if that is known."""
-    found = what_it_is(read_head(Path(path)))
-    return str(error) if found is None else f"{error}; it is {found}"

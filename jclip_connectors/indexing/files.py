@@ -4,28 +4,16 @@ import stat
 import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
-from core_encoder.image_formats import readable_suffixes
+from core_encoder.image_formats import EXTRAS_OF_SUFFIXES, readable_suffixes
 from jclip_connectors.errors import EmbedInputError
 
 IMAGE_SUFFIXES = readable_suffixes()
 """The suffixes, in lower case, of files that are indexed as images: those that the installed packages can decode."""
 TEXT_SUFFIXES = frozenset({".txt", ".md"})
 """The suffixes, in lower case, of files that are indexed as texts."""
-NEEDED_EXTRAS = MappingProxyType(
-    {
-        **dict.fromkeys((".heic", ".heif", ".hif"), "heif"),
-        **dict.fromkeys(
-            (
-                ".jxl", ".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mos",
-                ".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f",
-            ),
-            "raw",
-        ),
-    }
-)  # fmt: skip
+NEEDED_EXTRAS = EXTRAS_OF_SUFFIXES
 """The extra that reads pictures with these suffixes, if it is not installed."""
 MAX_TEXT_BYTES = 2**20  # many times the model's limit; a larger file is data rather than a document
 """The size of the largest text file that is indexed."""

@@ -5,6 +5,7 @@ import stat
 from pathlib import Path
 
 from core_encoder.image_formats import is_known
+from core_encoder.optional_formats import find_optional
 
 HEAD_BYTES = 64
 
@@ -19,14 +20,6 @@ _OTHERS: tuple[tuple[str, re.Pattern[bytes]], ...] = (
     (
         "a pointer of git-annex in the place of the file: `git annex get` fetches the file",
         re.compile(rb"/annex/objects/"),
-    ),
-    (
-        "a HEIC or HEIF picture: pip install 'jclip-connectors[heif]' reads it",
-        re.compile(rb".{4}ftyp(hei[cmsx]|hev[cmsx]|mif1|msf1)", re.DOTALL),
-    ),
-    (
-        "a JPEG XL picture: pip install 'jclip-connectors[raw]' reads it",
-        re.compile(rb"\xff\x0a|\0\0\0\x0cJXL \r\n\x87\n", re.DOTALL),
     ),
     ("a video", re.compile(rb".{4}(ftyp|moov|mdat|wide)|\x1a\x45\xdf\xa3|RIFF.{4}AVI ", re.DOTALL)),
     ("a PDF document", re.compile(rb"%PDF-")),
@@ -49,8 +42,14 @@ def read_head(path: Path) -> bytes:
 
 
 def is_picture(head: bytes) -> bool:
-    """Whether these are the first bytes of a picture that can be decoded."""
+    """Whether these are the first bytes of a picture that can be decoded, perhaps after a package is installed."""
     return is_known(head) and (not head.startswith(b"BM") or _BMP.match(head) is not None)
+
+
+def is_readable(head: bytes) -> bool:
+    """Whether these are the first bytes of a picture that the installed packages can decode."""
+    optional = find_optional(head)
+    return is_picture(head) and (optional is None or optional.is_installed())
 
 
 def is_pointer(head: bytes) -> bool:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from jclip_connectors.errors import EmbedInputError
 from jclip_connectors.indexing.files import IMAGE_SUFFIXES, NEEDED_EXTRAS, TEXT_SUFFIXES, BadFile, how_to_read
-from jclip_connectors.indexing.first_bytes import is_picture, read_head, what_it_is
+from jclip_connectors.indexing.first_bytes import is_picture, is_readable, read_head, what_it_is
 
 _LOG = logging.getLogger("jclip_connectors.indexing")
 LITTER = (
@@ -205,9 +205,10 @@ def _is_wanted(path: str) -> bool:
     suffix = _suffix(path)
     if suffix in IMAGE_SUFFIXES or suffix in TEXT_SUFFIXES:
         return True
-    # Raw files of cameras begin like a TIFF, but only their own decoder finds the picture.
-    is_open = NEEDED_EXTRAS[suffix] != "raw" if suffix in NEEDED_EXTRAS else suffix not in _KNOWN_SUFFIXES
-    return is_open and is_picture(read_head(Path(path)))
+    if suffix in NEEDED_EXTRAS:
+        # Raw files of cameras begin like a TIFF, but only their own decoder finds the picture.
+        return NEEDED_EXTRAS[suffix] != "raw" and is_readable(read_head(Path(path)))
+    return suffix not in _KNOWN_SUFFIXES and is_picture(read_head(Path(path)))
 
 
 def _suffix(path: str) -> str:

@@ -191,10 +191,11 @@ def broken(folder):
     folder.add("broken/half.jpg", whole[: len(whole) // 2], FAILED, "cannot be decoded")
     folder.add("broken/half.png", encoded(scene((300, 200)), "PNG")[:400], FAILED, "cannot be decoded")
     folder.add("broken/half.webp", encoded(scene((300, 200)), "WEBP")[:300], FAILED, "cannot be decoded")
-    folder.add("broken/text.jpg", b"no picture", FAILED, "is not an image")
+    folder.add("broken/text.jpg", b"no picture", FAILED, "not an image")
     folder.add("broken/zeros.jpg", bytes(4000), FAILED, "zeros")
     folder.add("broken/page.jpg", b"<!DOCTYPE html><title>Sign in</title>", FAILED, "a web page")
-    folder.add("broken/document.png", b"%PDF-1.7\n", FAILED, "a PDF document")
+    folder.add("broken/document.png", b"%PDF-1.7\n", FAILED, "a PDF")
+    folder.add("broken/no end.jpg", whole[:-2], IMAGE, "end mark")
     lfs = b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n"
     folder.add("broken/pointer.jpg", lfs, FAILED, "git lfs pull")
 

@@ -182,6 +182,7 @@ def test_bad_files_are_named_reported_and_the_rest_is_indexed(tmp_path, photos):
     assert (tmp_path / "bad.jsonl").read_text() == ""
 
 
+@pytest.mark.usefixtures("without_extras")
 def test_what_is_left_out_is_counted_and_listed(tmp_path, photos):
     for name in ("IMG_1.HEIC", "IMG_2.HEIC", "IMG_2.MOV"):
         (photos / name).write_bytes(b"\0\0\0\x18ftypheic" + bytes(50))
