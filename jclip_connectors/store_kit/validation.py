@@ -22,11 +22,11 @@ def check_fingerprint(stored: Fingerprint, requested: Fingerprint, *, collection
     Raises:
         CollectionMismatchError: the fingerprints differ; the message names each different field.
     """
-    completed = complete_fingerprint(stored)
-    if is_folder_revision(completed.get("revision")) and completed["revision"] == requested.get("revision"):
-        completed["model"] = requested["model"]  # the same files in a folder with another name
-    if completed != dict(requested):
-        raise CollectionMismatchError(completed, requested, collection=collection)
+    made, now = complete_fingerprint(stored), complete_fingerprint(requested)
+    if is_folder_revision(made.get("revision")) and made["revision"] == now.get("revision"):
+        made["model"] = now["model"]  # the same files in a folder with another name
+    if made != now:
+        raise CollectionMismatchError(made, now, collection=collection)
 
 
 def check_unchanged(stored: Fingerprint, opened: Fingerprint, *, collection: str) -> None:
