@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from core_encoder.errors import ImageDecodeError
 from core_encoder.read_ahead import read_ahead
 
+_MOST_BYTES = 256 * 2**20  # of resized pictures that wait for the model: 85 tiles of 512 px
+
 
 def length_batches(lengths: Sequence[int], *, max_tokens: int) -> Iterator[list[int]]:
     """Split a window of texts into batches, longest texts first.
@@ -41,7 +43,8 @@ def picture_batches(
 ) -> Iterator[tuple[int, dict[int, NDArray[np.float32]]]]:
     """Read images in threads, ahead of the model, and group their pictures into batches.
 
-    Pictures that wait for the model are already resized: at most one image per thread is in memory at full size.
+    Pictures that wait for the model are already resized: at most one image per thread is in memory at full size. About
+    256 MiB of them wait, so images of many tiles are read fewer at a time.
 
     Args:
         count: how many images there are.
@@ -60,7 +63,8 @@ def picture_batches(
             return error
 
     batch: dict[int, NDArray[np.float32]] = {}
-    for index, pictures in enumerate(read_ahead(count, read, ahead=size)):
+    waiting = read_ahead(count, read, ahead=size, size_bytes=_size_bytes, most_bytes=_MOST_BYTES)
+    for index, pictures in enumerate(waiting):
         if not isinstance(pictures, ImageDecodeError):
             batch[index] = pictures
         elif failed is None:
@@ -70,3 +74,7 @@ def picture_batches(
         if sum(map(len, batch.values())) >= size or index == count - 1:
             yield index + 1, batch
             batch = {}
+
+
+def _size_bytes(pictures: NDArray[np.float32] | ImageDecodeError) -> int:
+    return 0 if isinstance(pictures, ImageDecodeError) else pictures.nbytes
