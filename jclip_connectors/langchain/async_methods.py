@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from langchain_core.documents import Document
+from langchain_core.runnables.config import run_in_executor
 from langchain_core.vectorstores import VectorStore
 
 from jclip_connectors.langchain.documents import documents_as_items, images_as_items, texts_as_items, to_document
@@ -30,7 +31,8 @@ class AsyncMethods(VectorStore):
         **kwargs: object,
     ) -> list[str]:
         """`add_texts`, awaited."""
-        items, options = texts_as_items(texts, metadatas, ids, kwargs)
+        # A large call takes seconds to check: the event loop goes on meanwhile.
+        items, options = await run_in_executor(None, texts_as_items, texts, metadatas, ids, kwargs)
         return await self._operations.aadd(items, **options)
 
     async def aadd_images(
@@ -41,12 +43,12 @@ class AsyncMethods(VectorStore):
         **kwargs: object,
     ) -> list[str]:
         """`add_images`, awaited."""
-        items, options = images_as_items(uris, metadatas, ids, kwargs)
+        items, options = await run_in_executor(None, images_as_items, uris, metadatas, ids, kwargs)
         return await self._operations.aadd(items, **options)
 
     async def aadd_documents(self, documents: list[Document], **kwargs: object) -> list[str]:
         """`add_documents`, awaited."""
-        items, options = documents_as_items(documents, kwargs)
+        items, options = await run_in_executor(None, documents_as_items, documents, kwargs)
         return await self._operations.aadd(items, **options)
 
     async def aget_by_ids(self, ids: Sequence[str], /) -> list[Document]:

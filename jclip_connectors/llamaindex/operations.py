@@ -76,7 +76,7 @@ class Operations:
             raise EmbedInputError("`mmr_threshold` and `mmr_prefetch_k` are for the mode 'mmr'")
         else:
             hits = yield from self._search(embedding, limit, where)
-        nodes = [_found_node(hit) for hit in hits]
+        nodes: list[BaseNode] = yield lambda host: host.work(lambda: [_found_node(hit) for hit in hits])
         return VectorStoreQueryResult(
             nodes=nodes, similarities=[hit.score for hit in hits], ids=[node.node_id for node in nodes]
         )
@@ -92,9 +92,7 @@ class Operations:
             ids = [self._record_id(node_id) for node_id in check_ids(node_ids)]
             found: list[Record] = yield lambda host: host.store.get(ids)
             records = [record for record in found if matches(condition, record.metadata)]
-        nodes = [to_node(record) for record in records]
-        for node, record in zip(nodes, records, strict=True):
-            node.embedding = record.embedding.tolist()
+        nodes: list[BaseNode] = yield lambda host: host.work(lambda: [_whole_node(record) for record in records])
         return nodes
 
     def delete(self, ref_doc_id: str, kwargs: Mapping[str, Any]) -> Flow[None]:
@@ -186,6 +184,12 @@ def _where(query: VectorStoreQuery) -> dict[str, Any]:
     if query.doc_ids:
         parts.append({REF_DOC_ID: {"in": check_ids(query.doc_ids)}})
     return {"and": parts} if parts else {}
+
+
+def _whole_node(record: Record) -> BaseNode:
+    node = to_node(record)
+    node.embedding = record.embedding.tolist()
+    return node
 
 
 def _found_node(hit: SearchHit) -> BaseNode:

@@ -86,7 +86,7 @@ def test_the_loader_reads_files_as_a_person_sees_them(tmp_path):
     seen, nothing = JinaClipImageLoader()([str(upright), None])
     assert nothing is None
     assert seen is not None
-    assert (seen.shape, seen.dtype) == ((30, 20, 3), np.uint8)
+    assert (seen.shape, seen.dtype.name) == ((30, 20, 3), "uint8")
     (stored,) = JinaClipImageLoader(rendering="as_stored")([str(upright)])
     np.testing.assert_array_equal(stored, picture())
     with pytest.raises(EmbedInputError, match="item 1"):
