@@ -344,12 +344,3 @@ async def test_a_blocking_store_and_a_store_of_another_model_are_refused():
         AsyncMultimodalCollection(HashEmbedder(CONFIG), blocking)
     with pytest.raises(CollectionMismatchError, match="`tiling`"):
         AsyncMultimodalCollection(HashEmbedder(TILED), AsyncInMemoryStore(CONFIG))
-
-
-async def test_progress_tells_the_items_that_are_done_after_every_batch():
-    told = []
-    collection = AsyncMultimodalCollection(HashEmbedder(CONFIG), AsyncInMemoryStore(CONFIG), batch_size=4)
-    await collection.add_texts([f"text {i}" for i in range(10)], progress=lambda *counts: told.append(counts))
-    await collection.add_images([picture(i) for i in range(2)], progress=lambda *counts: told.append(counts))
-    assert [done for done, _ in told] == [*sorted(done for done, _ in told[:-1]), 2]
-    assert told[-2:] == [(10, 10), (2, 2)]

@@ -307,12 +307,3 @@ def test_what_has_no_order_or_no_length_is_refused_with_what_to_write(collection
             with pytest.raises(EmbedInputError, match=rf"`{other}` is .*; write a list"):
                 add(["a"], **{other: items})
     assert collection.count() == 0
-
-
-def test_progress_tells_the_items_that_are_done_after_every_batch(collection, paths):
-    told = []
-    paths[3].write_bytes(b"no image")
-    collection.add_images(paths, progress=lambda *counts: told.append(counts))
-    assert told == [(4, 10), (8, 10), (10, 10)]
-    collection.add_texts(["a", "b"], progress=lambda *counts: told.append(counts))
-    assert told[3:] == [(2, 2)]

@@ -5,6 +5,7 @@ a host (see `hosts`): on its `store`, and `embed(sources)`, which returns one ro
 """
 
 import dataclasses
+import hashlib
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,8 +22,7 @@ from jclip_connectors.store_kit.json_values import as_metadata
 from jclip_connectors.store_kit.validation import check_id
 
 Describe: TypeAlias = Callable[[Any], dict[str, Any]]  # a source -> the fields of its record, without the vectors
-
-Progress: TypeAlias = Callable[[int, int], None]  # is called with (done, total) items
+Progress: TypeAlias = Callable[[int, int], None]  # (done, total) items
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,15 +47,29 @@ class Draft:
     Attributes:
         source: the text or image to embed.
         fields: the fields of its record, without the vectors.
+        has_own_id: whether the caller gave the id, which is then never changed.
     """
 
     source: Any
     fields: dict[str, Any]
+    has_own_id: bool = False
 
     @property
     def record_id(self) -> str:
         """The id of its record."""
         return str(self.fields["record_id"])
+
+    @property
+    def place(self) -> str | None:
+        """The absolute path of its file, or `None`."""
+        return _place(self.fields["uri"])
+
+    @property
+    def id_of_place(self) -> str | None:
+        """The id of its record if another file has the same content; `None` if its id cannot be changed."""
+        if self.has_own_id or self.place is None:
+            return None
+        return f"{self.record_id}-{hashlib.sha256(os.fsencode(self.place)).hexdigest()[:16]}"
 
     def same_content(self, stored: Record | None) -> bool:
         """Whether the stored vectors were made from this source."""
@@ -87,13 +101,14 @@ class Adding:
             given: for each item the fields that the caller gives; they override the fields of `describe`.
             describe: makes the fields of an item; its `EmbedInputError` is the error of this item.
             reuse: keep the stored vectors of an item with unchanged content; only if the same model made them.
-            progress: called after every batch.
+            progress: called with (done, total) before the first batch and after every batch.
         """
+        self._progress = progress
+        self._done = 0
         self._sources = sources
         self._given = given
         self._describe = describe
         self._reuse = reuse
-        self._progress = progress
         self.kept: dict[int, str] = {}  # ids
         self.failed: dict[int, Exception] = {}
         self._embedded = 0
@@ -104,6 +119,12 @@ class Adding:
         for start in range(0, len(self._sources), size):
             yield range(start, min(start + size, len(self._sources)))
 
+    def advance(self, count: int) -> None:
+        """Report that a batch of so many items is done."""
+        self._done += count
+        if self._progress is not None:
+            self._progress(self._done, len(self._sources))
+
     def describe(self, positions: range) -> dict[int, Draft]:
         """Describe the items of a batch, reading and hashing files; items that cannot be read are left out."""
         drafts: dict[int, Draft] = {}
@@ -113,25 +134,26 @@ class Adding:
             except EmbedInputError as error:
                 self.failed[position] = error
             else:
-                drafts[position] = Draft(source=self._sources[position], fields=fields)
+                own_id = "record_id" in self._given[position]
+                drafts[position] = Draft(source=self._sources[position], fields=fields, has_own_id=own_id)
         return drafts
 
     def write(self, drafts: Mapping[int, Draft]) -> Flow[None]:
-        """Embed new items, write changed records, and tell the progress.
+        """Embed new items and write changed records.
 
         Raises:
             ConnectorError: the store or the embedder failed, and further batches would fail too; `failure` turns it
                 into the error for the caller.
         """
-        yield from self._write(drafts)
-        if self._progress is not None:
-            self._progress(len(self.kept) + len(self.failed), len(self._sources))
-
-    def _write(self, drafts: Mapping[int, Draft]) -> Flow[None]:
         stored: dict[str, Record] = {}
-        if self._reuse:
-            found = yield lambda host: host.store.get([draft.record_id for draft in drafts.values()])
+        others = [draft.id_of_place for draft in drafts.values() if draft.id_of_place is not None]
+        if self._reuse or others:
+            ids = [*(draft.record_id for draft in drafts.values()), *others]
+            found = yield lambda host: host.store.get(list(dict.fromkeys(ids)))
             stored = {record.record_id: record for record in found}
+        drafts = _apart(drafts, stored)
+        if not self._reuse:
+            stored = {}
         new = [at for at, draft in drafts.items() if not draft.same_content(stored.get(draft.record_id))]
         vectors = (yield from self._embed(new, drafts)) if new else {}
         readable = {at: draft for at, draft in drafts.items() if at not in self.failed}
@@ -221,17 +243,21 @@ def check_images(images: object) -> None:
 
 
 def check_given(
-    count: int, metadatas: Sequence[Mapping[str, Any]] | None, ids: Sequence[str] | None
+    count: int,
+    metadatas: Sequence[Mapping[str, Any]] | None,
+    ids: Sequence[str] | None,
+    captions: Sequence[str | None] | None = None,
 ) -> list[dict[str, Any]]:
-    """Check the metadata and ids of a call.
+    """Check the metadata, ids and captions of a call.
 
     Returns:
         For each item the fields of its record.
 
     Raises:
-        EmbedInputError: their number differs from the number of items, metadata is not JSON, or an id is invalid.
+        EmbedInputError: their number differs from the number of items, metadata is not JSON, an id is invalid, or a
+            caption is no string.
     """
-    for name, values in (("metadatas", metadatas), ("ids", ids)):
+    for name, values in (("metadatas", metadatas), ("ids", ids), ("captions", captions)):
         if isinstance(values, str | Mapping):
             raise EmbedInputError(f"`{name}` is one {type(values).__name__}; write a list, one for each item")
         if values is None:
@@ -245,6 +271,10 @@ def check_given(
     for position, record_id in enumerate(ids if ids is not None else ()):
         check_id(record_id, name=f"`ids`[{position}]")
         given[position]["record_id"] = record_id
+    for position, caption in enumerate(captions if captions is not None else ()):
+        if caption is not None and not isinstance(caption, str):
+            raise EmbedInputError(f"`captions`[{position}] is {type(caption).__name__}, not a string or None")
+        given[position]["content"] = caption
     return given
 
 
@@ -252,6 +282,25 @@ def _check_list(items: object, name: str) -> None:
     """Refuse arguments without a length or an order: generators, sets, mappings."""
     if isinstance(items, Mapping) or not (hasattr(items, "__len__") and hasattr(items, "__getitem__")):
         raise EmbedInputError(f"`{name}` is {type(items).__name__}; write a list, list(...) of a generator or a set")
+
+
+def _apart(drafts: Mapping[int, Draft], stored: Mapping[str, Record]) -> dict[int, Draft]:
+    """Give files of equal content records of their own: the first has the id of the content, others of their place."""
+    places = {record_id: _place(record.uri) for record_id, record in stored.items()}
+    apart: dict[int, Draft] = {}
+    for position, draft in drafts.items():
+        other, holder = draft.id_of_place, places.get(draft.record_id)
+        if other is not None and (other in places or holder not in (None, draft.place)):
+            places[other] = draft.place
+            draft = dataclasses.replace(draft, fields={**draft.fields, "record_id": other}, has_own_id=True)
+        elif other is not None:
+            places[draft.record_id] = draft.place
+        apart[position] = draft
+    return apart
+
+
+def _place(uri: str | None) -> str | None:
+    return None if uri is None else os.path.abspath(uri)  # noqa: PTH100 (a link keeps its own name)
 
 
 def _vector_fields(found: Any) -> dict[str, Any]:  # noqa: ANN401 (a row of any kind, or tiles)

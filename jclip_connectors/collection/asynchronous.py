@@ -87,7 +87,7 @@ class AsyncMultimodalCollection:
             texts: the texts.
             metadatas: a JSON object for each text; `None` means empty metadata.
             ids: an id for each text; `None` makes ids from the texts, so adding a text again changes nothing.
-            progress: called with (done, total) items after every batch.
+            progress: called with (done, total) items before the first and after every batch.
 
         Raises:
             EmbedInputError: an item is not a text, metadata is not JSON, or the number of `metadatas` or `ids` differs
@@ -107,6 +107,7 @@ class AsyncMultimodalCollection:
         metadatas: Sequence[Mapping[str, Any]] | None = None,
         ids: Sequence[str] | None = None,
         *,
+        captions: Sequence[str | None] | None = None,
         progress: Progress | None = None,
     ) -> AddReport:
         """Add images; a record with the same id is replaced. Images that cannot be read are reported and left out.
@@ -116,7 +117,9 @@ class AsyncMultimodalCollection:
                 record's `uri`; the image itself is not stored.
             metadatas: a JSON object for each image; `None` means empty metadata.
             ids: an id for each image; `None` makes ids from the images' bytes, so adding a file again changes nothing.
-            progress: called with (done, total) items after every batch.
+                Files of equal bytes in different places are different records.
+            captions: a caption for each image, or `None`; it is stored as `content` and not embedded.
+            progress: called with (done, total) items before the first and after every batch.
 
         Raises:
             EmbedInputError: metadata is not JSON, or the number of `metadatas` or `ids` differs from the number of
@@ -125,7 +128,9 @@ class AsyncMultimodalCollection:
         """
         check_images(images)
         embed = self._embedder.embed_image_tiles if self._tiled else self._embedder.embed_images
-        return await self._add(images, metadatas, ids, describe=describe_image, embed=embed, progress=progress)
+        return await self._add(
+            images, metadatas, ids, captions, describe=describe_image, embed=embed, progress=progress
+        )
 
     async def search(
         self,
@@ -231,12 +236,13 @@ class AsyncMultimodalCollection:
         sources: Sequence[Any],
         metadatas: Sequence[Mapping[str, Any]] | None,
         ids: Sequence[str] | None,
+        captions: Sequence[str | None] | None = None,
         *,
         describe: Describe,
         embed: Callable[[Any], Any],
         progress: Progress | None,
     ) -> AddReport:
-        given = await asyncio.to_thread(check_given, len(sources), metadatas, ids)  # metadata may be large
+        given = await asyncio.to_thread(check_given, len(sources), metadatas, ids, captions)  # metadata may be large
         adding = Adding(sources, given, describe=describe, progress=progress)
         try:
             await self._host(embed).add(

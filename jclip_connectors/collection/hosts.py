@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, TypeGuard, TypeVar
 
 from core_encoder.tiling import TileEmbeddings
-from jclip_connectors.collection.adding import Adding
+from jclip_connectors.collection.adding import Adding, Draft
 from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.port import (
     AsyncVectorStore,
@@ -73,8 +73,10 @@ class BlockingHost:
             PartialFailureError: a batch failed after others were written.
         """
         try:
+            adding.advance(0)
             for positions in adding.batches(batch_size):
                 self.run(adding.write(adding.describe(positions)))
+                adding.advance(len(positions))
         except Exception as error:
             failure = adding.failure(error, what=what)
             if failure is error:
@@ -137,13 +139,19 @@ class AsyncHost:
             PartialFailureError: a batch failed after others were written.
         """
         running: dict[asyncio.Task[None], set[str]] = {}
+
+        async def write(drafts: dict[int, Draft], count: int) -> None:
+            await self.run(adding.write(drafts))
+            adding.advance(count)
+
         try:
+            adding.advance(0)
             for positions in adding.batches(batch_size):
                 drafts = await asyncio.to_thread(adding.describe, positions)
                 ids = {draft.record_id for draft in drafts.values()}
                 while len(running) >= max_concurrency or not all(map(ids.isdisjoint, running.values())):
                     await _first_done(running)
-                running[asyncio.create_task(self.run(adding.write(drafts)))] = ids
+                running[asyncio.create_task(write(drafts, len(positions)))] = ids
             while running:
                 await _first_done(running)
         except asyncio.CancelledError:

@@ -106,7 +106,8 @@ class Operations:
             image_function(self._embedding)
         # For other embeddings it is not known whether they made the stored vectors.
         reuse = isinstance(self._embedding, JinaClipEmbeddings)
-        return Adding(items, [{}] * len(items), describe=Item.fields, reuse=reuse)
+        given = [{} if item.record_id is None else {"record_id": item.record_id} for item in items]
+        return Adding(items, given, describe=Item.fields, reuse=reuse)
 
 
 def _ids(adding: Adding) -> list[str]:
