@@ -14,7 +14,7 @@ comes from `PGUSER` and its TLS mode from `PGSSLMODE`, as for every client of li
 
 import os
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -25,6 +25,7 @@ from jclip_connectors.config import EmbeddingConfig, Fingerprint
 from jclip_connectors.errors import EmbedInputError
 from jclip_connectors.port import VectorStore
 from jclip_connectors.store_kit.flows import Flow, run
+from jclip_connectors.store_kit.keys import read_key
 
 if TYPE_CHECKING:
     from weaviate import WeaviateClient
@@ -85,11 +86,13 @@ def _place(url: str, stack: ExitStack, *, read_only: bool) -> Place:
     scheme, colon, rest = url.partition(":")
     if colon and scheme == "edge":
         return _edge(rest, stack, read_only=read_only)
-    try:
+    parts, port, readable = None, None, False
+    with suppress(ValueError):  # its text quotes a part of the URL, which may be secret
         parts = urlsplit(url)
         port = parts.port
-    except ValueError as error:
-        raise EmbedInputError(f"`--store` is not a valid URL; write {_FORMS}") from error
+        readable = True
+    if parts is None or not readable:
+        raise EmbedInputError(f"`--store` is not a valid URL; write {_FORMS}")
     if "@" in url:
         raise EmbedInputError("`--store` contains credentials: leave them out, and set the key's environment variable")
     if parts.scheme not in _SCHEMES or not parts.hostname or port == 0:
@@ -125,7 +128,7 @@ def _qdrant(parts: SplitResult, stack: ExitStack) -> Place:
 
     collection = _collection(parts)
     _options(parts, {})
-    key = os.environ.get("QDRANT_API_KEY")
+    key = read_key(os.environ, "QDRANT_API_KEY")
     secure = parts.scheme == "qdrants"
     client = QdrantClient(
         host=parts.hostname, port=parts.port or 6333, https=secure, api_key=key, check_compatibility=False
@@ -167,7 +170,7 @@ def _connect_weaviate(parts: SplitResult) -> "WeaviateClient":
     http_port = parts.port or (443 if secure else 8080)
     if not 0 < grpc_port < 2**16 or (grpc_port == http_port and not secure):
         raise EmbedInputError(f"`--store`: grpc_port is {grpc_port}; use another port than {http_port}, up to 65535")
-    key = os.environ.get("WEAVIATE_API_KEY")
+    key = read_key(os.environ, "WEAVIATE_API_KEY")
     credentials = None if key is None else Auth.api_key(key)
     additional = AdditionalConfig(grpc_config=GrpcConfig(channel_options=_RECONNECT_SOON))
     # Skip the client's checks at the start: one of them asks the package index for a newer client.
@@ -209,7 +212,11 @@ def _pinecone(parts: SplitResult, stack: ExitStack) -> Place:
         raise EmbedInputError(
             "`--store`: a Pinecone index has no port; write pinecone://INDEX or pinecone://INDEX/NAMESPACE"
         )
-    client = run(_one(lambda _: Pinecone()), None, translate=translate, attempts=1)  # with PINECONE_API_KEY
+    key = read_key(os.environ, "PINECONE_API_KEY")
+    given: dict[str, Any] = (
+        {} if key == os.environ.get("PINECONE_API_KEY") else {"api_key": key}
+    )  # else the SDK reads the variable
+    client = run(_one(lambda _: Pinecone(**given)), None, translate=translate, attempts=1)
     stack.callback(client.close)
 
     def open_store(config: EmbeddingConfig, dimensions: int | None) -> VectorStore:

@@ -11,6 +11,7 @@ from jclip_connectors.errors import StoreUnavailableError
 from jclip_connectors.port import FloatArray
 from jclip_connectors.remote.errors import refusal
 from jclip_connectors.remote.requests import Batch, Requests
+from jclip_connectors.store_kit.keys import is_key
 from jclip_connectors.store_kit.retry import retry_options
 from jclip_connectors.store_kit.validation import check_count
 
@@ -112,6 +113,6 @@ def _read_key(api_key: str | None, base_url: str) -> str | None:
     hosted = httpx.URL(base_url).host == httpx.URL(HOSTED_URL).host and base_url.startswith("https:")
     key = os.environ.get(_KEY_VARIABLE) if api_key is None and hosted else api_key
     key = None if key is None else key.strip()
-    if key and not (key.isascii() and key.isprintable() and " " not in key):
+    if key and not is_key(key):
         raise ConfigError("`api_key` has characters that a key cannot have: give only the key")  # never the key itself
     return key or None

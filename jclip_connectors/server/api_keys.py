@@ -7,6 +7,7 @@ from pathlib import Path
 
 from core_encoder.errors import ConfigError
 from jclip_connectors.server.requests import RequestError
+from jclip_connectors.store_kit.keys import is_key
 
 KEYS_VARIABLE = "JCLIP_SERVER_API_KEYS"
 
@@ -74,4 +75,6 @@ def _some(candidates: Iterable[str], source: str) -> list[str]:
     keys = [key.strip() for key in candidates if key.strip()]
     if not keys:
         raise ConfigError(f"{source} holds no API key; remove it to serve without keys")
+    if not all(is_key(key) for key in keys):  # never the key itself
+        raise ConfigError(f"{source} has a key with a blank or another character that no client can send in a header")
     return keys

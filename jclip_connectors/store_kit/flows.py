@@ -11,7 +11,6 @@ the calls, retry them if a retry may help, and translate the client's errors int
 
 import asyncio
 import functools
-import re
 import time
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
 from typing import Any, Protocol, TypeAlias, TypeVar, cast
@@ -22,6 +21,7 @@ from jclip_connectors.config import Fingerprint
 from jclip_connectors.errors import ConnectorError
 from jclip_connectors.port import Filter, FloatArray, Modality, Record, SearchHit, Verification
 from jclip_connectors.store_kit.retry import retry_options
+from jclip_connectors.store_kit.secrets import may_hold_secrets, without_secrets
 from jclip_connectors.store_kit.verification import verify
 
 _Result = TypeVar("_Result")
@@ -30,14 +30,6 @@ Flow: TypeAlias = Generator[Call, Any, _Result]
 Page: TypeAlias = tuple[list[_Result], Any]  # items, and the start of the next page; `None` after the last page
 Translate: TypeAlias = Callable[[Exception], ConnectorError | None]  # `None` for an error that is not the client's
 _SEARCHES_AT_ONCE = 8  # requests of one `search_many` of an asyncio store
-
-# Two kinds of secrets: a word with a digit after the name of a credential (no such word is in our messages), and the
-# credentials before the host of a URL.
-_SECRET = re.compile(
-    r"((?:key|authorization|bearer|password|token)\W{1,4}(?:bearer\s)?)(?=[\w.+/=-]*\d)[\w.+/=-]{8,}"
-    r"|(//)[^/\s@]+(?=@)",
-    re.IGNORECASE,
-)
 
 
 class Undoable:
@@ -368,11 +360,11 @@ def _attempt(call: Call, client: Any, translate: Translate) -> Any:  # noqa: ANN
         if isinstance(call, Undoable) and call.begun:
             call.undo(client)
         return call(client)
-    except Exception as error:
-        ours = translate(error)
-        if ours is None:
-            raise
-        raise _without_secrets(ours) from error
+    except Exception as error:  # noqa: BLE001 (`_translated` raises what is not the SDK's)
+        ours, cause = _translated(error, translate)
+        if cause is not None:
+            raise ours from cause
+    raise ours  # outside of the `except`, so that a traceback does not show the SDK's error as the context
 
 
 async def _attempt_async(call: Call, client: Any, translate: Translate) -> Any:  # noqa: ANN401 (an SDK result)
@@ -380,14 +372,16 @@ async def _attempt_async(call: Call, client: Any, translate: Translate) -> Any: 
         if isinstance(call, Undoable) and call.begun:
             await call.undo(client)
         return await call(client)
-    except Exception as error:
-        ours = translate(error)
-        if ours is None:
-            raise
-        raise _without_secrets(ours) from error
+    except Exception as error:  # noqa: BLE001 (`_translated` raises what is not the SDK's)
+        ours, cause = _translated(error, translate)
+        if cause is not None:
+            raise ours from cause
+    raise ours
 
 
-def _without_secrets(error: ConnectorError) -> ConnectorError:
-    """Remove keys and passwords that a server or the SDK quoted in the message."""
-    error.args = (_SECRET.sub(r"\1\2***", str(error)),)
-    return error
+def _translated(error: Exception, translate: Translate) -> tuple[ConnectorError, Exception | None]:
+    """Our error and its cause, or `None` for a cause that may quote a header or a password; raises any other error."""
+    ours = translate(error)
+    if ours is None:
+        raise error
+    return without_secrets(ours), None if may_hold_secrets(error) else error

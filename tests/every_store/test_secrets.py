@@ -5,6 +5,7 @@ import json
 import logging
 import pickle
 import socket
+import traceback
 import types
 from typing import Any
 
@@ -15,6 +16,7 @@ from llama_index.core import StorageContext, VectorStoreIndex
 from pinecone import Pinecone
 from qdrant_client import QdrantClient
 
+from core_encoder.errors import ConfigError
 from jclip_connectors import pgvector
 from jclip_connectors.cli import store_urls as stores
 from jclip_connectors.collection import MultimodalCollection
@@ -27,6 +29,9 @@ from jclip_connectors.memory import InMemoryStore
 from jclip_connectors.pgvector import PgVectorStore
 from jclip_connectors.pinecone import store as pinecone_store
 from jclip_connectors.qdrant import store as qdrant_store
+from jclip_connectors.remote import RemoteEmbedder
+from jclip_connectors.server.api_keys import read_api_keys
+from jclip_connectors.store_kit.keys import read_key
 from jclip_connectors.testing import HashEmbedder
 from jclip_connectors.testing.store_contract import PLAIN, image, vector
 from jclip_connectors.weaviate import store as weaviate_stores
@@ -259,12 +264,13 @@ def without_marks(said):
 
 
 def told_by(error):
-    """All that our errors say: the one, those it was made of, and those of the items that failed."""
-    told = [str(error), repr(error), repr(vars(error)), repr(error.args), *getattr(error, "__notes__", ())]
+    """All that an error and its whole traceback say, with causes and contexts, also those that are suppressed."""
+    told = [str(error), repr(error), repr(error.args), *traceback.format_exception(error)]
+    if isinstance(error, ConnectorError):  # the attributes of an SDK's errors are its own, and no traceback shows them
+        told.append(repr(vars(error)))
     if isinstance(error, PartialFailureError):
         told += [told_by(each) for each in error.failed.values()]
-    if isinstance(error.__cause__, ConnectorError):
-        told.append(told_by(error.__cause__))
+    told += [told_by(each) for each in (error.__cause__, error.__context__) if each is not None]
     return "\n".join(told)
 
 
@@ -389,6 +395,63 @@ def test_a_key_in_the_environment_is_neither_told_nor_logged(reached, logged, fa
                     call()
                 without_marks(told_by(caught.value))
     without_marks(logged())
+
+
+BAD_KEYS = {
+    "a line break in it": f"{KEY}\n-rest",
+    "a blank": f"{KEY} rest",
+    "no ASCII": f"{KEY}-schlüssel",
+    "empty": " \n",
+}
+
+
+@pytest.mark.parametrize("key", BAD_KEYS.values(), ids=BAD_KEYS)
+@pytest.mark.parametrize("name", ["qdrant", "weaviate", "pinecone"])
+def test_what_cannot_be_a_key_is_refused_before_an_sdk_has_it(name, key, monkeypatch, logged):
+    url = {
+        "qdrant": "qdrant://127.0.0.1:1/photos",
+        "weaviate": "weaviate://127.0.0.1:1/Photos",
+        "pinecone": "pinecone://a",
+    }
+    monkeypatch.setenv(f"{name.upper()}_API_KEY", key)
+    with (
+        pytest.raises(EmbedInputError, match=f"{name.upper()}_API_KEY is not a key") as caught,
+        stores.connected(url[name]),
+    ):
+        pytest.fail("it was taken")
+    without_marks(told_by(caught.value) + logged())
+
+
+def test_white_space_around_a_key_in_the_environment_is_left_out():
+    for variable in ("QDRANT_API_KEY", "WEAVIATE_API_KEY", "PINECONE_API_KEY"):
+        assert read_key({variable: f" {KEY}\n"}, variable) == KEY
+        assert read_key({}, variable) is None
+
+
+def test_a_key_that_is_no_header_is_in_no_traceback_of_a_client_that_somebody_else_made():
+    with QdrantServer(api_key=KEY) as server:
+        bad = QdrantClient(url=server.url, api_key=f"{KEY}\n", check_compatibility=False)
+        with contextlib.closing(bad) as client, pytest.raises(ConnectorError) as caught:
+            qdrant_store.QdrantStore.open(client, "photos", PLAIN)
+    without_marks(told_by(caught.value))
+
+
+@pytest.mark.parametrize("key", [f"{KEY}\n-rest", f"{KEY} rest", f"{KEY}-schlüssel"])
+def test_a_remote_embedder_and_a_server_refuse_what_cannot_be_a_key(key, tmp_path):
+    with pytest.raises(ConfigError) as caught:
+        RemoteEmbedder(PLAIN, base_url="http://127.0.0.1:1/v1", api_key=key)
+    without_marks(told_by(caught.value))
+    (tmp_path / "keys").write_text(key.replace("\n", "\t"), encoding="utf-8")
+    with pytest.raises(ConfigError) as caught:
+        read_api_keys({}, file=tmp_path / "keys")
+    without_marks(told_by(caught.value))
+
+
+def test_a_remote_embedder_shows_no_key_in_a_traceback():
+    embedder = RemoteEmbedder(PLAIN, base_url="http://127.0.0.1:1/v1", api_key=f" {KEY}\n", attempts=1)
+    with pytest.raises(ConnectorError) as caught:
+        embedder.embed_texts(["a"])
+    without_marks(told_by(caught.value))
 
 
 @pytest.mark.parametrize(
