@@ -36,7 +36,7 @@ def without_extras(monkeypatch):
     """Pictures that need an extra cannot be read, whatever is installed here."""
     from core_encoder.image_formats import EXTRAS_OF_SUFFIXES
     from core_encoder.optional_formats import OptionalFormat
-    from jclip_connectors.indexing import walk
+    from jclip_connectors.indexing import IMAGE_SUFFIXES, walk
 
     monkeypatch.setattr(OptionalFormat, "is_installed", lambda _: False)
-    monkeypatch.setattr(walk, "IMAGE_SUFFIXES", walk.IMAGE_SUFFIXES - EXTRAS_OF_SUFFIXES.keys())
+    monkeypatch.setattr(walk, "IMAGE_SUFFIXES", IMAGE_SUFFIXES - EXTRAS_OF_SUFFIXES.keys())
