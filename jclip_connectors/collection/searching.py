@@ -5,8 +5,9 @@ which returns for each modality the results of each query; and `sample_each`, fo
 """
 
 import dataclasses
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -140,7 +141,7 @@ def _find(queries: Sequence[Query], request: Request) -> Flow[list[list[list[Sea
         open_ = [at for at in range(len(queries)) if at not in found]
         embeddings = np.array([queries[at].vector for at in open_], dtype=np.float32)  # (B, E)
         options: dict[str, Any] = {"limit": asked, "where": request.where, "tiles": request.tiles}
-        answers = yield lambda host, e=embeddings, o=options: host.search_each(e, request.modalities, **o)
+        answers = yield functools.partial(_search_each, embeddings, request.modalities, options)
         for at, *ranked in zip(open_, *answers, strict=True):
             kept = [_near_enough(hits, request) for hits in ranked]
             if not request.group_duplicates:
@@ -152,6 +153,15 @@ def _find(queries: Sequence[Query], request: Request) -> Flow[list[list[list[Sea
                 found[at] = groups
         asked *= 4
     return [found[at] for at in range(len(queries))]
+
+
+def _search_each(
+    embeddings: FloatArray,
+    modalities: Sequence[Modality | None],
+    options: Mapping[str, Any],
+    host: Any,  # noqa: ANN401 (blocking or asyncio)
+) -> Any:  # noqa: ANN401 (results, or an awaitable)
+    return host.search_each(embeddings, modalities, **options)
 
 
 def _grouped(hits: Sequence[SearchHit]) -> list[SearchHit]:

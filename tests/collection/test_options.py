@@ -1,6 +1,7 @@
 """Options of a search: pages, thresholds, groups of equal content, and several queries at once."""
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 import pytest
@@ -130,7 +131,7 @@ async def test_an_asyncio_collection_takes_the_same_options(collection):
     store = AsyncInMemoryStore(CONFIG)
     store.inner = collection._store
     twin = AsyncMultimodalCollection(HashEmbedder(CONFIG), store)
-    options = {"limit": 5, "offset": 2, "score_threshold": -0.5, "group_duplicates": True}
+    options: dict[str, Any] = {"limit": 5, "offset": 2, "score_threshold": -0.5, "group_duplicates": True}
     assert await twin.search("note 1", **options) == collection.search("note 1", **options)
     texts = ["note 1", "note 2"]
     assert await twin.search_many(texts, **options) == collection.search_many(texts, **options)
