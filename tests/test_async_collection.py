@@ -5,6 +5,7 @@ import dataclasses
 import threading
 from typing import Any
 
+import numpy as np
 import pytest
 from qdrant_client import AsyncQdrantClient
 
@@ -19,6 +20,7 @@ from jclip_connectors import (
     StoreUnavailableError,
 )
 from jclip_connectors.collection import asynchronous
+from jclip_connectors.collection.hosts import ThreadedEmbedder
 from jclip_connectors.memory import InMemoryStore
 from jclip_connectors.qdrant import AsyncQdrantStore, operations
 from jclip_connectors.testing import HashEmbedder
@@ -344,3 +346,13 @@ async def test_a_blocking_store_and_a_store_of_another_model_are_refused():
         AsyncMultimodalCollection(HashEmbedder(CONFIG), blocking)
     with pytest.raises(CollectionMismatchError, match="`tiling`"):
         AsyncMultimodalCollection(HashEmbedder(TILED), AsyncInMemoryStore(CONFIG))
+
+
+def test_one_embedder_in_threads_serves_several_event_loops():
+    embedder = ThreadedEmbedder(HashEmbedder(CONFIG))
+
+    async def ask():
+        return await asyncio.gather(*(embedder.embed_query(f"text {i}") for i in range(8)))
+
+    first, second = asyncio.run(ask()), asyncio.run(ask())  # the tasks of each loop wait for one another
+    np.testing.assert_array_equal(first, second)

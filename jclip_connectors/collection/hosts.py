@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard, TypeVar
+from weakref import WeakKeyDictionary
 
 from core_encoder.tiling import TileEmbeddings
 from jclip_connectors.collection.adding import Adding, Draft
@@ -169,12 +170,15 @@ class AsyncHost:
 
 
 class ThreadedEmbedder:
-    """Runs a blocking embedder in threads: one batch and one query at a time."""
+    """Runs a blocking embedder in threads: one batch and one query at a time in each event loop."""
 
     def __init__(self, embedder: Embedder) -> None:
         """Wrap a blocking embedder."""
         self._embedder = embedder
-        self._batches, self._queries = asyncio.Lock(), asyncio.Lock()
+        # An asyncio lock belongs to the event loop in which a task first waited for it.
+        self._locks: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[asyncio.Lock, asyncio.Lock]] = (
+            WeakKeyDictionary()
+        )
 
     @property
     def config(self) -> EmbeddingConfig:
@@ -185,6 +189,17 @@ class ThreadedEmbedder:
     def dimensions(self) -> int:
         """E, the length of every vector."""
         return self._embedder.dimensions
+
+    @property
+    def _batches(self) -> asyncio.Lock:
+        return self._of_this_loop()[0]
+
+    @property
+    def _queries(self) -> asyncio.Lock:
+        return self._of_this_loop()[1]
+
+    def _of_this_loop(self) -> tuple[asyncio.Lock, asyncio.Lock]:
+        return self._locks.setdefault(asyncio.get_running_loop(), (asyncio.Lock(), asyncio.Lock()))
 
     async def embed_texts(self, texts: Sequence[str]) -> FloatArray:
         """Embed documents or captions: (B, E)."""

@@ -123,7 +123,9 @@ class AsyncPgVectorStore(AsyncStore):
             candidates=candidates,
             dimensions=dimensions,
         )
-        return cls(client, await run_async(opening, client, translate=translate, attempts=ATTEMPTS))
+        # In threads: the fingerprint of a model in a folder needs the hash of its weights.
+        flows = await run_async(opening, client, translate=translate, attempts=ATTEMPTS, in_threads=True)
+        return cls(client, flows)
 
 
 def _check_connection(connection: object, *, asyncio: bool) -> None:

@@ -121,7 +121,9 @@ class AsyncPineconeStore(AsyncStore):
     ) -> Self:
         """Open or create a collection; see `PineconeStore.open`."""
         _check_client(client, asyncio=True)
-        plan = make_plan(index_name, config, namespace=namespace, cloud=cloud, region=region, dimensions=dimensions)
+        options = {"namespace": namespace, "cloud": cloud, "region": region}
+        # In a thread: the fingerprint of a model in a folder needs the hash of its weights.
+        plan = await asyncio.to_thread(make_plan, index_name, config, **options, dimensions=dimensions)
         index = await run_async(open_index(plan, asyncio.sleep), client, translate=translate, attempts=1)
         async with AsyncExitStack() as undo:
             handle = await run_async(connect(index), client, translate=translate, attempts=1)

@@ -110,7 +110,9 @@ class AsyncQdrantStore(AsyncStore):
             candidates=candidates,
             dimensions=dimensions,
         )
-        return cls(client, await run_async(opening, client, translate=translate, attempts=ATTEMPTS))
+        # In threads: the fingerprint of a model in a folder needs the hash of its weights.
+        flows = await run_async(opening, client, translate=translate, attempts=ATTEMPTS, in_threads=True)
+        return cls(client, flows)
 
 
 def stored_fingerprint(client: QdrantClient, collection_name: str) -> Fingerprint | None:

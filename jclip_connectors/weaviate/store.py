@@ -114,7 +114,9 @@ class AsyncWeaviateStore(AsyncStore):
         """Open or create a collection; see `WeaviateStore.open`."""
         _check_client(client, asyncio=True)
         flow = _open(collection_name, config, quantizer=quantizer, muvera=muvera, dimensions=dimensions)
-        return cls(client, await run_async(flow, client, translate=translate, attempts=ATTEMPTS))
+        # In threads: the fingerprint of a model in a folder needs the hash of its weights.
+        flows = await run_async(flow, client, translate=translate, attempts=ATTEMPTS, in_threads=True)
+        return cls(client, flows)
 
     async def search(
         self,
