@@ -7,7 +7,7 @@ a host (see `hosts`): on its `store`, and `embed(sources)`, which returns one ro
 import dataclasses
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -145,15 +145,20 @@ class Adding:
             ConnectorError: the store or the embedder failed, and further batches would fail too; `failure` turns it
                 into the error for the caller.
         """
-        stored: dict[str, Record] = {}
+        stored: dict[str, Record] = {}  # without vectors, where these are not written again
         others = [draft.id_of_place for draft in drafts.values() if draft.id_of_place is not None]
         if self._reuse or others:
             ids = [*(draft.record_id for draft in drafts.values()), *others]
-            found = yield lambda host: host.store.get(list(dict.fromkeys(ids)))
+            found = yield lambda host: host.store.get(list(dict.fromkeys(ids)), vectors=False)
             stored = {record.record_id: record for record in found}
         drafts = _apart(drafts, stored)
         if not self._reuse:
             stored = {}
+        if kept := _ids_of_kept_vectors(drafts.values(), stored):
+            found = yield lambda host: host.store.get(kept)
+            for record_id in kept:
+                del stored[record_id]  # a record that was deleted since the first read is embedded
+            stored |= {record.record_id: record for record in found}
         new = [at for at, draft in drafts.items() if not draft.same_content(stored.get(draft.record_id))]
         vectors = (yield from self._embed(new, drafts)) if new else {}
         readable = {at: draft for at, draft in drafts.items() if at not in self.failed}
@@ -297,6 +302,18 @@ def _apart(drafts: Mapping[int, Draft], stored: Mapping[str, Record]) -> dict[in
             places[draft.record_id] = draft.place
         apart[position] = draft
     return apart
+
+
+def _ids_of_kept_vectors(drafts: Collection[Draft], stored: Mapping[str, Record]) -> list[str]:
+    """The ids of the records that are written again with their stored vectors, because only other fields changed."""
+    same = {draft.record_id for draft in drafts if draft.same_content(stored.get(draft.record_id))}
+    # One id can come several times: the stored record is then written again after a draft with other content.
+    changed = {
+        draft.record_id
+        for draft in drafts
+        if draft.record_id in stored and not draft.same_fields(stored[draft.record_id])
+    }
+    return sorted(same & changed)
 
 
 def _place(uri: str | None) -> str | None:
