@@ -36,6 +36,7 @@ def run(tmp_path_factory):
             place / "c",
             "--limit",
             1000,
+            "--duplicates",
             "--json",
             "--html",
             place / "sheet.html",
