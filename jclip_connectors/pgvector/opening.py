@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import logging
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from psycopg import sql
@@ -105,11 +106,10 @@ def find_flow(names: Names) -> Flow[Found | None]:
     Raises:
         StoreRequestError: another program made a table with this name, or the collection cannot be read.
     """
-    (((version, usable, has_registry),),) = yield lambda client: client.transact([_ask_database(names)])
-    _check_extension(version, usable=usable)
-    asked = _ask_collection(names) if has_registry else _ask_table(names)
-    ((row,),) = yield lambda client: client.transact([asked])
-    *stored, exists = row
+    *stored, exists = yield from _look(names)
+    if exists and not any(stored):
+        # Another process may have made the collection between two of these questions: ask again.
+        *stored, exists = yield from _look(names)
     if not stored or stored[0] is None:
         if exists:
             raise StoreRequestError(
@@ -122,6 +122,15 @@ def find_flow(names: Names) -> Flow[Found | None]:
             f"the table of the collection {names.name!r} is missing: delete its row in {REGISTRY!r} to make it again"
         )
     return _read(*stored, name=names.name)
+
+
+def _look(names: Names) -> Flow[Sequence[Any]]:
+    """What the registry says of a collection, if there is a registry, and whether the table exists."""
+    (((version, usable, has_registry),),) = yield lambda client: client.transact([_ask_database(names)])
+    _check_extension(version, usable=usable)
+    asked = _ask_collection(names) if has_registry else _ask_table(names)
+    ((row,),) = yield lambda client: client.transact([asked])
+    return tuple(row)
 
 
 def _make(names: Names, layout: Layout, fingerprint: Fingerprint) -> Flow[Found]:

@@ -7,7 +7,7 @@ import pytest
 
 from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.errors import CollectionMismatchError, EmbedInputError, StoreRequestError, StoreUnavailableError
-from jclip_connectors.pgvector import Hnsw, PgVectorStore, stored_fingerprint
+from jclip_connectors.pgvector import Hnsw, PgVectorStore, opening, stored_fingerprint
 from tests.pgvector.parts import CONFIG, QUERY, TILED, UNSIZED, column, ids_of, records
 
 V2 = "jinaai/jina-clip-v2"
@@ -116,6 +116,18 @@ def test_of_several_that_make_one_collection_at_once_all_get_it(connection, conn
     made[0].upsert(records(0, 1))
     assert [store.count() for store in made] == [1] * 4
     assert column(connection, "SELECT name FROM jclip_collections") == ["photos"]
+
+
+def test_a_collection_that_another_process_makes_between_two_questions_is_ours(connection, connect, monkeypatch):
+    ask, other = opening._ask_table, connect()
+
+    def made_meanwhile(names):
+        monkeypatch.undo()
+        PgVectorStore.open(other, "photos", CONFIG)
+        return ask(names)
+
+    monkeypatch.setattr(opening, "_ask_table", made_meanwhile)  # asked where there is no registry yet
+    assert PgVectorStore.open(connection, "photos", CONFIG).count() == 0
 
 
 def test_another_configuration_is_refused_and_every_difference_named(connection):
