@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from jclip_connectors.cli import terminal
-from jclip_connectors.cli.options import StoreOption, collection_url, configuration, parse_path
+from jclip_connectors.cli.options import StoreOption, TimeoutOption, collection_url, configuration, parse_path
 from jclip_connectors.cli.store_urls import connected
 from jclip_connectors.errors import StoreRequestError
 
@@ -21,6 +21,7 @@ def check(
     ] = None,
     *,
     store: StoreOption = None,
+    timeout: TimeoutOption = None,
     repair: Annotated[
         bool, typer.Option("--repair", help="Delete the records that are not found, and write them again.")
     ] = False,
@@ -29,7 +30,7 @@ def check(
     ] = None,
 ) -> None:
     """Search for every record of a collection by its own vectors, for example after the database was killed."""
-    with connected(collection_url(collection, store), read_only=not repair) as place:
+    with connected(collection_url(collection, store), timeout=timeout, read_only=not repair) as place:
         fingerprint = place.fingerprint()
         if fingerprint is None:
             raise StoreRequestError(f"there is no collection in {place.name}: `jclip index FOLDER` makes one")

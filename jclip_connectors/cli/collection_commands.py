@@ -18,6 +18,7 @@ from jclip_connectors.cli.options import (
     MaxPixelsOption,
     RenderingOption,
     StoreOption,
+    TimeoutOption,
     check_output,
     collection_url,
     configuration,
@@ -83,6 +84,7 @@ def index(
     *,
     collection: CollectionOption = None,
     store: StoreOption = None,
+    timeout: TimeoutOption = None,
     model: Annotated[str | None, typer.Option(help="A hub id, a folder with a model, or 'nano'.")] = None,
     dimensions: Annotated[int | None, typer.Option(min=1, help="Number of values to keep of each vector.")] = None,
     tiles: Annotated[int | None, typer.Option(min=1, help="Cut large pictures into at most this many tiles.")] = None,
@@ -127,7 +129,7 @@ def index(
     check_output(report)
     patterns = exclude if exclude is not None else []
     found = find_files(folders, allow_gone=prune, exclude=patterns)
-    with connected(collection_url(collection, store)) as place:
+    with connected(collection_url(collection, store), timeout=timeout) as place:
         fingerprint = place.fingerprint()
         if fingerprint is None and found.gone:
             raise EmbedInputError(f"{str(found.gone[0])!r} does not exist, and there is no collection in {place.name}")
@@ -170,6 +172,7 @@ def search(
     *,
     collection: CollectionOption = None,
     store: StoreOption = None,
+    timeout: TimeoutOption = None,
     image: Annotated[
         Path | None,
         typer.Option(metavar="FILE", parser=parse_existing_file, help="A picture to search for instead."),
@@ -210,7 +213,7 @@ def search(
         raise typer.BadParameter("--json, --paths and --print0 exclude each other: choose one")
     check_output(html)
     condition = parse_where(where)
-    with connected(collection_url(collection, store), read_only=True) as place:
+    with connected(collection_url(collection, store), timeout=timeout, read_only=True) as place:
         fingerprint = place.fingerprint()
         if fingerprint is None:
             raise StoreRequestError(f"there is no collection in {place.name}: `jclip index FOLDER` makes one")

@@ -13,7 +13,7 @@ from core_encoder.image_limits import DEFAULT_LIMITS
 from core_encoder.models import find_folder
 from core_encoder.rendering import Rendering
 from core_encoder.tiling import Tiling
-from jclip_connectors.cli.store_urls import Place, edge_url
+from jclip_connectors.cli.store_urls import Place, check_timeout, edge_url
 from jclip_connectors.cli.terminal import say
 from jclip_connectors.collection import MultimodalCollection
 from jclip_connectors.config import EmbeddingConfig, Fingerprint, ignored_variables
@@ -57,6 +57,14 @@ StoreOption = Annotated[
         help="A collection elsewhere instead: qdrant://HOST:PORT/NAME, weaviate://HOST:PORT/NAME, pinecone://INDEX, "
         "postgresql://HOST:PORT/DATABASE/NAME or edge:PATH; keys come from QDRANT_API_KEY, WEAVIATE_API_KEY, "
         "PINECONE_API_KEY and PGPASSWORD.",
+    ),
+]
+TimeoutOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SECONDS",
+        callback=check_timeout,
+        help="With --store: how long each answer of the server is waited for, as ?timeout=SECONDS in the URL.",
     ),
 ]
 DeviceOption = Annotated[

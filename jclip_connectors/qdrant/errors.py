@@ -44,7 +44,9 @@ def translate(error: Exception) -> ConnectorError | None:
 def _of_transport(source: Exception) -> ConnectorError:
     """Translate a connection error; most texts are left out, because they can quote a header with a key."""
     if isinstance(source, httpx.TimeoutException):
-        return StoreUnavailableError("Qdrant did not answer in time: raise the client's `timeout`, or retry later")
+        return StoreUnavailableError(
+            "Qdrant did not answer in time: raise the client's `timeout` (of jclip: --timeout), or retry later"
+        )
     if isinstance(source, httpx.NetworkError | httpx.RemoteProtocolError | httpx.ProxyError):
         return StoreUnavailableError(f"Qdrant cannot be reached: {source}")
     if isinstance(source, RuntimeError):

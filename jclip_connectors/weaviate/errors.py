@@ -51,7 +51,9 @@ def translate(error: Exception) -> ConnectorError | None:
     if isinstance(error, exceptions.WeaviateClosedClientError):
         return StoreRequestError("the Weaviate client is not connected: call its `connect()` first")
     if isinstance(error, exceptions.WeaviateTimeoutError | httpx.TimeoutException):
-        return ClientGaveUpError("Weaviate did not answer in time: raise the client's `Timeout`, or retry later")
+        return ClientGaveUpError(
+            "Weaviate did not answer in time: raise the client's `Timeout` (of jclip: --timeout), or retry later"
+        )
     if isinstance(error, _UNREACHABLE):
         return StoreUnavailableError(f"Weaviate cannot be reached: {error}")
     return _of_status(error, getattr(error, "status_code", None))
@@ -80,7 +82,9 @@ def _of_call(error: grpc.RpcError) -> ConnectorError:
         case grpc.StatusCode.UNAVAILABLE:
             return ClientGaveUpError(f"Weaviate cannot be reached: {details}")
         case grpc.StatusCode.DEADLINE_EXCEEDED:
-            return ClientGaveUpError("Weaviate did not answer in time: raise the client's `Timeout`, or retry later")
+            return ClientGaveUpError(
+                "Weaviate did not answer in time: raise the client's `Timeout` (of jclip: --timeout), or retry later"
+            )
         case grpc.StatusCode.RESOURCE_EXHAUSTED if "larger than max" in (details or ""):
             return MessageTooLargeError(f"the message is too long for Weaviate: {details}")
         case grpc.StatusCode.RESOURCE_EXHAUSTED | grpc.StatusCode.INTERNAL | grpc.StatusCode.ABORTED:
