@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.docs.blocks import DOCS, blocks_of
 from tests.environments import environment, run
 
 ROOT = Path(__file__).parents[2]
@@ -55,3 +56,17 @@ def test_a_collection_of_chroma_finds_texts_and_images_and_remembers_its_functio
         "kept": "jclip",
         "rebuilt": True,
     }
+
+
+def test_the_block_of_the_page_that_needs_chroma_runs(tmp_path):
+    python = environment("chroma", ROOT / "constraints" / "chroma.txt")
+    for name in ("bicycle.jpg", "boat.jpg"):
+        Image.new("RGB", (20, 30), "red").save(tmp_path / name)
+    (block,) = (block for block in blocks_of(DOCS / "frameworks" / "chroma.md") if block.title is not None)
+    named = 'JinaClipEmbeddingFunction("jinaai/jina-clip-v2", dimensions=512)'
+    assert named in block.text
+    text = block.text.replace(named, "JinaClipEmbeddingFunction.from_embedder(HashEmbedder())")
+    script = f"from jclip_connectors.testing import HashEmbedder\n{text}\nprint(found['ids'])"
+    environ = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+    seen = run([str(python), "-c", script], env=environ, cwd=tmp_path, timeout=200)
+    assert seen.splitlines()[-1].startswith("[['")

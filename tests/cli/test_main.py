@@ -423,10 +423,10 @@ def test_a_damaged_collection_is_refused(collection):
     assert "format" in refusal("search", "x", "--collection", collection)
 
 
-def test_a_collection_in_use_is_refused(photos, collection):
+def test_a_collection_in_use_is_not_changed_but_searched(photos, collection):
     with QdrantEdgeStore.open(collection, EmbeddingConfig(model="nano")):
-        assert "open elsewhere" in refusal("search", "x", "--collection", collection)
         assert "open elsewhere" in jclip("index", photos, "--collection", collection, code=2)[1]
+        assert "star.png" in jclip("search", "x", "--collection", collection)[0]  # reading is allowed
 
 
 def test_a_missing_folder_is_refused_before_a_collection_is_made(tmp_path):

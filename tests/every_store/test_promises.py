@@ -20,6 +20,7 @@ from jclip_connectors.local import LocalEmbedder
 from jclip_connectors.memory import InMemoryStore
 from jclip_connectors.pgvector import PgVectorStore
 from jclip_connectors.pinecone.store import PineconeStore
+from jclip_connectors.port import MODALITIES
 from jclip_connectors.qdrant.store import QdrantStore
 from jclip_connectors.testing import HashEmbedder
 from jclip_connectors.weaviate.store import WeaviateStore
@@ -192,12 +193,20 @@ def test_every_store_finds_pictures_by_words_in_every_language(filled):
     assert right >= 9
 
 
-def test_every_store_fuses_pictures_and_captions_in_the_same_way(filled):
+def test_every_store_orders_pictures_and_captions_in_the_same_way(filled, embedders, gallery):
+    memory = InMemoryStore(NANO)
+    memory.upsert(gallery)
     for text in (asked(0, "en"), asked(7, "fr")):
         hits = filled.search(text, limit=20)
-        apart = {kind: filled.search(text, limit=20, modality=kind) for kind in ("image", "text")}
-        assert [hit.record_id for hit in hits[0::2]] == [hit.record_id for hit in apart["image"][:10]]
-        assert [hit.record_id for hit in hits[1::2]] == [hit.record_id for hit in apart["text"][:10]]
+        expected = MultimodalCollection(embedders[NANO], memory).search(text, limit=20)
+        assert [hit.rank_score for hit in hits] == pytest.approx([hit.rank_score for hit in expected], abs=1e-3)
+        assert [hit.record_id for hit in hits] == [hit.record_id for hit in expected]
+        for kind in MODALITIES:
+            apart = filled.search(text, limit=20, modality=kind)
+            mixed = [hit for hit in hits if hit.modality == kind]
+            assert mixed
+            assert [hit.record_id for hit in mixed] == [hit.record_id for hit in apart[: len(mixed)]]
+            assert [hit.score for hit in mixed] == pytest.approx([hit.score for hit in apart[: len(mixed)]], abs=1e-5)
 
 
 def test_what_every_store_keeps_of_texts_and_pictures_is_of_one_length_and_unit_norm(filled, gallery, embedders):

@@ -136,7 +136,7 @@ def test_with_partial_a_bad_item_fails_alone(server, encoder):
     assert [each["index"] for each in answer["data"]] == [0, 3]
     assert same([each["embedding"] for each in answer["data"]], encoder.encode_text(["a star", "a circle"]))
     assert [each["index"] for each in answer["errors"]] == [1, 2]
-    assert answer["errors"][0]["detail"].startswith("item 1 is not an image")
+    assert answer["errors"][0]["detail"].startswith("item 1 is empty, or only zeros, not an image in an allowed format")
 
 
 @pytest.mark.parametrize("name", ["nano", "jina-clip-v2", "jinaai/jina-clip-v2", "jina-ai/nano"])
