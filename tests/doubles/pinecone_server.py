@@ -3,7 +3,7 @@
     with PineconeDouble() as server, server.connect() as client: ...
 
 What no rule here covers (a route, a field, an operator) is answered with 501 and kept in `surprises`, which a test
-asserts to be empty. Its rules rest on the documentation; where that is silent the stricter reading is taken.
+asserts to be empty. Each rule tells its source; where there is none, the stricter reading is assumed.
 """
 
 import json
@@ -36,8 +36,8 @@ from tests.doubles.pinecone_rules import (
 )
 
 KEY = "pcsk_double_0123456789abcdef"
-VERSION = "2026-07"
-MAX_ADDRESS = 8000  # characters of a GET
+VERSION = "2026-07"  # Read in the client (pinecone 10.2, _internal/constants.py)
+MAX_ADDRESS = 8000  # characters of a GET: Assumed
 
 
 @dataclass
@@ -65,9 +65,11 @@ class Namespace:
         self._pending: deque[tuple[float, Callable[[dict[str, Any]], None]]] = deque()
 
     def write(self, change, seen_at):
+        """Write what can be seen at `seen_at`. Documented."""
         self._pending.append((seen_at, change))
 
     def seen(self, now):
+        """What can be seen by now. What is written can be seen after a while: Documented."""
         while self._pending and self._pending[0][0] <= now:
             self._pending.popleft()[1](self.items)
         return self.items
@@ -75,6 +77,10 @@ class Namespace:
 
 class Index:
     def __init__(self, name, schema, host, ready_at):
+        """An index of documents, or of vectors if its only field is `_values`.
+
+        Read in the client (pinecone 10.2, _internal/legacy_index_translation.py).
+        """
         self.name, self.schema, self.host, self.ready_at = name, schema, host, ready_at
         legacy = set(schema["fields"]) == {"_values"}
         self.rules: Rules = VECTOR_RULES if legacy else DOCUMENT_RULES
@@ -84,6 +90,7 @@ class Index:
         self.namespaces = {}
 
     def describe(self, now):
+        """The description of an index. Read in the client (pinecone 10.2, models/indexes/index.py)."""
         ready = now >= self.ready_at
         return {
             "name": self.name,
@@ -140,7 +147,10 @@ class PineconeDouble:
         return self.indexes[index].namespaces[namespace].seen(self.now())
 
     def answer(self, method, path, params, headers, body):
-        """The JSON that a request is answered with, or an `AnswerError`."""
+        """The JSON that a request is answered with, or an `AnswerError`.
+
+        The key: Documented. The version: Read in the client (pinecone 10.2, _internal/constants.py).
+        """
         index, route, arguments = self._route(method, path)
         self.requests.append((method, route))
         if headers.get("Api-Key") != KEY:
@@ -171,6 +181,7 @@ class PineconeDouble:
         return None
 
     def _route(self, method, path):
+        """The index, the route and its arguments. Read in the client (pinecone 10.2, index/__init__.py)."""
         parts = [unquote(part) for part in path.split("/")[1:]]
         if parts[0] == "indexes":
             route = {("GET", 2): "describe_index", ("POST", 1): "create_index"}.get((method, len(parts)))
@@ -194,11 +205,13 @@ class PineconeDouble:
         raise SurpriseError(f"no such route: {method} {path}")
 
     def _describe_index(self, _, name):
+        """Describe an index; 404 for one that is not there. Documented."""
         if name not in self.indexes:
             raise AnswerError(404, f"Resource {name} not found", code="NOT_FOUND")
         return self.indexes[name].describe(self.now())
 
     def _create_index(self, _, *, name, schema, deployment):
+        """Create an index; 409 if it exists. Documented."""
         check_index_name(name)
         check_schema(schema)
         if set(deployment) != {"deployment_type", "cloud", "region"}:
@@ -210,15 +223,21 @@ class PineconeDouble:
         return self.indexes[name].describe(self.now())
 
     def _describe_namespace(self, index, name):
+        """Describe a namespace; one exists with its first item. Documented."""
         if name not in index.namespaces:
             raise AnswerError(404, f"Namespace {name} not found", code="NOT_FOUND")
         return {"name": name, "record_count": str(len(index.namespaces[name].seen(self.now())))}
 
     def _documents_upsert(self, index, namespace, *, documents):
+        """Write documents. Read in the client (pinecone 10.2, models/documents/responses.py)."""
         self._upsert(index, namespace, documents, DOCUMENT_RULES)
         return {"upserted_count": len(documents)}
 
     def _documents_search(self, index, namespace, *, score_by, top_k, include_fields=(), filter=None):
+        """Search documents.
+
+        Read in the client (pinecone 10.2, models/documents/requests.py). A field that is not in the schema: Assumed.
+        """
         (clause,) = score_by
         if clause.keys() != {"type", "field", "values"} or clause["type"] != "dense_vector":
             raise SurpriseError(f"clause {clause}")
@@ -229,21 +248,25 @@ class PineconeDouble:
         return {"matches": shown, "namespace": namespace, "usage": {"read_units": 1}}
 
     def _documents_fetch(self, index, namespace, *, include_fields=(), **which):
+        """Documents by ids or by a filter. Read in the client (pinecone 10.2, models/documents/requests.py)."""
         items, after = self._fetch(index, namespace, DOCUMENT_RULES, **which)
         names = include_fields or ["*"]
         answer = {"documents": {item["_id"]: _shown(item, names) for item in items}, "namespace": namespace}
         return {**answer, "usage": {"read_units": 1}, **after}
 
     def _documents_delete(self, index, namespace, *, ids=None, filter=None):
+        """Delete documents. Read in the client (pinecone 10.2, models/documents/requests.py)."""
         self._delete(index, namespace, DOCUMENT_RULES, ids, filter)
         return {} if filter is None else {"matched_records": 0}
 
     def _vectors_upsert(self, index, *, vectors, namespace):
+        """Write vectors. Read in the client (pinecone 10.2, index/__init__.py)."""
         documents = [VECTOR_RULES.from_wire(vector) for vector in vectors]
         self._upsert(index, namespace, documents, VECTOR_RULES)
         return {"upsertedCount": len(documents)}
 
     def _vectors_query(self, index, *, vector, topK, namespace, filter=None, includeValues, includeMetadata):
+        """Search vectors. Read in the client (pinecone 10.2, index/__init__.py)."""
         found = self._nearest(index, namespace, vector, topK, filter, VECTOR_RULES)
         shown = [
             {**VECTOR_RULES.to_wire(item, values=includeValues, metadata=includeMetadata), "score": score}
@@ -252,26 +275,34 @@ class PineconeDouble:
         return {"matches": shown, "namespace": namespace, "usage": {"readUnits": 1}}
 
     def _vectors_fetch(self, index, *, ids, namespace):
+        """Vectors by ids. Read in the client (pinecone 10.2, index/__init__.py)."""
         items, _ = self._fetch(index, namespace, VECTOR_RULES, ids=ids)
         return self._vectors(items, namespace)
 
     def _vectors_fetch_by_metadata(self, index, *, filter, namespace, limit=100, paginationToken=None):
+        """Vectors by a filter, 100 a page. Documented."""
         items, after = self._fetch(
             index, namespace, VECTOR_RULES, filter=filter, limit=limit, pagination_token=paginationToken
         )
         return {**self._vectors(items, namespace), **after}
 
     def _vectors_delete(self, index, *, namespace, ids=None, filter=None):
+        """Delete vectors; 404 for a namespace that is not there. Documented."""
         if filter is not None and namespace not in index.namespaces:
             raise AnswerError(404, f"Namespace {namespace} not found")
         self._delete(index, namespace, VECTOR_RULES, ids, filter)
         return {}
 
     def _vectors(self, items, namespace):
+        """The answer with vectors. Read in the client (pinecone 10.2, models/vectors/responses.py)."""
         found = {item["_id"]: VECTOR_RULES.to_wire(item, values=True, metadata=True) for item in items}
         return {"vectors": found, "namespace": namespace, "usage": {"readUnits": 1}}
 
     def _upsert(self, index, namespace, documents, rules):
+        """Write all items or none, each in place of its former.
+
+        An upsert replaces an item: Documented. All or none: Assumed. Vectors are float32: Documented.
+        """
         _check_kind(index, rules)
         rules.check_items(documents, field=index.dense, **{k: index.vector[k] for k in ("dimension", "metric")})
         for document in documents:
@@ -285,6 +316,7 @@ class PineconeDouble:
         index.namespaces.setdefault(namespace, Namespace()).write(lambda items: items.update(stored), seen_at)
 
     def _nearest(self, index, namespace, vector, top_k, condition, rules):
+        """The items of the best cosines. Documented."""
         _check_kind(index, rules)
         rules.check_query(vector, top_k, dimension=index.vector["dimension"])
         items = self._matching(index, namespace, condition)
@@ -297,6 +329,10 @@ class PineconeDouble:
         return [(items[position], float(scores[position])) for position in order]
 
     def _fetch(self, index, namespace, rules, *, ids=None, filter=None, limit=100, pagination_token=None):
+        """Items by ids, or a page of those that match, in the order of ids.
+
+        The limit: Read in the client (pinecone 10.2, _internal/validation.py). The order: Assumed.
+        """
         _check_kind(index, rules)
         if ids is not None:
             rules.check_ids(ids)
@@ -311,6 +347,10 @@ class PineconeDouble:
         return items[:limit], after
 
     def _delete(self, index, namespace, rules, ids, condition):
+        """Delete by ids or by a filter; an unknown id is ignored.
+
+        Read in the client (pinecone 10.2, models/documents/requests.py).
+        """
         _check_kind(index, rules)
         if (ids is None) == (condition is None):
             raise AnswerError(400, "one of ids and filter")
@@ -328,19 +368,23 @@ class PineconeDouble:
             index.namespaces[namespace].write(change, self.now() + self.delay_s)
 
     def _seen(self, index, namespace):
+        """What can be seen of a namespace; nothing of one that is not there. Assumed."""
         return index.namespaces[namespace].seen(self.now()) if namespace in index.namespaces else {}
 
     def _matching(self, index, namespace, condition):
+        """The items that match; a bad filter is refused where nothing is stored, too. Assumed."""
         matches({}, condition)  # a bad one is refused where nothing is stored, too
         return [item for item in self._seen(index, namespace).values() if matches(item, condition)]
 
 
 def _check_kind(index, rules):
+    """Refuse a call for the other kind of index. Assumed."""
     if index.rules is not rules:
         raise AnswerError(400, f"index {index.name} is not of the kind that this call is for")
 
 
 def _shown(item, names):
+    """The fields of a document that were asked for. Read in the client (pinecone 10.2, client/documents.py)."""
     return dict(item) if "*" in names else {"_id": item["_id"], **{name: item[name] for name in names if name in item}}
 
 
@@ -375,6 +419,10 @@ class _Handler(BaseHTTPRequestHandler):
         self._do("PATCH")
 
     def _do(self, method):
+        """Answer a request; an error has a code and a message.
+
+        Read in the client (pinecone 10.2, errors/exceptions.py).
+        """
         data = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         status = 200
         headers: dict[str, str] = {}
@@ -393,6 +441,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(sent)
 
     def _answer(self, method, data):
+        """The bytes of an answer.
+
+        2 MB of a request and 4 MB of a result: Documented. The length of an address: Assumed.
+        """
         address = urlsplit(self.path)
         if len(self.path) > MAX_ADDRESS or len(data) > UPSERT_BYTES:
             self.server.double.requests.append((method, "too large"))

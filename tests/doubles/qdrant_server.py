@@ -16,7 +16,7 @@ from pydantic import BaseModel, ValidationError
 from qdrant_client import QdrantClient, models
 from qdrant_client.common import client_warnings
 
-MAX_BODY_BYTES = 32 * 2**20
+MAX_BODY_BYTES = 32 * 2**20  # Documented
 
 # Local mode says once a process what it ignores. Here that is known, and a warning would be an error.
 client_warnings.SEEN_MESSAGES |= {"create-local-payload-indexes", "local_query_points_search_params_ignored"}
@@ -102,6 +102,7 @@ class QdrantServer:
         return [request.call for request in self.requests]
 
     def answer(self, handler):
+        """Answer a request: 400 for what local mode refuses, with the message in `status.error`. Documented."""
         length = int(handler.headers.get("Content-Length", 0))
         path, _, query = handler.path.partition("?")
         call = f"{handler.command} {path}"
@@ -156,6 +157,11 @@ class QdrantServer:
             pass  # the client has not waited
 
     def _perform(self, call, query, body, headers):
+        """Perform a call.
+
+        The limit of a body: Documented; its status: Assumed. A call without `wait=true` is answered before its points
+        can be read: Documented.
+        """
         if len(body) > MAX_BODY_BYTES:
             raise RefusedError(413, "Payload too large")
         for pattern, perform, kind in ROUTES:
@@ -168,6 +174,11 @@ class QdrantServer:
         raise RefusedError(500, f"the double has no {call!r}")
 
     def _check_key(self, key, kind):
+        """Check the key.
+
+        A wrong key, a missing key, and a key that may only read: Seen on a real server (Qdrant 1.19.0). The statuses,
+        and the words of 401: Documented. The words of 403: Assumed.
+        """
         if not self.keys:
             return
         if key not in self.keys:
@@ -176,15 +187,21 @@ class QdrantServer:
             raise RefusedError(403, "Global write access is required")
 
     def exists(self, name, _):
+        """Whether a collection exists. Read in the client (qdrant-client 1.20, http/api/collections_api.py)."""
         return {"exists": self._client.collection_exists(name)}
 
     def describe(self, name, _):
+        """The description of a collection, with its indexes.
+
+        Read in the client (qdrant-client 1.20, http/models/models.py).
+        """
         self._check_exists(name)
         info = self._client.get_collection(name).model_dump(mode="json", exclude_none=True)
         info["payload_schema"] = self.indexes[name]
         return info
 
     def create(self, name, body):
+        """Create a collection; 409 if it exists: Documented. The words: Assumed."""
         if self._client.collection_exists(name):
             raise RefusedError(409, f"Wrong input: Collection `{name}` already exists!")
         asked = models.CreateCollection.model_validate_json(body)
@@ -193,9 +210,11 @@ class QdrantServer:
         return True
 
     def drop(self, name, _):
+        """Delete a collection; one that is not there is no error. Documented."""
         return self._client.delete_collection(name)
 
     def index(self, name, body):
+        """Index a field of the payload. The name in the description is unquoted: Assumed."""
         self._check_exists(name)
         asked = models.CreateFieldIndex.model_validate_json(body)
         # The server tells a path in its own spelling: quoted only where it must be.
@@ -204,6 +223,7 @@ class QdrantServer:
         return {"operation_id": 0, "status": "completed"}
 
     def upsert(self, name, body):
+        """Write points. An id is a UUID or an unsigned integer: Documented. We send only UUIDs."""
         self._check_exists(name)
         asked = models.PointsList.model_validate_json(body)
         for point in asked.points:
@@ -211,11 +231,16 @@ class QdrantServer:
         return self._client.upsert(name, asked.points)
 
     def retrieve(self, name, body):
+        """Points by ids. Read in the client (qdrant-client 1.20, http/models/models.py)."""
         self._check_exists(name)
         asked = models.PointRequest.model_validate_json(body)
         return self._client.retrieve(name, asked.ids, with_payload=asked.with_payload, with_vectors=asked.with_vector)
 
     def scroll(self, name, body):
+        """A page of points, and the id with which the next page begins.
+
+        Read in the client (qdrant-client 1.20, http/models/models.py).
+        """
         self._check_exists(name)
         asked = models.ScrollRequest.model_validate_json(body)
         points, following = self._client.scroll(
@@ -229,31 +254,40 @@ class QdrantServer:
         return {"points": points, "next_page_offset": following}
 
     def count(self, name, body):
+        """Count points. Read in the client (qdrant-client 1.20, http/models/models.py)."""
         self._check_exists(name)
         asked = models.CountRequest.model_validate_json(body)
         return self._client.count(name, count_filter=asked.filter, exact=asked.exact)
 
     def query(self, name, body):
+        """Search. Read in the client (qdrant-client 1.20, http/models/models.py)."""
         self._check_exists(name)
         return self._query(name, [models.QueryRequest.model_validate_json(body)])[0]
 
     def query_batch(self, name, body):
+        """Search several times. Read in the client (qdrant-client 1.20, http/models/models.py)."""
         self._check_exists(name)
         return self._query(name, models.QueryRequestBatch.model_validate_json(body).searches)
 
     def _query(self, name, asked):
+        """Search; a limit that may be too much for a server is a failure of the test. The limit: Assumed."""
         for one in asked:
             if one.limit is None or one.limit > 1_000_000:
                 raise RefusedError(500, f"a real server may fall over a limit of {one.limit}")
         return self._client.query_batch_points(name, asked)
 
     def delete(self, name, body):
+        """Delete points by ids or by a filter. Read in the client (qdrant-client 1.20, http/models/models.py)."""
         self._check_exists(name)
         chosen = json.loads(body)
         kind = models.FilterSelector if "filter" in chosen else models.PointIdsList
         return self._client.delete(name, kind.model_validate(chosen))
 
     def _check_exists(self, name):
+        """Refuse a collection that does not exist, with 404.
+
+        Seen on a real server (Qdrant 1.19.0). The words: Read in the server's source (Qdrant).
+        """
         if not self._client.collection_exists(name):
             raise RefusedError(404, f"Not found: Collection `{name}` doesn't exist!")
 
@@ -264,6 +298,7 @@ def to_json(value):
     raise TypeError(f"the double answers no {value!r}")
 
 
+# Read in the client (qdrant-client 1.20, http/api/points_api.py)
 COLLECTION = "/collections/([^/]+)"
 ROUTES = (
     (f"GET {COLLECTION}/exists", QdrantServer.exists, "read"),

@@ -290,7 +290,7 @@ def test_each_kind_of_index_has_its_own_calls(client, vectors):
 
 
 def test_vectors_are_kept_queried_and_fetched(vectors):
-    vectors.upsert(vectors=[("a", [1.0, 0.0], {"n": 1, "gone": None}), ("b", [0.0, 1.0], {"n": 2})], namespace="n")
+    vectors.upsert(vectors=[("a", [1.0, 0.0], {"n": 1}), ("b", [0.0, 1.0], {"n": 2})], namespace="n")
     (match,) = vectors.query(vector=[1.0, 0.1], top_k=1, namespace="n", include_metadata=True)["matches"]
     assert (match.id, match.metadata, match.values) == ("a", {"n": 1.0}, [])
     assert vectors.fetch(ids=["b"], namespace="n").vectors["b"].values == [0.0, 1.0]

@@ -1,7 +1,6 @@
 """What the double of a Weaviate server keeps: collections with a schema, and objects that keep to it.
 
-Defaults and refusals were seen on a real server (1.40.0-dev) where a rule does not say otherwise. What the server can
-do and we never want, such as a vectorizer, the double refuses.
+Each rule tells its source. What the server can do and we never want, such as a vectorizer, the double refuses.
 """
 
 import copy
@@ -13,9 +12,15 @@ from typing import Any
 
 import numpy as np
 
+# The letters: Documented. The length: Assumed
 CLASS_NAME = re.compile(r"[A-Z][_0-9A-Za-z]{0,254}")
+
+# The letters: Documented. The length: Read in the server's source (Weaviate)
 PROPERTY_NAME = re.compile(r"[_A-Za-z][_0-9A-Za-z]{0,230}")
-RESERVED = ("_additional", "_id", "id")
+
+RESERVED = ("_additional", "_id", "id")  # Documented
+
+# `filterStrategy` and `flatSearchCutoff`: Seen on a real server (Weaviate 1.40.0-dev). The others: Documented
 HNSW: dict[str, Any] = {
     "cleanupIntervalSeconds": 300,
     "distance": "cosine",
@@ -30,8 +35,15 @@ HNSW: dict[str, Any] = {
     "skip": False,
     "vectorCacheMaxObjects": 1000000000000,
 }
+
+# Read in the server's source (Weaviate)
 MULTIVECTOR: dict[str, Any] = {"enabled": False, "aggregation": "maxSim"}
+
+# Documented
 MUVERA: dict[str, Any] = {"enabled": False, "ksim": 4, "dprojections": 16, "repetitions": 10}
+
+# None is enabled: Seen on a real server (Weaviate 1.40.0-dev). `rescoreLimit` of rq: Read in the
+# server's source (Weaviate). The others: Documented
 QUANTIZERS: dict[str, dict[str, Any]] = {
     "bq": {"enabled": False},
     "pq": {
@@ -45,6 +57,9 @@ QUANTIZERS: dict[str, dict[str, Any]] = {
     "rq": {"enabled": False, "bits": 8, "rescoreLimit": 20},
     "sq": {"enabled": False, "trainingLimit": 100000, "rescoreLimit": 20},
 }
+
+# All are told: Read in the client (weaviate-client 4.24, collections/classes/config_methods.py).
+# Of sharding: Read in the server's source (Weaviate). `deletionStrategy`: Assumed. The others: Documented
 CLASS_DEFAULTS: dict[str, Any] = {
     "invertedIndexConfig": {
         "bm25": {"b": 0.75, "k1": 1.2},
@@ -89,6 +104,10 @@ class Stored:
 
 class Collection:
     def __init__(self, wanted):
+        """A new collection; an object without a vector is allowed.
+
+        All vectors of one name have the length of the first: Read in the server's source (Weaviate).
+        """
         self.definition = complete(wanted)
         self.objects: dict[uuid.UUID, Stored] = {}
         self.lengths: dict[str, int] = {}  # of each named vector, since the first
@@ -106,6 +125,7 @@ class Collection:
         return self.definition["vectorConfig"]
 
     def property_named(self, name):
+        """The definition of a property. Read in the server's source (Weaviate)."""
         for known in self.definition["properties"]:
             if known["name"] == name:
                 return known
@@ -114,8 +134,8 @@ class Collection:
     def add_property(self, wanted):
         """Add a property. While the shard is read-only, its index is not made until the server restarts.
 
-        Until then a filter on it is an error, and an object that has it is stored and told as refused. Seen on a real
-        server (1.40.0-dev).
+        Until then an object that has it is stored and told as refused: Seen on a real server (Weaviate 1.40.0-dev).
+        A filter on it is an error: Assumed.
         """
         taken = {known["name"].lower() for known in self.definition["properties"]}
         made = complete_property(wanted, taken, self.name)
@@ -125,7 +145,11 @@ class Collection:
         return made
 
     def restart(self):
-        """What a restart of the server brings back. Seen on a real server (1.40.0-dev)."""
+        """Make the missing indexes.
+
+        The refusals end with a restart: Seen on a real server (Weaviate 1.40.0-dev). That a filter then finds what was
+        stored meanwhile is Assumed: the real server counted none.
+        """
         self.unbuilt.clear()
 
     def put(self, identity, properties, vectors):
@@ -133,7 +157,7 @@ class Collection:
 
         After `kill -9` of the server the index can lack objects that are stored. Writing such an object again is
         answered with success and does not bring it back; deleting and writing it does. Seen on a real server
-        (1.40.0-dev).
+        (Weaviate 1.40.0-dev). That an unknown vector is refused: Assumed.
         """
         if self.read_only is not None:
             raise Refused(f"store is read-only due to: {self.read_only}")
@@ -160,18 +184,31 @@ class Collection:
             )
 
     def delete(self, identity):
+        """Delete an object; one that is not there is no error. Documented."""
         self.objects.pop(identity, None)
 
 
 def _equal(vectors, others):
+    """Whether an object has these vectors already, so that its place in the vector index stays.
+
+    Seen on a real server (Weaviate 1.40.0-dev).
+    """
     return vectors.keys() == others.keys() and all(np.array_equal(vectors[name], others[name]) for name in vectors)
 
 
 def is_multi(vector):
+    """Whether a vector is a multi-vector.
+
+    Read in the client (weaviate-client 4.24, collections/classes/config_methods.py).
+    """
     return vector["vectorIndexConfig"].get("multivector", {}).get("enabled", False)
 
 
 def check_value(known, value):
+    """Refuse a value of another type than the property's.
+
+    The types: Documented. The words: Read in the server's source (Weaviate).
+    """
     kind = known["dataType"][0]
     fits = {
         "text": isinstance(value, str),
@@ -183,6 +220,10 @@ def check_value(known, value):
 
 
 def check_vector(name, vector, *, multi, length):
+    """Refuse a vector of another length than the first, or of another kind.
+
+    The length: Read in the server's source (Weaviate). The kind: Assumed.
+    """
     if vector.ndim != (2 if multi else 1) or not vector.size:
         raise Refused(f"vector '{name}' has the shape {vector.shape}: is it a multi-vector, or not?")
     if length not in (None, vector.shape[-1]):
@@ -192,7 +233,11 @@ def check_vector(name, vector, *, multi, length):
 
 
 def complete(wanted):
-    """A class as it was asked for, with the server's defaults; its name begins with a capital."""
+    """A class as it was asked for, with the server's defaults; its name begins with a capital.
+
+    The capital: Seen on a real server (Weaviate 1.40.0-dev). The class name: Documented. That every default is there:
+    Read in the client (weaviate-client 4.24, collections/classes/config_methods.py).
+    """
     wanted = {**wanted, "class": wanted["class"][:1].upper() + wanted["class"][1:]}
     _know(wanted, {"class", "description", "properties", "vectorConfig"}, "class")
     if CLASS_NAME.fullmatch(wanted["class"]) is None:
@@ -206,6 +251,10 @@ def complete(wanted):
 
 
 def complete_property(wanted, taken, class_name):
+    """A property as it was asked for, with the server's defaults.
+
+    The defaults: Documented. The refusals: Read in the server's source (Weaviate).
+    """
     known = (
         "name",
         "dataType",
@@ -240,6 +289,11 @@ def complete_property(wanted, taken, class_name):
 
 
 def _complete_vector(wanted):
+    """A named vector as it was asked for, with the server's defaults.
+
+    No quantizer unless one is asked for: Seen on a real server (Weaviate 1.40.0-dev). The fields: Read in the client
+    (weaviate-client 4.24, collections/classes/config_vector_index.py).
+    """
     _know(wanted, {"vectorizer", "vectorIndexType", "vectorIndexConfig"}, "vector")
     if wanted["vectorizer"] != {"none": {}} or wanted.get("vectorIndexType", "hnsw") != "hnsw":
         raise Surprise(f"vector {wanted}")

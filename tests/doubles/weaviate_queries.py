@@ -12,6 +12,8 @@ from weaviate.proto.v1 import base_pb2
 from tests.doubles.weaviate_collections import Refused, Surprise, is_multi
 
 Operator = base_pb2.Filters.Operator
+
+# Read in the client (weaviate-client 4.24, collections/classes/filters.py)
 _GROUPS = ("OPERATOR_AND", "OPERATOR_OR", "OPERATOR_NOT")
 _RANGES = {
     "OPERATOR_GREATER_THAN": lambda key, bound: key > bound,
@@ -24,8 +26,11 @@ _SETS = {
     "OPERATOR_CONTAINS_ANY": any,
     "OPERATOR_CONTAINS_ALL": all,
 }
-HYBRID_RESULTS = 100  # QUERY_HYBRID_MAXIMUM_RESULTS: the results of each half of a hybrid search, at least
 _NEGATED = {"OPERATOR_NOT_EQUAL": "OPERATOR_EQUAL", "OPERATOR_CONTAINS_NONE": "OPERATOR_CONTAINS_ANY"}
+
+# QUERY_HYBRID_MAXIMUM_RESULTS: at least so many results of each half of a hybrid search.
+# Seen on a real server (Weaviate 1.40.0-dev)
+HYBRID_RESULTS = 100
 
 
 def know(message, known, what):
@@ -36,14 +41,18 @@ def know(message, known, what):
 
 
 def matching(collection, filters):
-    """The numbers of the objects that meet a filter. Seen on a real server (1.40.0-dev)."""
+    """The numbers of the objects that meet a filter.
+
+    A negation leaves out deleted objects: Seen on a real server (Weaviate 1.40.0-dev). `And`, `Or` and `Not`:
+    Documented. Refusing an operator without children: Read in the server's source (Weaviate).
+    """
     universe = {stored.number for stored in collection.objects.values()}
     operator = Operator.Name(filters.operator)
     if operator in _GROUPS:
         know(filters, ("operator", "filters"), operator)
         sets = [matching(collection, child) for child in filters.filters]
-        if not sets or (operator == "OPERATOR_NOT" and len(sets) != 1):
-            raise Refused(f"{len(sets)} children for operator {operator}")
+        if not sets:
+            raise Refused(f"no children for operator: {operator}")
         if operator == "OPERATOR_NOT":
             return universe - sets[0]
         return set.union(*sets) if operator == "OPERATOR_OR" else set.intersection(*sets)
@@ -55,6 +64,11 @@ def matching(collection, filters):
 
 
 def _meeting(collection, operator, filters):
+    """The numbers of the objects whose property meets a condition.
+
+    `ContainsAny`, `ContainsAll`, `_id` and the comparisons: Documented. The refusals: Read in the server's source
+    (Weaviate).
+    """
     name = filters.target.property
     values = _values(filters)
     if name == "_id":
@@ -77,8 +91,8 @@ def _meeting(collection, operator, filters):
     wanted = [_tokens(known, value) if kind == "text" else [sortable(value)] for value in values]
     if not all(wanted):
         if known["tokenization"] == "field":
-            return set()  # blanks match nothing, without an error: seen on a real server (1.40.0-dev)
-        raise Refused("invalid search term, only stopwords provided")  # documented
+            return set()  # blanks: no error. Seen on a real server (Weaviate 1.40.0-dev)
+        raise Refused("invalid search term, only stopwords provided")
     meets_all = _SETS[operator]
     return {
         number
@@ -88,7 +102,11 @@ def _meeting(collection, operator, filters):
 
 
 def _as_kind(kind, value):
-    """A text becomes a number for a property of numbers, and not the other way. Seen on a real server (1.40.0-dev)."""
+    """A text becomes a number for a property of numbers, and not the other way.
+
+    The first: Seen on a real server (Weaviate 1.40.0-dev); the words of its refusal: Assumed. The second: Read in the
+    server's source (Weaviate).
+    """
     if kind == "text":
         if not isinstance(value, str):
             raise Refused("expected value to be string, got 'float64'")
@@ -100,6 +118,10 @@ def _as_kind(kind, value):
 
 
 def _values(filters):
+    """The values of a condition.
+
+    The types: Read in the client (weaviate-client 4.24, collections/filters.py). Refusing an empty list: Assumed.
+    """
     which = filters.WhichOneof("test_value")
     if which in ("value_text", "value_number"):
         return [getattr(filters, which)]
@@ -112,7 +134,7 @@ def _values(filters):
 
 
 def _keys(collection, known):
-    """What the inverted index of a property has of each object that has the property."""
+    """What the inverted index of a property has of each object that has the property. Documented."""
     found = {}
     for stored in collection.objects.values():
         value = stored.properties.get(known["name"])
@@ -127,17 +149,22 @@ def _keys(collection, known):
 
 
 def _tokens(known, text):
+    """The terms of a text: the words, or the whole text without the blanks around it. Documented."""
     if known["tokenization"] == "field":
         return [text.strip()] if text.strip() else []
     return words(text)
 
 
 def words(text):
+    """The words of a text, in lower case. Letters and digits make words: Documented."""
     return [word for word in re.split(r"[^\w]+|_", text.lower()) if word]
 
 
 def sortable(number):
-    """The bytes by which the server's index orders numbers: -0.0 comes before 0.0."""
+    """The bytes by which the server's index orders numbers: -0.0 comes before 0.0.
+
+    Read in the server's source (Weaviate), whose newer versions make -0.0 a 0.0.
+    """
     (bits,) = struct.unpack(">Q", struct.pack(">d", number))
     return (~bits & (2**64 - 1) if bits >> 63 else bits | 1 << 63).to_bytes(8, "big")
 
@@ -147,7 +174,9 @@ def nearest(collection, vectors, targets, *, limit, allowed):
 
     In an index of multi-vectors the server looks for the `limit` nearest rows, and returns the objects that have them:
     fewer than `limit` where an object has several. It compares all objects if a filter leaves fewer than
-    `flatSearchCutoff`, and finds objects and not rows with muvera. Seen on a real server (1.40.0-dev).
+    `flatSearchCutoff`, and finds objects and not rows with muvera. Seen on a real server (Weaviate 1.40.0-dev).
+
+    An unknown vector is refused: Read in the server's source (Weaviate). The other refusals: Assumed.
     """
     know(targets, ("target_vectors",), "targets")
     if len(targets.target_vectors) != 1 or len(vectors) != 1:
@@ -174,6 +203,10 @@ def nearest(collection, vectors, targets, *, limit, allowed):
 
 
 def _owners_of_nearest_rows(having, query, target, *, limit):
+    """The objects that have the `limit` rows nearest to each row of the query.
+
+    Seen on a real server (Weaviate 1.40.0-dev).
+    """
     owners = {}
     for row in query:
         rows = [(float(row @ other), stored) for stored in having for other in stored.vectors[target]]
@@ -183,6 +216,7 @@ def _owners_of_nearest_rows(having, query, target, *, limit):
 
 
 def _distance(query, vector, config):
+    """The distance, in float32. 1 - cosine, and minus the sum of MaxSim: Documented."""
     if query.ndim == 2:
         # MaxSim of dot products, whatever distance is configured.
         return float(np.float32(-(query @ vector.T).max(axis=1).sum()))
@@ -193,7 +227,10 @@ def _distance(query, vector, config):
 
 
 def unpack(vector):
-    """A vector of the wire: (E,), or (T, E) behind its E in two bytes."""
+    """A vector of the wire: (E,), or (T, E) behind its E in two bytes.
+
+    Read in the client (weaviate-client 4.24, collections/grpc/shared.py).
+    """
     if vector.type == base_pb2.Vectors.VECTOR_TYPE_MULTI_FP32:
         (length,) = struct.unpack("<H", vector.vector_bytes[:2])
         return np.frombuffer(vector.vector_bytes[2:], dtype="<f4").reshape(-1, length)
@@ -203,6 +240,7 @@ def unpack(vector):
 
 
 def pack(name, vector):
+    """A vector for the wire. Read in the client (weaviate-client 4.24, collections/grpc/query.py)."""
     data = np.ascontiguousarray(vector, dtype="<f4").tobytes()
     if vector.ndim == 1:
         return base_pb2.Vectors(name=name, vector_bytes=data, type=base_pb2.Vectors.VECTOR_TYPE_SINGLE_FP32)
@@ -211,7 +249,10 @@ def pack(name, vector):
 
 
 def by_words(collection, query, properties):
-    """The objects with any of the words, and their BM25 scores."""
+    """The objects with any of the words, and their BM25 scores.
+
+    The formula, and that a property must be searchable: Documented. The words of the refusal: Assumed.
+    """
     config = collection.definition["invertedIndexConfig"]["bm25"]
     texts: dict[int, list[str]] = collections.defaultdict(list)
     for name in properties:
@@ -234,7 +275,9 @@ def hybrid(collection, search, allowed, *, limit, most_results):
     """Both searches, each brought to 0..1, summed by their weights: the server's relative score fusion.
 
     Each search has its best 100 results, or `limit` if that is more, so a score depends on `limit`; a server that is
-    configured to return fewer than 100 refuses the search. Seen on a real server (1.40.0-dev).
+    configured to return fewer than 100 refuses the search. Seen on a real server (Weaviate 1.40.0-dev).
+
+    The fusion: Documented.
     """
     if not search.use_alpha_param:
         raise Surprise("hybrid with the old alpha")
@@ -258,5 +301,9 @@ def hybrid(collection, search, allowed, *, limit, most_results):
 
 
 def nearest_of_hybrid(collection, search, limit, allowed):
+    """The half of a hybrid search that compares vectors.
+
+    Read in the client (weaviate-client 4.24, collections/grpc/shared.py).
+    """
     single = base_pb2.Vectors(vector_bytes=search.vector_bytes, type=base_pb2.Vectors.VECTOR_TYPE_SINGLE_FP32)
     return nearest(collection, search.vectors or [single], search.targets, limit=limit, allowed=allowed)

@@ -39,9 +39,9 @@ from weaviate.proto.v1 import (
 from tests.doubles.weaviate_collections import Collection, Refused, Surprise, TooLarge
 from tests.doubles.weaviate_queries import hybrid, know, matching, nearest, pack, unpack
 
-VERSION = "1.40.0"
-MOST_RESULTS, DEFAULT_RESULTS = 10_000, 10  # QUERY_MAXIMUM_RESULTS, QUERY_DEFAULTS_LIMIT
-MESSAGE_BYTES = 104_858_000
+VERSION = "1.40.0"  # the server on which rules were seen. Read in the client (weaviate-client 4.24, connect/v4.py)
+MOST_RESULTS, DEFAULT_RESULTS = 10_000, 10  # QUERY_MAXIMUM_RESULTS, QUERY_DEFAULTS_LIMIT: Documented
+MESSAGE_BYTES = 104_858_000  # Seen on a real server (Weaviate 1.40.0-dev)
 KILLED = "the server was killed"
 
 
@@ -88,14 +88,20 @@ class WeaviateDouble:
         self._faults.setdefault(call, []).extend([None] * after + [(status, details)] * times)
 
     def kill_during(self, call, status, *, after=0):
-        """Let a later `BatchObjects` store its objects, lose them from the vector index, and fail."""
+        """Let a later `BatchObjects` store its objects, lose them from the vector index, and fail.
+
+        Seen on a real server (Weaviate 1.40.0-dev).
+        """
         self._faults.setdefault(call, []).extend([None] * after + [(status, KILLED)])
 
     def delay(self, call, seconds):
         self._delays[call] = seconds
 
     def lose(self, name, record_ids):
-        """Let the vector index lack these objects; see `Collection.put`."""
+        """Let the vector index lack these objects; see `Collection.put`.
+
+        Seen on a real server (Weaviate 1.40.0-dev).
+        """
         collection = self.collections[name]
         for stored in collection.objects.values():
             if stored.properties["record_id"] in record_ids:
@@ -133,7 +139,10 @@ class WeaviateDouble:
         }
 
     def begin(self, call, authorization):
-        """Note a call, delay it as it was told, and give the fault it is to have."""
+        """Note a call, delay it as it was told, and give the fault it is to have.
+
+        The answer without the right key: Documented.
+        """
         self.calls.append(call)
         self._stop.wait(self._delays.get(call, 0.0))
         if self._authorization not in (None, authorization):
@@ -155,6 +164,7 @@ class WeaviateDouble:
             barrier.wait(timeout=20)
 
     def collection(self, name):
+        """The collection of a name. Read in the server's source (Weaviate)."""
         if name not in self.collections:
             raise Refused(f"could not find class {name} in schema")
         return self.collections[name]
@@ -180,6 +190,8 @@ class _HttpServer(ThreadingHTTPServer):
 
 
 def _handler(server):  # noqa: C901 (ruff counts the methods of the class in it)
+    """Answers REST calls: 401 without the key, 422 for what is refused, with the message in `error`. Documented."""
+
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         wbufsize = -1  # an answer in two packets waits 40 ms for the second
@@ -232,6 +244,11 @@ def _handler(server):  # noqa: C901 (ruff counts the methods of the class in it)
 
 
 def _rest(server, verb, path, body):
+    """The status and the answer of a REST call.
+
+    The routes: Read in the client (weaviate-client 4.24, collections/collections/executor.py). A name that
+    differs only in capitals is taken: Read in the server's source (Weaviate).
+    """
     match verb, path.removeprefix("/v1/").split("/"):
         case "GET", ["meta"]:
             return 200, {
@@ -262,6 +279,8 @@ def _rest(server, verb, path, body):
 
 
 def _health_handler():
+    """The health service, with Weaviate's own messages. Read in the client (weaviate-client 4.24, connect/v4.py)."""
+
     def check(*_):
         serving = health_weaviate_pb2.WeaviateHealthCheckResponse.SERVING
         return health_weaviate_pb2.WeaviateHealthCheckResponse(status=serving)
@@ -291,6 +310,10 @@ class _Servicer(weaviate_pb2_grpc.WeaviateServicer):
         return self._answer("Aggregate", _aggregate, request, context)
 
     def _answer(self, call, work, request, context):
+        """Answer a gRPC call, or end it with a status.
+
+        UNKNOWN for what is refused: Assumed. RESOURCE_EXHAUSTED for a message that is too large: Documented.
+        """
         authorization = dict(context.invocation_metadata()).get("authorization")
         fault = self._server.begin(call, authorization)
         if fault is not None:
@@ -315,12 +338,18 @@ class _Servicer(weaviate_pb2_grpc.WeaviateServicer):
             raise
 
 
+# The fields that the client sends: Read in the client (weaviate-client 4.24, collections/grpc/query.py)
 _SEARCHES = ("near_vector", "hybrid_search")
 _PAGING = ("limit", "offset", "after")
 _REQUEST = ("collection", "properties", "metadata", "filters", "uses_123_api", "uses_125_api", "uses_127_api")
 
 
 def _search(server, request):
+    """Answer a search.
+
+    `after` goes by ids and suffers no filter: Documented; its words: Read in the server's source (Weaviate). The limit
+    of `offset` + `limit`: Documented.
+    """
     know(request, (*_REQUEST, *_PAGING, *_SEARCHES), "Search")
     collection = server.collection(request.collection)
     limit = request.limit or DEFAULT_RESULTS
@@ -341,7 +370,7 @@ def _search(server, request):
         most = {"limit": request.offset + limit, "most_results": server.most_results}
         scored, kind = hybrid(collection, request.hybrid_search, allowed, **most), "score"
     else:
-        # With a filter, objects come in the order of their numbers: seen on a real server (1.40.0-dev).
+        # With a filter, objects come in the order of their numbers: Seen on a real server (Weaviate 1.40.0-dev)
         by_identity = allowed is None
         objects = sorted(
             collection.objects.values(),
@@ -352,13 +381,17 @@ def _search(server, request):
     kept = [pair for pair in scored if allowed is None or pair[0].number in allowed]
     results = [_result(request, collection, stored, kind, score) for stored, score in kept]
     reply = search_get_pb2.SearchReply(results=results[request.offset : request.offset + limit])
-    if reply.ByteSize() > server.message_bytes:  # seen on a real server (1.40.0-dev)
+    if reply.ByteSize() > server.message_bytes:  # Seen on a real server (Weaviate 1.40.0-dev)
         sizes = f"({reply.ByteSize()} vs. {server.message_bytes})"
         raise TooLarge(f"grpc: trying to send message larger than max {sizes}")
     return reply
 
 
 def _result(request, collection, stored, kind, score):
+    """One object of an answer: the properties and metadata that were asked for.
+
+    Read in the client (weaviate-client 4.24, collections/grpc/query.py).
+    """
     wanted = request.metadata
     know(wanted, ("uuid", "vectors", "distance", "score"), "metadata")
     metadata = search_get_pb2.MetadataResult(id=str(stored.identity), id_as_bytes=stored.identity.bytes)
@@ -384,6 +417,10 @@ def _result(request, collection, stored, kind, score):
 
 
 def _batch_objects(server, request):
+    """Write objects one by one; the error of each refused object is told by its position.
+
+    Read in the client (weaviate-client 4.24, collections/batch/grpc_batch.py).
+    """
     know(request, ("objects",), "BatchObjects")
     errors = []
     for index, wanted in enumerate(request.objects):
@@ -396,6 +433,7 @@ def _batch_objects(server, request):
 
 
 def _put(server, wanted):
+    """Write an object of a batch. Read in the client (weaviate-client 4.24, collections/batch/grpc_batch.py)."""
     know(wanted.properties, ("non_ref_properties", "text_array_properties"), "object properties")
     properties = json_format.MessageToDict(wanted.properties.non_ref_properties)
     properties |= {array.prop_name: list(array.values) for array in wanted.properties.text_array_properties}
@@ -408,7 +446,7 @@ def _put(server, wanted):
 def _collection_for(server, name, properties, vectors):
     """The collection of an object. With auto-schema, the server makes what is missing.
 
-    Seen on a real server (1.40.0-dev) with AUTOSCHEMA_ENABLED=true and false.
+    Seen on a real server (Weaviate 1.40.0-dev), with AUTOSCHEMA_ENABLED=true and false. The words: Assumed.
     """
     if not server.auto_schema:
         if name not in server.collections:
@@ -426,12 +464,17 @@ def _collection_for(server, name, properties, vectors):
 
 
 def _batch_delete(server, request):
+    """Delete what meets a filter, at most as many objects as a query gives.
+
+    The limit: Documented. No filter is refused: Read in the server's source (Weaviate).
+    """
     know(request, ("collection", "filters"), "BatchDelete")
     collection = server.collection(request.collection)
     if not request.HasField("filters"):
         raise Refused("no filters in batch delete request")
     numbers = matching(collection, request.filters)
-    if collection.read_only is not None:  # one failure a shard, not one an object. Seen on a real server (1.40.0-dev)
+    # One failure a shard, not one an object: Seen on a real server (Weaviate 1.40.0-dev)
+    if collection.read_only is not None:
         return batch_delete_pb2.BatchDeleteReply(took=0.001, matches=len(numbers), failed=1, successful=0)
     doomed = [stored for stored in collection.objects.values() if stored.number in numbers][: server.most_results]
     kept = [stored for stored in doomed if stored.properties.get("record_id") in server.refused]
@@ -444,6 +487,10 @@ def _batch_delete(server, request):
 
 
 def _aggregate(server, request):
+    """Count the objects that meet a filter.
+
+    Read in the client (weaviate-client 4.24, collections/grpc/aggregate.py).
+    """
     know(request, ("collection", "objects_count", "filters"), "Aggregate")
     collection = server.collection(request.collection)
     count = len(matching(collection, request.filters)) if request.HasField("filters") else len(collection.objects)
