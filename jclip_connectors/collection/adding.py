@@ -290,12 +290,16 @@ def _check_list(items: object, name: str) -> None:
 
 
 def _apart(drafts: Mapping[int, Draft], stored: Mapping[str, Record]) -> dict[int, Draft]:
-    """Give files of equal content records of their own: the first has the id of the content, others of their place."""
+    """Give files of equal content records of their own: the first has the id of the content, others of their place.
+
+    A file that was moved keeps its record: nothing is at the former place.
+    """
     places = {record_id: _place(record.uri) for record_id, record in stored.items()}
     apart: dict[int, Draft] = {}
     for position, draft in drafts.items():
         other, holder = draft.id_of_place, places.get(draft.record_id)
-        if other is not None and (other in places or holder not in (None, draft.place)):
+        is_taken = holder not in (None, draft.place) and os.path.lexists(str(holder))
+        if other is not None and (other in places or is_taken):
             places[other] = draft.place
             draft = dataclasses.replace(draft, fields={**draft.fields, "record_id": other}, has_own_id=True)
         elif other is not None:

@@ -54,6 +54,14 @@ def test_a_file_that_was_the_second_keeps_its_record_when_the_first_is_gone(coll
     assert uris(collection) == twins[1:]
 
 
+def test_a_file_that_was_moved_keeps_its_record_and_its_vectors(collection, twins):
+    first = collection.add_images(twins[:1])
+    moved = Path(twins[0]).rename(Path(twins[0]).with_name("moved.png"))
+    again = collection.add_images([str(moved)])
+    assert (again.ids, again.embedded) == (first.ids, 0)
+    assert uris(collection) == [str(moved)]
+
+
 def test_a_relative_and_an_absolute_path_are_one_file(collection, twins, monkeypatch):
     monkeypatch.chdir(Path(twins[0]).parent)
     ids = collection.add_images(twins).ids
