@@ -104,7 +104,6 @@ ASSUMED = {
     "weaviate_collections.CLASS_NAME",
     "weaviate_collections.Collection.add_property",
     "weaviate_collections.Collection.put",
-    "weaviate_collections.Collection.restart",
     "weaviate_collections.check_vector",
     "weaviate_queries._as_kind",
     "weaviate_queries._values",

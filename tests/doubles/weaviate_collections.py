@@ -113,6 +113,9 @@ class Collection:
         self.lengths: dict[str, int] = {}  # of each named vector, since the first
         self.read_only: str | None = None  # the reason, while no write is accepted
         self.unbuilt: set[str] = set()  # the properties without an index: see `add_property`
+        self.unindexed: set[tuple[int, str]] = (
+            set()
+        )  # numbers of objects that no filter on a property finds
         self.lost: set[int] = set()  # the objects that no search by vectors finds: see `put`
         self._numbers = itertools.count()
 
@@ -145,10 +148,9 @@ class Collection:
         return made
 
     def restart(self):
-        """Make the missing indexes.
+        """Make the missing indexes, which lack what was stored meanwhile: a filter counts none of it, and says nothing.
 
-        The refusals end with a restart: Seen on a real server (Weaviate 1.40.0-dev). That a filter then finds what was
-        stored meanwhile is Assumed: the real server counted none.
+        Seen on a real server (Weaviate 1.40.0-dev).
         """
         self.unbuilt.clear()
 
@@ -178,6 +180,7 @@ class Collection:
         else:
             number = next(self._numbers)
         self.objects[identity] = Stored(identity, number, properties, vectors)
+        self.unindexed |= {(number, name) for name in self.unbuilt & properties.keys()}
         for name in sorted(self.unbuilt & properties.keys()):
             raise Refused(
                 f"update inverted indices: put inverted indices props: no bucket rangeable for prop '{name}' found"

@@ -134,11 +134,14 @@ def _values(filters):
 
 
 def _keys(collection, known):
-    """What the inverted index of a property has of each object that has the property. Documented."""
+    """What the inverted index of a property has of each object that has the property. Documented.
+
+    An object that was stored while the index was missing is not in it: Seen on a real server (Weaviate 1.40.0-dev).
+    """
     found = {}
     for stored in collection.objects.values():
         value = stored.properties.get(known["name"])
-        if value is None:
+        if value is None or (stored.number, known["name"]) in collection.unindexed:
             continue
         items = value if isinstance(value, list) else [value]
         if known["dataType"] == ["number"]:

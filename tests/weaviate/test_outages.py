@@ -41,6 +41,7 @@ def test_a_record_that_was_refused_and_stored_all_the_same_is_indexed_when_it_is
     collection.restart()
     photos.upsert([image("a", metadata={"year": 1999})])
     assert "a" in found(photos)
+    assert photos.count(where={"year": {"lt": 2000}}) == 1
     assert server.calls.count("BatchDelete") >= 1
 
 
