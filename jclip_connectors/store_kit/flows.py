@@ -326,14 +326,19 @@ class AsyncStore:
     async def close(self) -> None:
         """Do nothing: the caller closes the client."""
 
-    async def _items(self, page: Callable[[Any], Flow[Page[_Result]]]) -> AsyncIterator[_Result]:
-        start: Any = None
-        while True:
+    def _items(self, page: Callable[[Any], Flow[Page[_Result]]]) -> AsyncIterator[_Result]:
+        return self._rest(page, _checked(page(None)))
+
+    async def _rest(
+        self, page: Callable[[Any], Flow[Page[_Result]]], first: Flow[Page[_Result]]
+    ) -> AsyncIterator[_Result]:
+        items, start = await self._run(first)
+        for item in items:
+            yield item
+        while start is not None:
             items, start = await self._run(page(start))
             for item in items:
                 yield item
-            if start is None:
-                return
 
     async def _run(self, flow: Flow[_Result], *, in_threads: bool = False) -> _Result:
         flows = self._flows
@@ -345,6 +350,23 @@ class AsyncStore:
 def one_search(search: Flow[list[SearchHit]]) -> Flow[list[list[SearchHit]]]:
     """A flow of `StoreFlows.search_many` that searches for one vector."""
     return [(yield from search)]
+
+
+def _checked(flow: Flow[_Result]) -> Flow[_Result]:
+    """Run a flow up to its first call, so that bad arguments are an error now; the result goes on from there."""
+    return _go_on(flow, *_advance(flow.send, None))
+
+
+def _go_on(flow: Flow[_Result], call: Call | None, result: Any) -> Flow[_Result]:  # noqa: ANN401 (the flow's result)
+    while call is not None:
+        step: Callable[[Any], Call] = flow.send
+        value: Any = None
+        try:
+            value = yield call
+        except ConnectorError as error:
+            step, value = flow.throw, error
+        call, result = _advance(step, value)
+    return cast("_Result", result)
 
 
 def _advance(step: Callable[[Any], Call], value: Any) -> tuple[Call | None, Any]:  # noqa: ANN401 (an SDK result)

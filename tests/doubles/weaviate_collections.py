@@ -113,9 +113,7 @@ class Collection:
         self.lengths: dict[str, int] = {}  # of each named vector, since the first
         self.read_only: str | None = None  # the reason, while no write is accepted
         self.unbuilt: set[str] = set()  # the properties without an index: see `add_property`
-        self.unindexed: set[tuple[int, str]] = (
-            set()
-        )  # numbers of objects that no filter on a property finds
+        self.unindexed: set[tuple[int, str]] = set()  # numbers of objects that no filter on a property finds
         self.lost: set[int] = set()  # the objects that no search by vectors finds: see `put`
         self._numbers = itertools.count()
 

@@ -8,7 +8,7 @@ import pytest
 from qdrant_client import AsyncQdrantClient
 
 from jclip_connectors.config import EmbeddingConfig
-from jclip_connectors.errors import CollectionMismatchError, PartialFailureError, StoreRequestError
+from jclip_connectors.errors import CollectionMismatchError, EmbedInputError, PartialFailureError, StoreRequestError
 from jclip_connectors.qdrant.store import AsyncQdrantStore
 from jclip_connectors.store_kit import flows
 from jclip_connectors.testing.bridge import BridgedStore, EventLoop
@@ -72,3 +72,11 @@ async def test_errors_are_the_same_for_a_program_with_an_event_loop(server, monk
     await client.close()
     with pytest.raises(StoreRequestError, match="closed"):
         await store.count()
+
+
+@pytest.mark.parametrize("name", ["scroll", "ids"])
+async def test_bad_arguments_are_refused_before_anything_is_iterated(name):
+    store = await AsyncQdrantStore.open(AsyncQdrantClient(":memory:"), "photos", CONFIG)
+    with pytest.raises(EmbedInputError, match="'near'"):
+        getattr(store, name)(where={"year": {"near": 2020}})
+    assert [item async for item in getattr(store, name)(where={"year": {"gte": 2020}})] == []
