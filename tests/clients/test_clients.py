@@ -96,9 +96,9 @@ def test_openai_finds_the_model_in_the_list_and_by_its_other_name(returned):
 @pytest.mark.parametrize(
     ("function", "kind", "code", "param", "words"),
     [
-        ("bad_model", "BadRequestError", "INPUT_MODEL_NOT_FOUND", "model", "the model 'text-embedding-3-small' is not"),
-        ("bad_item", "BadRequestError", "INPUT_INVALID", "input.1", "item 1 is not an image"),
-        ("bad_dimensions", "UnprocessableEntityError", "INPUT_INVALID", "dimensions", "`dimensions` is 65"),
+        ("bad_model", "BadRequestError", "INPUT_MODEL_NOT_FOUND", "model", "a model that is not served here"),
+        ("bad_item", "BadRequestError", "INPUT_INVALID", "input.1", "item 1 is empty, or only zeros, not an image"),
+        ("bad_dimensions", "UnprocessableEntityError", "INPUT_INVALID", "dimensions", "`dimensions` is more than 64"),
         ("bad_key", "AuthenticationError", "AUTH_INVALID_API_KEY", None, "the API key is not one of"),
         ("token_ids", "BadRequestError", "INPUT_INVALID", "input", "send the text"),
     ],
