@@ -75,6 +75,7 @@ def postgresql_url(database):
     return f"postgresql://{database.server.host}:{database.server.port}/{database.name}/photos"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS.values(), ids=COMMANDS)
 @pytest.mark.parametrize("by_option", [True, False])
 @pytest.mark.usefixtures("soon")

@@ -204,6 +204,7 @@ def test_a_text_that_only_reminds_of_an_image_is_a_text(server, encoder, text):
         np.testing.assert_allclose(rows(answer), expected, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dialect", MIXED)
 def test_the_text_of_an_object_is_a_text_whatever_it_holds(server, encoder, dialect):
     texts = [text[:1000] for text in MARKED.values()]
