@@ -158,13 +158,15 @@ class LocalEmbedder:
 
     @contextmanager
     def _telling(self, images: Sequence[ImageSource]) -> Iterator[dict[int, list[ImageNote]] | None]:
-        """Give a dict for the notes of a call, and pass them on in the order of the images."""
-        notes: dict[int, list[ImageNote]] | None = None if self._on_note is None else {}
+        """Give a dict for the notes of a call, if somebody listens, and pass them on in the order of the images."""
+        if self._on_note is None:
+            yield None
+            return
+        notes: dict[int, list[ImageNote]] = {}
         yield notes
-        for position, found in sorted(notes.items()) if notes is not None else ():
+        for position, found in sorted(notes.items()):
             for note in found:
-                if self._on_note is not None:
-                    self._on_note(images[position], note.kind, note.text)
+                self._on_note(images[position], note.kind, note.text)
 
     def _image_options(self) -> dict[str, Any]:
         return {
