@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 
-from core_encoder.checkpoint import WEIGHTS_FILE, weight_table
 from core_encoder.config import ModelConfig, parse_config
-from core_encoder.model import JinaClip
+from core_encoder.models import WEIGHTS_FILE
+from core_encoder.weights import weight_table
 
 _CONFIG = {
     "model_type": "jina_clip",
@@ -57,11 +57,9 @@ _PREPROCESSING = {
 
 def tensor_shapes(config: ModelConfig) -> dict[str, list[int]]:
     """Name and shape of every tensor of a checkpoint of this configuration."""
-    with torch.device("meta"):
-        parameters = dict(JinaClip(config).named_parameters())
     shapes: dict[str, list[int]] = {}
     for weight in weight_table(config):
-        shapes |= weight.expected_shapes(parameters[weight.target].shape, config.text.lora)
+        shapes |= weight.expected_shapes(config.text.lora)
     return shapes
 
 

@@ -19,9 +19,11 @@ import torch
 
 from benchmarks.full_size_checkpoint import write
 from benchmarks.timing import interleave, print_table
-from core_encoder.checkpoint import WEIGHTS_FILE, load_model, weight_table
 from core_encoder.config import read_config
-from core_encoder.model import JinaClip
+from core_encoder.models import WEIGHTS_FILE
+from core_encoder.torch.loading import load_model
+from core_encoder.torch.model import JinaClip
+from core_encoder.weights import weight_table
 
 CLAIMED_PEAK = 1.25  # times the float32 weights
 

@@ -19,8 +19,8 @@ from torch import Tensor
 from benchmarks.timing import interleave, print_table
 from core_encoder.batching import length_batches
 from core_encoder.config import TextConfig
-from core_encoder.text_tower import TextLayer, TextMlp, TextTower, rotary_table, rotate_halves
 from core_encoder.tokenization import pack
+from core_encoder.torch.text_tower import TextLayer, TextMlp, TextTower, rotary_table, rotate_halves
 
 PAD = 1
 RANK, SCALING = 4, 1.0
@@ -128,7 +128,8 @@ def ours(tower: TextTower, rows: list[list[int]]) -> Tensor:
     out = torch.empty(len(rows), tower.config.width)
     for batch in length_batches([len(row) for row in rows], max_tokens=4096):
         packed = pack([rows[i] for i in batch], pad_token_id=PAD)
-        out[batch] = tower(packed.input_ids, packed.lengths, packed.positions)
+        ids, positions = torch.from_numpy(packed.input_ids), torch.from_numpy(packed.positions)
+        out[batch] = tower(ids, packed.lengths, positions)
     return out
 
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from benchmarks.timing import interleave, print_table
 from core_encoder.config import VisionConfig
-from core_encoder.vision_tower import VisionTower
+from core_encoder.torch.vision_tower import VisionTower
 
 _RENAMES = {
     "class_token": "cls_token",
@@ -102,7 +102,7 @@ def main() -> None:
     imports = interleave(
         {
             "timm": partial(import_seconds, "timm.models.eva"),
-            "ours": partial(import_seconds, "core_encoder.vision_tower"),
+            "ours": partial(import_seconds, "core_encoder.torch.vision_tower"),
         },
         rounds=options.rounds,
     )

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from core_encoder.errors import ImageDecodeError
 from core_encoder.read_ahead import read_ahead
 
-_MOST_BYTES = 256 * 2**20  # of resized pictures that wait for the model: 85 tiles of 512 px
+_MOST_BYTES = 256 * 2**20  # of resized pictures that wait for the model: 341 tiles of 512 px
 
 
 def length_batches(lengths: Sequence[int], *, max_tokens: int) -> Iterator[list[int]]:
@@ -36,11 +36,11 @@ def length_batches(lengths: Sequence[int], *, max_tokens: int) -> Iterator[list[
 
 def picture_batches(
     count: int,
-    pixels: Callable[[int], NDArray[np.float32]],
+    pixels: Callable[[int], NDArray[np.uint8]],
     *,
     size: int,
     failed: dict[int, ImageDecodeError] | None,
-) -> Iterator[tuple[int, dict[int, NDArray[np.float32]]]]:
+) -> Iterator[tuple[int, dict[int, NDArray[np.uint8]]]]:
     """Read images in threads, ahead of the model, and group their pictures into batches.
 
     Pictures that wait for the model are already resized: at most one image per thread is in memory at full size. About
@@ -48,7 +48,7 @@ def picture_batches(
 
     Args:
         count: how many images there are.
-        pixels: reads the image at a position: (T, 3, S, S), one picture or an overview and tiles.
+        pixels: reads the image at a position: (T, S, S, 3), one picture or an overview and tiles.
         size: pictures in a batch; there may be more, because the pictures of one image stay together.
         failed: gets the errors of images that cannot be read; `None` raises the first one.
 
@@ -56,13 +56,13 @@ def picture_batches(
         How many images are done after the batch, and the pictures of each readable image, by position.
     """
 
-    def read(index: int) -> NDArray[np.float32] | ImageDecodeError:
+    def read(index: int) -> NDArray[np.uint8] | ImageDecodeError:
         try:
             return pixels(index)
         except ImageDecodeError as error:
             return error
 
-    batch: dict[int, NDArray[np.float32]] = {}
+    batch: dict[int, NDArray[np.uint8]] = {}
     waiting = read_ahead(count, read, ahead=size, size_bytes=_size_bytes, most_bytes=_MOST_BYTES)
     for index, pictures in enumerate(waiting):
         if not isinstance(pictures, ImageDecodeError):
@@ -76,5 +76,5 @@ def picture_batches(
             batch = {}
 
 
-def _size_bytes(pictures: NDArray[np.float32] | ImageDecodeError) -> int:
+def _size_bytes(pictures: NDArray[np.uint8] | ImageDecodeError) -> int:
     return 0 if isinstance(pictures, ImageDecodeError) else pictures.nbytes

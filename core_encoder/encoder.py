@@ -8,10 +8,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from core_encoder.attention import AttentionChoice, Backend, choose_backend
-from core_encoder.checkpoint import find_checkpoint, load_model
+from core_encoder.checkpoint import find_checkpoint
 from core_encoder.config import MAX_TOKENS, read_config, read_json
-from core_encoder.device import PRECISIONS, resolve_device
 from core_encoder.errors import ConfigError, ImageDecodeError, TextTooLongError
 from core_encoder.features import Progress, image_features, text_features, to_vectors
 from core_encoder.image_input import ImageInput, image_reader
@@ -22,14 +20,15 @@ from core_encoder.image_preprocess import (
     ResizeMode,
     check_resize_mode,
     is_mostly_cropped,
-    preprocess_batch,
+    squares,
 )
 from core_encoder.item_list import as_list
 from core_encoder.matryoshka import check_dim
-from core_encoder.model import JinaClip
-from core_encoder.models import Precision, known_model
+from core_encoder.models import AttentionChoice, Precision, known_model
 from core_encoder.origin import Origin
 from core_encoder.rendering import Rendering
+from core_encoder.runtime import Runtime, RuntimeChoice
+from core_encoder.runtimes import load_runtime
 from core_encoder.tiling import TileEmbeddings, Tiling, check_tiling, cut_tiles
 from core_encoder.tokenization import TextTokenizer, TokenizedText, task_prefix
 
@@ -40,38 +39,34 @@ _WINDOW_TEXTS = 4096  # tokenized and sorted by length together: limits memory a
 class JinaClipEncoder:
     """Encode texts and images as vectors in one shared space; create an encoder with `load`.
 
-    A call changes no state, so several threads may share an encoder. The parts `model`, `tokenizer` and `preprocessing`
-    are public for hosts that move the model or prepare its inputs.
+    A call changes no state, so several threads may share an encoder. The parts `runtime`, `tokenizer` and
+    `preprocessing` are public for hosts that move the model or prepare its inputs.
     """
 
     def __init__(
-        self, model: JinaClip, tokenizer: TextTokenizer, preprocessing: PreprocessConfig, *, name: str, backend: Backend
+        self, runtime: Runtime, tokenizer: TextTokenizer, preprocessing: PreprocessConfig, *, name: str
     ) -> None:
         """Build an encoder from its parts; usually call `load` instead.
 
         Args:
-            model: both towers, on their device and in their precision.
+            runtime: both towers, on their device and in their precision.
             tokenizer: from the same checkpoint.
             preprocessing: from the same checkpoint.
             name: the hub id, folder or name that it was loaded from.
-            backend: how the text tower computes attention.
 
         Raises:
             ConfigError: preprocessing makes images of another size than the model takes.
         """
-        if preprocessing.size != model.config.vision.image_size:
+        if preprocessing.size != runtime.config.vision.image_size:
             raise ConfigError(
                 f"preprocessor_config.json makes images of {preprocessing.size} px, the model takes "
-                f"{model.config.vision.image_size} px"
+                f"{runtime.config.vision.image_size} px"
             )
-        model.text.backend = backend
-        self.model = model
+        self.runtime = runtime
         self.tokenizer = tokenizer
         self.preprocessing = preprocessing
         self.name = name
         self.origin: Origin | None = None  # the files that `load` has read, with their commit
-        self.device = model.logit_scale.device
-        self._dtype = model.logit_scale.dtype
 
     @classmethod
     def load(
@@ -82,6 +77,9 @@ class JinaClipEncoder:
         device: str | None = None,
         precision: Precision = "auto",
         attention: AttentionChoice = "auto",
+        runtime: RuntimeChoice = "auto",
+        providers: Sequence[str] | None = None,
+        threads: int | None = None,
         local_files_only: bool = False,
     ) -> "JinaClipEncoder":
         """Load a checkpoint from the hub, from a folder, or the small one that comes with this package.
@@ -89,36 +87,49 @@ class JinaClipEncoder:
         No code is executed from the checkpoint and no pickle is read.
 
         Args:
-            source: "jinaai/jina-clip-v2", "jinaai/jina-clip-v1", another hub id, a folder, or "nano".
+            source: "jinaai/jina-clip-v2", "jinaai/jina-clip-v1", another hub id, a folder with a checkpoint or with
+                what `jclip export onnx` wrote, or "nano".
             revision: commit, branch or tag on the hub; the two known models are pinned if `None`.
             device: "cpu", "cuda", "cuda:1", ...; `None` is CUDA if available, else the CPU.
-            precision: "fp32" or "bf16"; "auto" is bf16 on CUDA and fp32 elsewhere.
-            attention: "sdpa", "varlen" or "xformers" for the text tower; "auto" takes the fastest that works here.
+            precision: "fp32", "bf16" (torch), "fp16" or "int8" (ONNX Runtime); "auto" is bf16 on CUDA with torch, what
+                was exported for an exported folder, and else fp32.
+            attention: "sdpa", "varlen" or "xformers" for torch's text tower; "auto" takes the fastest that works here.
+            runtime: "onnx" (extra "onnx") or "torch" (extra "local"); "auto" is torch on CUDA, and ONNX Runtime on a
+                CPU where it is installed.
+            providers: of ONNX Runtime, in order of preference, such as "CUDAExecutionProvider"; the CPU if `None`.
+            threads: that ONNX Runtime uses for one call; its own choice if `None`. torch has one number of threads for
+                the process, `torch.set_num_threads`.
             local_files_only: use the local cache and never the network.
 
         Raises:
             CheckpointError: files are absent or damaged; `MissingWeightsError` and `WeightShapeError` name tensors.
-            ConfigError: an option or a field of config.json is not supported.
+            ConfigError: an option or a field of config.json is not supported, or options exclude each other.
+            ImportError: the runtime is not installed; the message names the extra.
         """
-        place, dtype = resolve_device(device, precision)
         folder = find_checkpoint(source, revision=revision, local_files_only=local_files_only)
         origin = Origin.of(source, folder)
         config = read_config(folder)
-        backend = choose_backend(attention, place, dtype, biased=config.text.position == "alibi")
-        encoder = cls(
-            load_model(folder, config, device=place, dtype=dtype),
-            TextTokenizer.load(folder, vocab_size=config.text.vocab_size),
-            PreprocessConfig.from_json(read_json(folder / "preprocessor_config.json")),
-            name=str(source),
-            backend=backend,
+        preprocessing = PreprocessConfig.from_json(read_json(folder / "preprocessor_config.json"))
+        towers = load_runtime(
+            folder,
+            config,
+            preprocessing,
+            runtime=runtime,
+            device=device,
+            precision=precision,
+            attention=attention,
+            providers=providers,
+            threads=threads,
         )
+        tokenizer = TextTokenizer.load(folder, vocab_size=config.text.vocab_size)
+        encoder = cls(towers, tokenizer, preprocessing, name=str(source))
         encoder.origin = origin
         return encoder
 
     @property
     def embedding_dim(self) -> int:
         """Length E of a full vector."""
-        return self.model.config.embedding_dim
+        return self.runtime.config.embedding_dim
 
     @property
     def image_size(self) -> int:
@@ -133,12 +144,12 @@ class JinaClipEncoder:
     @property
     def matryoshka_dims(self) -> tuple[int, ...]:
         """Shortened vector lengths that the model was trained for; empty if there are none."""
-        return self.model.config.matryoshka_dims
+        return self.runtime.config.matryoshka_dims
 
     @property
     def query_task(self) -> str | None:
         """The `task` for search queries, or `None` if the model has none."""
-        return QUERY_TASK if QUERY_TASK in self.model.config.text.task_instructions else None
+        return QUERY_TASK if QUERY_TASK in self.runtime.config.text.task_instructions else None
 
     @property
     def license(self) -> str | None:
@@ -147,20 +158,25 @@ class JinaClipEncoder:
         return None if model is None else model.license
 
     @property
-    def attention_backend(self) -> Backend:
+    def device(self) -> str:
+        """Where the model computes: "cpu", "cuda:0", ..."""
+        return self.runtime.device
+
+    @property
+    def attention_backend(self) -> str:
         """How the text tower computes attention."""
-        return self.model.text.backend
+        return self.runtime.attention
 
     @property
     def precision(self) -> str:
-        """The towers' precision: "fp32" or "bf16"."""
-        return PRECISIONS[self._dtype]
+        """The towers' precision: "fp32", "bf16", "fp16" or "int8"."""
+        return self.runtime.precision
 
     def __repr__(self) -> str:
-        """Name, device, precision and attention backend."""
+        """Name, runtime, device, precision and attention backend."""
         return (
-            f"JinaClipEncoder({self.name!r}, embedding_dim={self.embedding_dim}, device={str(self.device)!r}, "
-            f"precision={self.precision!r}, attention={self.attention_backend!r})"
+            f"JinaClipEncoder({self.name!r}, embedding_dim={self.embedding_dim}, runtime={self.runtime.name!r}, "
+            f"device={self.device!r}, precision={self.precision!r}, attention={self.attention_backend!r})"
         )
 
     def encode_text(
@@ -196,7 +212,7 @@ class JinaClipEncoder:
         items = as_list(texts, "texts")
         self._check_dim(truncate_dim)
         limit = self._check_max_tokens(max_tokens)
-        prefix = task_prefix(task, self.model.config.text.task_instructions, name=self.name)
+        prefix = task_prefix(task, self.runtime.config.text.task_instructions, name=self.name)
         if overflow not in {"truncate", "error"}:
             raise ConfigError(f"`overflow` is {overflow!r}: choose 'truncate' or 'error'")
         features = np.empty((len(items), self.embedding_dim), np.float32)
@@ -211,7 +227,7 @@ class JinaClipEncoder:
                     f"{limit} are allowed; shorten it or use `overflow='truncate'`"
                 )
             too_long += len(long)
-            for batch, rows in text_features(self.model, tokenized):
+            for batch, rows in text_features(self.runtime, tokenized):
                 features[[start + i for i in batch]] = rows
                 done += len(batch)
                 if progress is not None:
@@ -263,13 +279,13 @@ class JinaClipEncoder:
         self._check_dim(truncate_dim)
         check_resize_mode(resize_mode)
 
-        def pixels(index: int) -> NDArray[np.float32]:
+        def read_squares(index: int) -> NDArray[np.uint8]:
             loaded = read(index)
             if notes is not None and is_mostly_cropped(loaded.full_size, self.preprocessing, resize_mode):
                 notes.setdefault(index, []).append(CENTRE_ONLY)
-            return preprocess_batch([loaded.image], self.preprocessing, resize_mode)  # (1, 3, S, S)
+            return squares([loaded.image], self.preprocessing, resize_mode)  # (1, S, S, 3)
 
-        found = image_features(self.model, len(items), pixels, failed=failed, progress=progress)
+        found = image_features(self.runtime, len(items), read_squares, failed=failed, progress=progress)
         features = [np.empty((0, self.embedding_dim), np.float32), *(rows for _, rows in found)]
         return self._finish(np.concatenate(features), truncate_dim, normalize=normalize)
 
@@ -314,13 +330,13 @@ class JinaClipEncoder:
         layout = check_tiling(tiling)
         boxes: dict[int, NDArray[np.int64]] = {}
 
-        def pixels(index: int) -> NDArray[np.float32]:
+        def read_squares(index: int) -> NDArray[np.uint8]:
             loaded = read(index)
             tiles, cut = cut_tiles(loaded.image, size=self.image_size, tiling=layout)
             boxes[index] = loaded.full_boxes(cut)
-            return preprocess_batch(tiles, self.preprocessing, resize_mode)  # (T, 3, S, S)
+            return squares(tiles, self.preprocessing, resize_mode)  # (T, S, S, 3)
 
-        found = image_features(self.model, len(items), pixels, failed=failed, progress=progress)
+        found = image_features(self.runtime, len(items), read_squares, failed=failed, progress=progress)
         return [
             TileEmbeddings(self._finish(vectors, truncate_dim, normalize=normalize), boxes[index])
             for index, vectors in found
@@ -348,7 +364,7 @@ class JinaClipEncoder:
             InputError, ConfigError: as for `encode_text`.
         """
         limit = self._check_max_tokens(max_tokens)
-        prefix = task_prefix(task, self.model.config.text.task_instructions, name=self.name)
+        prefix = task_prefix(task, self.runtime.config.text.task_instructions, name=self.name)
         return self.tokenizer.encode(as_list(texts, "texts"), max_tokens=limit, prefix=prefix)
 
     def encode_tokens(
@@ -369,7 +385,7 @@ class JinaClipEncoder:
         """
         self._check_dim(truncate_dim)
         features = np.empty((len(texts), self.embedding_dim), np.float32)
-        for batch, rows in text_features(self.model, texts):
+        for batch, rows in text_features(self.runtime, texts):
             features[batch] = rows
         return self._finish(features, truncate_dim, normalize=normalize)
 
@@ -397,4 +413,4 @@ class JinaClipEncoder:
     def _finish(
         self, features: NDArray[np.float32], truncate_dim: int | None, *, normalize: bool
     ) -> NDArray[np.float32]:
-        return to_vectors(features, truncate_dim, normalize=normalize, dtype=self._dtype)
+        return to_vectors(features, truncate_dim, normalize=normalize, precision=self.precision)

@@ -7,11 +7,12 @@ from typing import NoReturn, Self
 import torch
 from torch import Tensor, nn
 
-from core_encoder.attention import AttentionChoice, choose_backend
-from core_encoder.device import PRECISIONS
 from core_encoder.encoder import JinaClipEncoder
 from core_encoder.errors import ConfigError
-from core_encoder.models import Precision
+from core_encoder.models import AttentionChoice, Precision
+from core_encoder.torch.attention import choose_backend
+from core_encoder.torch.device import PRECISIONS
+from core_encoder.torch.runtime import TorchRuntime
 
 
 class EncoderModule(nn.Module):
@@ -21,9 +22,18 @@ class EncoderModule(nn.Module):
     """
 
     def __init__(self, encoder: JinaClipEncoder, *, attention: AttentionChoice = "auto") -> None:
-        """Wrap an encoder; usually call `load` instead."""
+        """Wrap an encoder; usually call `load` instead.
+
+        Raises:
+            ConfigError: the encoder does not run on torch.
+        """
         super().__init__()
-        self.towers = encoder.model
+        if not isinstance(encoder.runtime, TorchRuntime):
+            raise ConfigError(
+                f"`encoder` runs on {encoder.runtime.name!r}, and a torch module needs torch: load it with "
+                "`runtime='torch'`"
+            )
+        self.towers = encoder.runtime.model
         self._attention: AttentionChoice = attention
         self.encoder = encoder
         self.eval()
@@ -46,6 +56,7 @@ class EncoderModule(nn.Module):
             device=device,
             precision=precision,
             attention=attention,
+            runtime="torch",
             local_files_only=local_files_only,
         )
         return cls(encoder, attention=attention)
@@ -79,8 +90,7 @@ class EncoderModule(nn.Module):
         scale, biased = self.towers.logit_scale, self.towers.config.text.position == "alibi"
         backend = choose_backend(self._attention, scale.device, scale.dtype, biased=biased)
         before = self.encoder
-        self.encoder = JinaClipEncoder(
-            self.towers, before.tokenizer, before.preprocessing, name=before.name, backend=backend
-        )
+        runtime = TorchRuntime(self.towers, before.preprocessing, backend=backend)
+        self.encoder = JinaClipEncoder(runtime, before.tokenizer, before.preprocessing, name=before.name)
         self.encoder.origin = before.origin
         return self

@@ -3,45 +3,40 @@
 from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from core_encoder.batching import length_batches, picture_batches
-from core_encoder.device import PRECISIONS
 from core_encoder.errors import CheckpointError, ImageDecodeError
 from core_encoder.matryoshka import normalize as to_unit_length
 from core_encoder.matryoshka import truncate
-from core_encoder.model import JinaClip
+from core_encoder.runtime import Runtime
 from core_encoder.tokenization import TokenizedText, pack
 
 Progress = Callable[[int, int], None]  # (done, total) after every batch
 
-_TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 65536}
 
-
-def text_features(model: JinaClip, texts: Sequence[TokenizedText]) -> Iterator[tuple[list[int], NDArray[np.float32]]]:
+def text_features(runtime: Runtime, texts: Sequence[TokenizedText]) -> Iterator[tuple[list[int], NDArray[np.float32]]]:
     """Run the text tower, a batch at a time.
 
     Args:
-        model: both towers, on their device.
+        runtime: the towers.
         texts: tokenized texts, in any order of length.
 
     Yields:
         The positions in `texts` of one batch, and the (B, E) raw features of these texts; every position once.
     """
-    device = model.place()
-    for batch in length_batches([len(text.ids) for text in texts], max_tokens=_tokens_per_batch(model)):
-        packed = pack([texts[i].ids for i in batch], pad_token_id=model.config.text.pad_token_id)
-        with torch.inference_mode():
-            features = model.text(packed.input_ids.to(device), packed.lengths, packed.positions)
-            rows = np.asarray(features.cpu().numpy())
-        yield batch, rows
+    runtime.check_process()
+    for batch in length_batches([len(text.ids) for text in texts], max_tokens=runtime.tokens_per_batch):
+        yield (
+            batch,
+            runtime.text_features(pack([texts[i].ids for i in batch], pad_token_id=runtime.config.text.pad_token_id)),
+        )
 
 
 def image_features(
-    model: JinaClip,
+    runtime: Runtime,
     count: int,
-    pixels: Callable[[int], NDArray[np.float32]],
+    squares: Callable[[int], NDArray[np.uint8]],
     *,
     failed: dict[int, ImageDecodeError] | None,
     progress: Progress | None,
@@ -49,9 +44,9 @@ def image_features(
     """Run the image tower, a batch at a time; the pictures of several images share batches.
 
     Args:
-        model: both towers, on their device.
+        runtime: the towers.
         count: how many images there are.
-        pixels: reads the image at a position: (T, 3, S, S), one picture or an overview and tiles.
+        squares: reads the image at a position: (T, S, S, 3), one picture or an overview and tiles.
         failed: gets the errors of images that cannot be read; `None` raises the first one.
         progress: called with (done, total) images after every batch.
 
@@ -61,20 +56,21 @@ def image_features(
     Raises:
         ImageDecodeError: an image cannot be read. Not with `failed`.
     """
-    model.place()  # before an image is read
-    tokens = 1 + model.config.vision.grid**2
-    size = max(1, _tokens_per_batch(model) // tokens)
-    for done, batch in picture_batches(count, pixels, size=size, failed=failed):
+    runtime.check_process()  # before an image is read
+    tokens = 1 + runtime.config.vision.grid**2
+    size = max(1, runtime.tokens_per_batch // tokens)
+    for done, batch in picture_batches(count, squares, size=size, failed=failed):
         if batch:
-            features = _picture_features(model, np.concatenate(list(batch.values())), size)
-            parts = np.split(features, np.cumsum([len(rows) for rows in batch.values()])[:-1])
+            pictures = np.concatenate(list(batch.values()))  # (P, S, S, 3)
+            rows = [runtime.image_features(pictures[start : start + size]) for start in range(0, len(pictures), size)]
+            parts = np.split(np.concatenate(rows), np.cumsum([len(own) for own in batch.values()])[:-1])
             yield from zip(batch, parts, strict=True)
         if progress is not None:
             progress(done, count)
 
 
 def to_vectors(
-    features: NDArray[np.float32], truncate_dim: int | None, *, normalize: bool, dtype: torch.dtype
+    features: NDArray[np.float32], truncate_dim: int | None, *, normalize: bool, precision: str
 ) -> NDArray[np.float32]:
     """Turn raw features into vectors: truncation first, then unit length.
 
@@ -82,7 +78,7 @@ def to_vectors(
         features: (B, E) float32 raw features from the towers.
         truncate_dim: how many values of each row are kept; all of them if `None`.
         normalize: whether every row is scaled to unit length.
-        dtype: the towers' dtype, for the error message.
+        precision: the number format of the towers, for the error message.
 
     Returns:
         (B, E) float32, or (B, truncate_dim).
@@ -94,23 +90,8 @@ def to_vectors(
     if not finite.all():
         raise CheckpointError(
             f"item {int(finite.argmin())}: the model gave NaN or infinite values; its weights are damaged, or too "
-            f"large for {PRECISIONS[dtype]}"
+            f"large for {precision}"
         )
     if truncate_dim is not None:
         features = truncate(features, truncate_dim)
     return to_unit_length(features) if normalize else features
-
-
-def _tokens_per_batch(model: JinaClip) -> int:
-    return _TOKENS_PER_BATCH.get(model.logit_scale.device.type, _TOKENS_PER_BATCH["cpu"])
-
-
-def _picture_features(model: JinaClip, pixels: NDArray[np.float32], batch: int) -> NDArray[np.float32]:
-    """(B, 3, S, S) -> (B, E) raw features, `batch` pictures at a time."""
-    place = model.logit_scale
-    with torch.inference_mode():
-        parts = [
-            model.vision(torch.from_numpy(pixels[start : start + batch]).to(place.device, place.dtype)).cpu()
-            for start in range(0, len(pixels), batch)
-        ]
-        return np.asarray(torch.cat(parts).numpy())

@@ -91,40 +91,59 @@ def is_mostly_cropped(size: tuple[int, int], config: PreprocessConfig, resize_mo
     return mode == "shortest" and max(size) > 2 * min(size)
 
 
-def preprocess(
-    image: Image.Image, config: PreprocessConfig, resize_mode: ResizeMode | None = None
+def preprocess_batch(
+    images: Sequence[Image.Image], config: PreprocessConfig, resize_mode: ResizeMode | None = None
 ) -> NDArray[np.float32]:
-    """Make the model's input from one image.
-
-    Args:
-        image: mode RGB, any size.
-        config: the checkpoint's options.
-        resize_mode: instead of the checkpoint's own, if not `None`.
-
-    Returns:
-        (3, S, S) float32, `(value / 255 - mean) / std`.
+    """Make the model's input from B images: `pixel_values` of their `squares`, (B, 3, S, S) float32.
 
     Raises:
         ConfigError: an unknown `resize_mode`.
 
     Source: the reference's preprocessing, which is torchvision's `Resize`, `CenterCrop`, `ToTensor`, `Normalize`.
     """
-    pixel_values: NDArray[np.float32] = preprocess_batch([image], config, resize_mode)[0]
-    return pixel_values  # (3, S, S)
+    return pixel_values(squares(images, config, resize_mode), config)
 
 
-def preprocess_batch(
+def squares(
     images: Sequence[Image.Image], config: PreprocessConfig, resize_mode: ResizeMode | None = None
-) -> NDArray[np.float32]:
-    """Make the model's input from B images: `preprocess` of each, in one (B, 3, S, S) float32 array."""
+) -> NDArray[np.uint8]:
+    """Resize each image to the square that the model sees.
+
+    Args:
+        images: B images of mode RGB and any size.
+        config: the checkpoint's options.
+        resize_mode: instead of the checkpoint's own, if not `None`.
+
+    Returns:
+        (B, S, S, 3) uint8, RGB, range 0..255.
+
+    Raises:
+        ConfigError: an unknown `resize_mode`.
+    """
     check_resize_mode(resize_mode)
     fit = _FIT[config.resize_mode if resize_mode is None else resize_mode]
-    batch = np.empty((len(images), 3, config.size, config.size), np.float32)
-    for pixel_values, image in zip(batch, images, strict=True):
-        square = np.asarray(fit(image, config))  # (S, S, 3) uint8
+    batch = np.empty((len(images), config.size, config.size, 3), np.uint8)
+    for square, image in zip(batch, images, strict=True):
+        square[:] = np.asarray(fit(image, config))
+    return batch
+
+
+def pixel_values(squares: NDArray[np.uint8], config: PreprocessConfig) -> NDArray[np.float32]:
+    """Scale and normalise squares.
+
+    Args:
+        squares: (B, S, S, 3) uint8, RGB.
+        config: the checkpoint's options.
+
+    Returns:
+        (B, 3, S, S) float32, `(value / 255 - mean) / std`.
+    """
+    count, height, width, _ = squares.shape
+    batch = np.empty((count, 3, height, width), np.float32)
+    for planes, square in zip(batch, squares, strict=True):
         # Channel by channel in place: a channel stays in the cache, and every step rounds as in the reference.
         for channel, mean, std in zip(range(3), config.mean, config.std, strict=True):
-            plane = pixel_values[channel]  # (S, S)
+            plane = planes[channel]  # (S, S)
             np.divide(square[:, :, channel], np.float32(255), out=plane)
             np.subtract(plane, np.float32(mean), out=plane)
             np.divide(plane, np.float32(std), out=plane)

@@ -16,8 +16,11 @@ FILES = (
 _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 
 
-Precision = Literal["auto", "fp32", "bf16"]
-"""A model's precision: "auto" is bf16 on CUDA, as in the reference, and fp32 elsewhere."""
+Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
+"""A model's precision: "auto" is bf16 on CUDA with torch, as in the reference, and else fp32."""
+
+AttentionChoice = Literal["auto", "sdpa", "varlen", "xformers"]
+"""How torch's text tower computes attention."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
+import numpy as np
+from numpy.typing import NDArray
 from tokenizers import Tokenizer as _Tokenizer
-from torch import Tensor
 
 from core_encoder.errors import CheckpointError, ConfigError, InputError
 from core_encoder.forks import is_forked
@@ -23,8 +23,8 @@ class PackedTexts:
         lengths: tokens of each text; their sum is N.
     """
 
-    input_ids: Tensor
-    positions: Tensor
+    input_ids: NDArray[np.int64]
+    positions: NDArray[np.int64]
     lengths: tuple[int, ...]
 
 
@@ -37,14 +37,14 @@ def pack(rows: Sequence[Sequence[int]], *, pad_token_id: int) -> PackedTexts:
     Raises:
         InputError: a row has nothing but pad tokens.
     """
-    lengths = torch.tensor([len(row) for row in rows], dtype=torch.int64)
-    ids = torch.tensor([token for row in rows for token in row], dtype=torch.int64)  # (N,)
-    ends = lengths.cumsum(0)
-    positions = torch.arange(len(ids)) - (ends - lengths).repeat_interleave(lengths)  # (N,)
+    lengths = np.array([len(row) for row in rows], np.int64)
+    ids = np.fromiter((token for row in rows for token in row), np.int64, count=int(lengths.sum()))  # (N,)
+    owners = np.arange(len(rows)).repeat(lengths)  # (N,) which text a token is from
+    positions = np.arange(len(ids)) - (lengths.cumsum() - lengths)[owners]  # (N,)
     keep = ids != pad_token_id
-    if not bool(keep.all()):
-        lengths = lengths - torch.bincount(torch.repeat_interleave(lengths)[~keep], minlength=len(rows))
+    if not keep.all():
         ids, positions = ids[keep], positions[keep]
+        lengths = np.bincount(owners[keep], minlength=len(rows))
     if len(rows) and int(lengths.min()) == 0:
         raise InputError(f"item {int(lengths.argmin())}: the text has no tokens other than padding")
     return PackedTexts(ids, positions, tuple(lengths.tolist()))

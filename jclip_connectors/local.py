@@ -180,16 +180,17 @@ class LocalEmbedder:
 
 def _load(config: EmbeddingConfig, *, device: str | None, local_files_only: bool) -> "JinaClipEncoder":
     try:
-        from core_encoder.encoder import JinaClipEncoder  # imported here: it imports torch
+        from core_encoder.encoder import JinaClipEncoder  # imported here: it needs packages of an extra
+
+        return JinaClipEncoder.load(
+            config.model,
+            revision=config.revision,
+            device=device,
+            precision=config.precision,
+            local_files_only=local_files_only,
+        )
     except ModuleNotFoundError as error:
         raise MissingDependencyError(str(error.name), extra="local") from error
-    return JinaClipEncoder.load(
-        config.model,
-        revision=config.revision,
-        device=device,
-        precision=config.precision,
-        local_files_only=local_files_only,
-    )
 
 
 def _check_same_model(config: EmbeddingConfig, encoder: "JinaClipEncoder") -> None:

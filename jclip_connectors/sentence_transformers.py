@@ -23,11 +23,10 @@ try:
 except ModuleNotFoundError as error:
     raise MissingDependencyError(str(error.name), extra="sentence-transformers") from error
 
-from core_encoder.attention import AttentionChoice
 from core_encoder.encoder_module import EncoderModule
 from core_encoder.errors import ConfigError, InputError
 from core_encoder.matryoshka import check_dim
-from core_encoder.models import Precision
+from core_encoder.models import AttentionChoice, Precision
 
 __all__ = ["JinaClipModule", "JinaClipSentenceTransformer"]
 

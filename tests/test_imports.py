@@ -54,7 +54,7 @@ def test_a_missing_package_is_an_import_error_that_names_the_extra():
         "from jclip_connectors.errors import MissingDependencyError\n"
         "try:\n    import jclip_connectors.edge.store\n"
         "except MissingDependencyError as error:\n    print(error.extra, isinstance(error, ImportError), error)\n"
-        "try:\n    LocalEmbedder(EmbeddingConfig())\n"
+        "try:\n    LocalEmbedder(EmbeddingConfig(model='nano'))\n"
         "except MissingDependencyError as error:\n    print(error.extra, isinstance(error, ImportError), error)\n"
     )
     assert run(code).splitlines() == [
@@ -63,12 +63,12 @@ def test_a_missing_package_is_an_import_error_that_names_the_extra():
     ]
 
 
-def test_the_encoder_without_torch_says_what_to_install():
+def test_the_encoder_without_its_packages_says_what_to_install():
     code = (
         "import sys\n"
-        "sys.modules['torch'] = None\n"
+        "sys.modules['tokenizers'] = None\n"
         "import core_encoder\n"
         "try:\n    from core_encoder import JinaClipEncoder\n"
         "except ImportError as error:\n    print(error.name, error)\n"
     )
-    assert run(code).strip() == "torch torch is not installed: pip install 'jclip-connectors[local]'"
+    assert run(code).strip() == "tokenizers tokenizers is not installed: pip install 'jclip-connectors[local]'"

@@ -14,7 +14,7 @@ RULES = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlint
 CONTRACTS = [rule["id"] for rule in RULES]
 VIOLATIONS = {
     "encoder-knows-no-connector": ("core_encoder/tiling.py", "import jclip_connectors.port"),
-    "encoder-layers": ("core_encoder/vision_tower.py", "import core_encoder.text_tower"),
+    "encoder-layers": ("core_encoder/tiling.py", "import core_encoder.torch.text_tower"),
     "connector-layers": ("jclip_connectors/testing/hash_embedder.py", "import jclip_connectors.edge.store"),
     "store-layers": ("jclip_connectors/weaviate/schema.py", "import jclip_connectors.weaviate.operations"),
     "server-layers": ("jclip_connectors/server/limits.py", "import jclip_connectors.server.engine"),

@@ -10,11 +10,12 @@ from tokenizers import Tokenizer, normalizers, pre_tokenizers, processors
 from tokenizers.models import WordPiece
 from torch import Tensor
 
-from core_encoder.checkpoint import WEIGHTS_FILE, weight_table
 from core_encoder.config import ModelConfig, parse_config
-from core_encoder.model import JinaClip
+from core_encoder.models import WEIGHTS_FILE
 from core_encoder.nano.scenes import SIDE_PX
 from core_encoder.nano.wording import LANGUAGES
+from core_encoder.torch.model import JinaClip
+from core_encoder.weights import weight_table
 from nano_training.descriptions import wordings
 
 _SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")  # in the order of their ids, which are XLM-R's
@@ -153,7 +154,7 @@ def _tensors(model: JinaClip) -> dict[str, Tensor]:
         parameter = parameters[weight.target].detach()
         index, count = weight.part
         value = parameter if count == 1 else parameter.chunk(count)[index]
-        for name, shape in weight.expected_shapes(parameter.shape, lora).items():
+        for name, shape in weight.expected_shapes(lora).items():
             if name.endswith("lora_A"):
                 tensors[name] = torch.randn(shape, generator=generator).mul(0.02).half()
             elif name.endswith("lora_B"):

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from core_encoder.device import resolve_device
 from core_encoder.errors import ConfigError
+from core_encoder.torch.device import resolve_device
 from jclip_connectors.port import FloatArray
 
 Vectors: TypeAlias = FloatArray | Tensor | list[Tensor]

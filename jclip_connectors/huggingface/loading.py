@@ -10,12 +10,11 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import HFValidationError
 from transformers import PreTrainedConfig
 
-from core_encoder.attention import AttentionChoice
 from core_encoder.checkpoint import FILES
 from core_encoder.config import parse_config, read_json
-from core_encoder.device import PRECISIONS
 from core_encoder.errors import CheckpointError, ConfigError
-from core_encoder.models import Precision
+from core_encoder.models import AttentionChoice, Precision
+from core_encoder.torch.device import PRECISIONS
 
 # Arguments that `AutoModel` adds, and arguments about memory use: no vector depends on them.
 _WITHOUT_EFFECT = frozenset({"_from_auto", "adapter_kwargs", "low_cpu_mem_usage", "trust_remote_code"})

@@ -6,7 +6,7 @@
 The checkpoint's `auto_map` names code in another repository. transformers asks before it runs that code, unless a class
 is registered for the `model_type`. These classes are registered, so transformers does not ask and does not run the
 code, not even with `trust_remote_code=True`.
-Weights are read by `core_encoder.checkpoint`: strictly, from safetensors only, adapters merged, each weight once.
+Weights are read by `core_encoder.torch.loading`: strictly, from safetensors only, adapters merged, each weight once.
 """
 
 import os
@@ -27,6 +27,7 @@ from core_encoder.errors import InputError
 from core_encoder.image_input import ImageInput
 from core_encoder.models import default_revision
 from core_encoder.tokenization import pack
+from core_encoder.torch.runtime import packed_features
 from jclip_connectors.huggingface.arguments import (
     Vectors,
     as_result,
@@ -320,9 +321,7 @@ class JinaCLIPModel(PreTrainedModel):  # type: ignore[no-untyped-call]  # transf
         if token_type_ids is not None and bool(token_type_ids.any()):
             raise InputError("`token_type_ids` holds a type other than 0: the model knows only type 0")
         packed = pack(input_ids.tolist(), pad_token_id=pad)
-        towers = self.encoder_module.towers
-        features: Tensor = towers.text(packed.input_ids.to(self.device), packed.lengths, packed.positions)
-        return features
+        return packed_features(self.encoder_module.towers, packed)
 
     def _image_features(self, pixel_values: Tensor) -> Tensor:
         side = self.encoder_module.towers.config.vision.image_size

@@ -1,6 +1,5 @@
 """Preparation of items in threads, before they wait for the model: texts to token ids, images to small squares."""
 
-import dataclasses
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from core_encoder.errors import ImageLimitError, InputError
 from core_encoder.image_input import read_image
 from core_encoder.image_limits import ImageLimits
-from core_encoder.image_preprocess import PreprocessConfig, ResizeMode, preprocess
+from core_encoder.image_preprocess import PreprocessConfig, ResizeMode, squares
 from core_encoder.rendering import Rendering
 from core_encoder.tiling import TOKENS_PER_TILE, count_tiles
 from core_encoder.tokenization import TokenizedText
@@ -104,7 +103,7 @@ class Preparation:
         """Prepare for `encoder` with the preprocessing of its checkpoint, changed by the options."""
         self._encoder = encoder
         # Without mean and deviation the values are 0..1, and convert back to 8 bits exactly.
-        self._plain = dataclasses.replace(preprocessing, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+        self._preprocessing = preprocessing
         self._limits = limits
         self._max_tokens = max_tokens
         self._resize_mode = resize_mode
@@ -134,9 +133,8 @@ class Preparation:
             loaded = read_image(data, index=number, limits=self._limits, rendering=self._rendering)
         except InputError as error:
             return encoder_refusal(error, number)
-        values = preprocess(loaded.image, self._plain, self._resize_mode)  # (3, S, S)
         return PreparedImage(
-            square=np.ascontiguousarray(np.rint(values * 255).astype(np.uint8).transpose(1, 2, 0)),  # (S, S, 3)
+            square=squares([loaded.image], self._preprocessing, self._resize_mode)[0],  # (S, S, 3)
             cost=self.image_cost,
             usage=image_usage(*loaded.full_size, size=self._encoder.image_size),
         )

@@ -166,6 +166,6 @@ def load_served_model(
         encoder=encoder,
         preprocessing=encoder.preprocessing,
         names=tuple(dict.fromkeys([*names, name, *([hub_id] if hub_id else [])])),
-        batch_tokens=BATCH_TOKENS.get(encoder.device.type, BATCH_TOKENS["cpu"]),
+        batch_tokens=BATCH_TOKENS.get(encoder.device.split(":")[0], BATCH_TOKENS["cpu"]),
         hub_id=hub_id,
     )

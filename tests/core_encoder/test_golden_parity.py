@@ -8,11 +8,12 @@ import torch
 from PIL import Image
 
 from core_encoder import JinaClipEncoder
-from core_encoder.attention import Packing
-from core_encoder.checkpoint import load_model
 from core_encoder.config import read_config
-from core_encoder.image_preprocess import PreprocessConfig, preprocess
+from core_encoder.image_preprocess import PreprocessConfig, preprocess_batch
 from core_encoder.tokenization import pack
+from core_encoder.torch.attention import Packing
+from core_encoder.torch.loading import load_model
+from core_encoder.torch.runtime import packed_features
 from tests.checkpoints import V1_TINY, V2_TINY
 
 UNIT, RAW = 3e-5, 1e-4
@@ -90,7 +91,7 @@ def test_truncated_embeddings_of_texts_and_images(golden):
 @pytest.mark.parametrize("rows", ["raw", "long", "padliteral"])
 def test_rows_of_token_ids_up_to_1992_tokens_and_with_literal_pad_tokens(golden, rows):
     packed = pack(golden.expected[f"{rows}_input_ids"].tolist(), pad_token_id=golden.pad)
-    features = golden.model.text(packed.input_ids, packed.lengths, packed.positions).numpy()
+    features = packed_features(golden.model, packed).numpy()
     golden.close(features, f"{rows}_features", RAW)
 
 
@@ -112,8 +113,8 @@ def test_hidden_states_of_single_tokens(golden):
         golden.expected["text_input_ids"][:4, :24], golden.expected["text_hidden_first4"], strict=True
     ):
         packed = pack([ids.tolist()], pad_token_id=golden.pad)
-        layout = Packing.of(packed.lengths, packed.positions, torch.device("cpu"))
-        hidden = golden.model.text.hidden_states(packed.input_ids, layout).numpy()
+        layout = Packing.of(packed.lengths, torch.from_numpy(packed.positions), torch.device("cpu"))
+        hidden = golden.model.text.hidden_states(torch.from_numpy(packed.input_ids), layout).numpy()
         assert np.abs(hidden - expected[ids != golden.pad]).max() <= RAW
 
 
@@ -121,7 +122,7 @@ def test_pixel_values(golden):
     config = PreprocessConfig.from_json(json.loads((golden.folder / "preprocessor_config.json").read_text()))
     for image, expected in zip(golden.images, golden.expected["pixel_values"], strict=True):
         picture = Image.fromarray(image) if isinstance(image, np.ndarray) else Image.open(image).convert("RGB")
-        assert np.abs(preprocess(picture, config) - expected).max() <= 1e-6
+        assert np.abs(preprocess_batch([picture], config)[0] - expected).max() <= 1e-6
 
 
 def test_image_embeddings_and_features(golden):

@@ -12,7 +12,7 @@ from PIL import Image
 from core_encoder import image_preprocess
 from core_encoder.errors import ConfigError
 from core_encoder.image_input import load_image
-from core_encoder.image_preprocess import PreprocessConfig, preprocess, preprocess_batch
+from core_encoder.image_preprocess import PreprocessConfig, preprocess_batch
 from tests.profiles import examples
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -48,6 +48,10 @@ def golden_picture(model, name):
 
 def make(size=64, **options):
     return PreprocessConfig(size=size, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6), **options)
+
+
+def preprocess(image, config, resize_mode=None):
+    return preprocess_batch([image], config, resize_mode)[0]
 
 
 def noise(width, height, seed=0):
@@ -106,7 +110,7 @@ def test_the_resize_mode_of_a_call_overrides_the_configured_one(mode):
 
 def test_an_unknown_resize_mode_is_refused():
     with pytest.raises(ConfigError, match="'fit'"):
-        preprocess(noise(9, 9), make(), "fit")  # type: ignore[arg-type]
+        preprocess(noise(9, 9), make(), "fit")
 
 
 def test_every_channel_value_is_scaled_and_normalised_in_float32():

@@ -7,10 +7,11 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from core_encoder.attention import AlibiBias, Packing, packed_attention
-from core_encoder.checkpoint import load_model
 from core_encoder.config import read_config
 from core_encoder.tokenization import pack
+from core_encoder.torch.attention import AlibiBias, Packing, packed_attention
+from core_encoder.torch.loading import load_model
+from core_encoder.torch.runtime import packed_features
 from tests.checkpoints import write_v1, write_v2
 from tests.core_encoder.reference_model import ReferenceModel
 from tests.late import late
@@ -65,7 +66,7 @@ def random_rows(pad, lengths=(1, 2, 3, 3, 3, 17, 64, 200), *, vocab=400, seed=0)
 
 def text_features(model, rows):
     packed = pack(rows, pad_token_id=model.config.text.pad_token_id)
-    return model.text(packed.input_ids, packed.lengths, packed.positions).numpy()
+    return packed_features(model, packed).numpy()
 
 
 @pytest.mark.parametrize(("write", "options"), list(variants()))
@@ -192,8 +193,8 @@ def test_a_long_text_gets_the_same_bias_in_blocks_as_in_one_piece(monkeypatch):
     q, k, v = (torch.randn(90 + 40, 6, 8, generator=generator) for _ in range(3))
     packing = Packing.of([90, 40], None, torch.device("cpu"))
     whole = packed_attention(q, k, v, packing, "sdpa", AlibiBias(packing, 6, torch.float32))
-    monkeypatch.setattr("core_encoder.attention._BIAS_TABLE_MAX_TOKENS", 50)
-    monkeypatch.setattr("core_encoder.attention._BIAS_BLOCK_ELEMENTS", 90 * 6 * 7)
+    monkeypatch.setattr("core_encoder.torch.attention._BIAS_TABLE_MAX_TOKENS", 50)
+    monkeypatch.setattr("core_encoder.torch.attention._BIAS_BLOCK_ELEMENTS", 90 * 6 * 7)
     bias = AlibiBias(packing, 6, torch.float32)
     assert len(bias.blocks(90)) == 13
     blocked = packed_attention(q, k, v, packing, "sdpa", bias)
@@ -206,6 +207,6 @@ def test_training_gradients_reach_every_parameter(tmp_path):
     size = model.config.vision.image_size
     with torch.enable_grad():
         images = model.vision(torch.randn(2, 3, size, size))
-        loss = model.similarity(images, model.text(packed.input_ids, packed.lengths)).square().sum()
+        loss = model.similarity(images, packed_features(model, packed)).square().sum()
         loss.backward()
     assert [name for name, parameter in model.named_parameters() if parameter.grad is None] == []

@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from core_encoder.attention import AlibiBias, Backend, Packing, packed_attention
 from core_encoder.config import TextConfig
+from core_encoder.torch.attention import AlibiBias, Backend, Packing, packed_attention
 
 _AS_COLUMNS = range(8, 49)  # tokens; fewer or more are as fast or faster as rows
 

@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from core_encoder.errors import ConfigError
+from core_encoder.models import AttentionChoice
 
 Backend = Literal["sdpa", "varlen", "xformers"]
-AttentionChoice = Literal["auto", "sdpa", "varlen", "xformers"]
 
 _BIAS_TABLE_MAX_TOKENS = 1024  # ALiBi tables up to 12 heads x 1024 x 1024 x 4 bytes = 50 MB are computed once a batch
 _BIAS_BLOCK_ELEMENTS = 1 << 24  # for longer texts, 64 MB of bias at a time

@@ -7,8 +7,8 @@ from torch import Tensor, nn
 
 from core_encoder.config import ModelConfig
 from core_encoder.forks import check_process, model_was_loaded
-from core_encoder.text_tower import TextTower
-from core_encoder.vision_tower import VisionTower
+from core_encoder.torch.text_tower import TextTower
+from core_encoder.torch.vision_tower import VisionTower
 
 
 class JinaClip(nn.Module):

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import get_args
 
 import torch
 
@@ -20,10 +19,12 @@ def resolve_device(device: str | None, precision: Precision) -> tuple[torch.devi
         precision: "fp32", "bf16", or "auto": bf16 on CUDA, as in the reference, and fp32 elsewhere.
 
     Raises:
-        ConfigError: an unknown precision, or a device that is unknown or not available.
+        ConfigError: another precision, or a device that is unknown or not available.
     """
-    if precision not in get_args(Precision):
-        raise ConfigError(f"`precision` is {precision!r}: choose one of {get_args(Precision)}")
+    if precision not in {"auto", "fp32", "bf16"}:
+        raise ConfigError(
+            f"`precision` is {precision!r}: torch computes in 'fp32' or 'bf16'; `runtime='onnx'` has 'fp16' and 'int8'"
+        )
     try:
         place = torch.device(device if device is not None else "cuda" if torch.cuda.is_available() else "cpu")
     except (RuntimeError, TypeError) as error:
