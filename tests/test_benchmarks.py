@@ -2,11 +2,15 @@
 
 import json
 import math
+import os
+from pathlib import Path
 
 import pytest
 
+from benchmarks import names
 from benchmarks.comparison import Bench, Claim, cosine_distance, unit_difference
 from benchmarks.rows import Row, interval_of_median
+from tests.forked import run_program
 from tests.late import late
 
 benchmarks_main = late("benchmarks.__main__")
@@ -98,3 +102,26 @@ def test_all_benchmarks_run_in_turn_and_give_rows_for_the_table(tmp_path, monkey
     assert line in capfd.readouterr().out
     [document] = json.loads((tmp_path / "all.json").read_text())
     assert document["rows"][0]["median"] == 0.25
+
+
+SLOW = {"images_cpu", "load"}  # they import timm, or start several processes
+
+
+@pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in names()])
+def test_a_benchmark_runs_on_tiny_sizes(name, tmp_path):
+    """The bounds are loose: that outputs agree is what the benchmark itself checks before it takes a time."""
+    environment = os.environ | {"TMPDIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
+    path = tmp_path / "found.json"
+    code, printed, errors = run_program("-m", f"benchmarks.{name}", "--quick", "--json", path, environment=environment)
+    assert code == 0, printed + errors
+    found = json.loads(path.read_text())
+    assert (found["benchmark"], found["mode"]) == (name, "quick")
+    assert found["environment"]["versions"]["numpy"]
+    assert found["rows"]
+    for row in found["rows"]:
+        assert row["median"] > (0 if row["at_most"] else 0.2), row["what"]
+
+
+def test_every_benchmark_has_a_row_with_its_command():
+    written = Path(__file__).parents[1].joinpath("benchmarks", "README.md").read_text()
+    assert [name for name in names() if f"`python -m benchmarks.{name} --full`" not in written] == []
