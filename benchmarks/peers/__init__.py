@@ -1,0 +1,1 @@
+"""Programs of other libraries that the benchmarks run in environments of their own."""
