@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from core_encoder.errors import CheckpointError, ConfigError
+from core_encoder.exported import EXPORT_FILE, EXPORT_FILES
 from core_encoder.models import FILES as FILES  # part of this module's interface too, like the next
 from core_encoder.models import WEIGHTS_FILE as WEIGHTS_FILE
 from core_encoder.models import default_revision, find_folder, is_hub_id
@@ -24,8 +25,9 @@ def find_checkpoint(source: str | Path, *, revision: str | None, local_files_onl
     if folder is not None:
         if revision is not None:
             raise ConfigError(f"`revision` is {revision!r}, but {str(source)!r} is local and has no revisions")
-        if absent := [name for name in FILES if not (folder / name).is_file()]:
-            raise CheckpointError(f"the folder {str(folder)!r} lacks {absent}; a checkpoint has {list(FILES)}")
+        files = EXPORT_FILES if (folder / EXPORT_FILE).is_file() else FILES
+        if absent := [name for name in files if not (folder / name).is_file()]:
+            raise CheckpointError(f"the folder {str(folder)!r} lacks {absent}; a checkpoint has {list(files)}")
         return folder
     if not is_hub_id(str(source)):
         raise CheckpointError(f"{str(source)!r} is neither a folder, nor a hub id of the form 'owner/name', nor 'nano'")

@@ -81,9 +81,9 @@ def _after_fork() -> None:
     if _model_was_loaded:
         _is_forked = True
         # OpenMP's threads do not exist here, and a computation that waits for them never ends. The workers of torch's
-        # own DataLoader do the same (torch/utils/data/_utils/worker.py). The thin parts of this package use this module
-        # without torch, so it is not imported.
-        sys.modules["torch"].set_num_threads(1)
+        # own DataLoader do the same (torch/utils/data/_utils/worker.py). A process without torch needs no such care.
+        if (torch := sys.modules.get("torch")) is not None:
+            torch.set_num_threads(1)
 
 
 if hasattr(os, "register_at_fork"):  # Windows has no fork

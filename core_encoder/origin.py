@@ -1,11 +1,12 @@
 """Where a loaded model came from: the folder of its files, and its commit."""
 
-import hashlib
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from core_encoder.errors import CheckpointError
+from core_encoder.exported import EXPORT_FILE, EXPORT_FILES, read_export
+from core_encoder.file_hash import file_hash
 from core_encoder.models import FILES, WEIGHTS_FILE, find_folder
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -35,6 +36,8 @@ class Origin:
             revision = REVISION
         elif find_folder(source) is None and _COMMIT.fullmatch(folder.name):
             revision = folder.name  # the cache of the hub has a folder for each commit
+        elif (exported := read_export(folder)) is not None:
+            revision = exported.revision
         return cls(folder.resolve(), revision, _stats(folder))
 
     def is_unchanged(self) -> bool:
@@ -45,17 +48,18 @@ class Origin:
             return False
 
     def weights_hash(self) -> str:
-        """The SHA-256 of the file of the weights, which is read for it: 64 hex digits.
+        """The SHA-256 of the safetensors file of the weights: 64 hex digits.
 
         Raises:
             CheckpointError: the files have changed since they were loaded.
         """
         if not self.is_unchanged():
             raise CheckpointError(f"the files in {str(self.folder)!r} have changed since the model was loaded")
-        with (self.folder / WEIGHTS_FILE).open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        exported = read_export(self.folder)
+        return file_hash(self.folder / WEIGHTS_FILE) if exported is None else exported.weights_sha256
 
 
 def _stats(folder: Path) -> tuple[tuple[int, int], ...]:
-    stats = [(folder / name).stat() for name in FILES]
+    names = EXPORT_FILES if (folder / EXPORT_FILE).is_file() else FILES
+    stats = [(folder / name).stat() for name in names]
     return tuple((stat.st_size, stat.st_mtime_ns) for stat in stats)

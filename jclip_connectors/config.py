@@ -29,7 +29,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 _NAME = re.compile(r"\w[\w.-]*")
 _FOLDER_REVISION = "sha256:"  # prefix of the revision of a model in a folder: a hash of its files
 # Variables of other parts of this distribution; any other unknown JCLIP_* name is an error.
-_FOREIGN_PREFIXES = ("JCLIP_SERVER_", "JCLIP_TEST_")
+_FOREIGN_PREFIXES = ("JCLIP_SERVER_", "JCLIP_TEST_", "JCLIP_CACHE_DIR")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,10 @@ variable is set before torch is imported, and the processes that tests start inh
 import os
 import re
 
+from tests.converted import cache_of_this_code
+
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("JCLIP_CACHE_DIR", str(cache_of_this_code()))
 
 import pytest
 

@@ -13,7 +13,8 @@ import torch
 import torch.nn.functional as F
 
 from core_encoder import ConfigError
-from core_encoder.torch.attention import AlibiBias, Packing, alibi_slopes, choose_backend, packed_attention
+from core_encoder.alibi import alibi_slopes
+from core_encoder.torch.attention import AlibiBias, Packing, choose_backend, packed_attention
 from tests.late import late
 
 varlen = late("torch.nn.attention.varlen")

@@ -13,7 +13,6 @@ from core_encoder.image_preprocess import PreprocessConfig, preprocess_batch
 from core_encoder.tokenization import pack
 from core_encoder.torch.attention import Packing
 from core_encoder.torch.loading import load_model
-from core_encoder.torch.runtime import packed_features
 from tests.checkpoints import V1_TINY, V2_TINY
 
 UNIT, RAW = 3e-5, 1e-4
@@ -22,12 +21,12 @@ FOLDERS = {"v1": V1_TINY, "v2": V2_TINY}
 
 
 class Golden:
-    def __init__(self, folder):
+    def __init__(self, folder, runtime):
         self.folder = folder
         self.expected = dict(np.load(folder / "expected.npz"))
         self.manifest = json.loads((folder / "manifest.json").read_text())
         self.texts = json.loads((folder / "texts.json").read_text())
-        self.encoder = JinaClipEncoder.load(folder, device="cpu")
+        self.encoder = JinaClipEncoder.load(folder, runtime=runtime)
         config = read_config(folder)
         self.model = load_model(folder, config, device=torch.device("cpu"), dtype=torch.float32)
         self.pad = config.text.pad_token_id
@@ -48,14 +47,19 @@ class Golden:
         assert np.abs(actual - expected).max() <= tolerance
 
 
+@pytest.fixture(scope="module", params=["torch", "onnx"])
+def runtime(request):
+    return request.param
+
+
 @pytest.fixture(scope="module", params=["v1", "v2"])
-def golden(request):
-    return Golden(FOLDERS[request.param])
+def golden(request, runtime):
+    return Golden(FOLDERS[request.param], runtime)
 
 
 @pytest.fixture(scope="module")
-def v2():
-    return Golden(V2_TINY)
+def v2(runtime):
+    return Golden(V2_TINY, runtime)
 
 
 def test_the_goldens_hold_what_these_tests_compare(golden):
@@ -91,7 +95,7 @@ def test_truncated_embeddings_of_texts_and_images(golden):
 @pytest.mark.parametrize("rows", ["raw", "long", "padliteral"])
 def test_rows_of_token_ids_up_to_1992_tokens_and_with_literal_pad_tokens(golden, rows):
     packed = pack(golden.expected[f"{rows}_input_ids"].tolist(), pad_token_id=golden.pad)
-    features = packed_features(golden.model, packed).numpy()
+    features = golden.encoder.runtime.text_features(packed)
     golden.close(features, f"{rows}_features", RAW)
 
 
@@ -132,7 +136,11 @@ def test_image_embeddings_and_features(golden):
 
 def test_image_tower_on_random_pixels(golden):
     pixels = torch.from_numpy(golden.expected["random_pixels"])
-    golden.close(golden.model.vision(pixels).numpy(), "random_pixels_features", RAW)
+    if golden.encoder.runtime.name == "onnx":
+        features = golden.encoder.runtime.pixel_features(golden.expected["random_pixels"])
+    else:
+        features = golden.model.vision(pixels).numpy()
+    golden.close(features, "random_pixels_features", RAW)
     golden.close(golden.model.vision.hidden_states(pixels[:1]).numpy(), "vision_tokens_random0", RAW)
 
 

@@ -1,0 +1,118 @@
+"""Convert a checkpoint to ONNX: into the cache for this user, or into a folder that loads anywhere."""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from core_encoder.cache import cache_folder
+from core_encoder.config import ModelConfig
+from core_encoder.errors import CheckpointError
+from core_encoder.exported import EXPORT_FILE, GRAPH_VERSION, TOWERS, OnnxPrecision
+from core_encoder.file_hash import file_hash
+from core_encoder.models import WEIGHTS_FILE
+
+_LOG = logging.getLogger("core_encoder")
+_CONFIG_FILES = ("config.json", "preprocessor_config.json", "tokenizer.json")
+
+
+def converted(folder: Path, config: ModelConfig, precision: OnnxPrecision) -> Path:
+    """The folder of a checkpoint's graphs in the user's cache; they are made if they are not there.
+
+    Args:
+        folder: of the checkpoint.
+        config: of the checkpoint.
+        precision: of the matrices.
+
+    Raises:
+        CheckpointError: the weights are damaged, or the cache cannot be written.
+    """
+    name = hashlib.sha256(
+        b"\0".join((file_hash(folder / WEIGHTS_FILE).encode(), (folder / "config.json").read_bytes()))
+    ).hexdigest()[:32]
+    place = cache_folder() / "onnx" / f"{name}-{precision}-{GRAPH_VERSION}"
+    if not place.is_dir():
+        _LOG.info("converting the model to ONNX, once: %s", place)
+        with _written(place) as temporary:
+            write_towers(folder, config, precision, temporary)
+    return place
+
+
+def export(
+    folder: Path, config: ModelConfig, precision: OnnxPrecision, out: Path, *, source: str, revision: str | None
+) -> None:
+    """Write a model into a folder that loads anywhere without a conversion.
+
+    Args:
+        folder: of the checkpoint.
+        config: of the checkpoint.
+        precision: of the matrices.
+        out: the new folder; it must not exist.
+        source: the hub id or name of the model; "" for a folder of the user.
+        revision: the commit of a hub model, or the revision of "nano"; `None` for a folder of the user.
+
+    Raises:
+        CheckpointError: the weights are damaged, or `out` exists or cannot be written.
+    """
+    if out.exists():
+        raise CheckpointError(f"{str(out)!r} exists already: choose another folder, or remove it first")
+    about = {
+        "format": 1,
+        "precision": precision,
+        "model": source,
+        "revision": revision,
+        "weights_sha256": file_hash(folder / WEIGHTS_FILE),
+    }
+    with _written(out) as temporary:
+        for name in _CONFIG_FILES:
+            shutil.copyfile(folder / name, temporary / name)
+        write_towers(folder, config, precision, temporary)
+        (temporary / EXPORT_FILE).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+
+
+def write_towers(folder: Path, config: ModelConfig, precision: OnnxPrecision, out: Path) -> None:
+    """Write the graphs of both towers into a folder that exists."""
+    # Imported here: a model that is converted already needs none of this.
+    from core_encoder.onnx.graph import Graph
+    from core_encoder.onnx.image_graph import build_image_tower
+    from core_encoder.onnx.layers import Layers
+    from core_encoder.onnx.merged_weights import MergedWeights
+    from core_encoder.onnx.text_graph import build_text_tower
+
+    weights = MergedWeights(folder, config)
+    with Graph(out / TOWERS["text"]) as graph:
+        build_text_tower(graph, Layers(graph, weights, precision), config.text)
+    with Graph(out / TOWERS["image"]) as graph:
+        build_image_tower(graph, Layers(graph, weights, precision), config.vision)
+
+
+@contextmanager
+def _written(place: Path) -> Iterator[Path]:
+    """Give a temporary folder, and rename it to `place` when everything is written."""
+    temporary: Path | None = None
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
+        yield temporary
+        temporary.chmod(0o777 & ~_umask())
+        try:
+            temporary.rename(place)
+        except OSError:
+            if not place.is_dir():  # else another process was faster, with the same files
+                raise
+    except OSError as error:
+        raise CheckpointError(f"the converted model cannot be written to {str(place)!r}: {error.strerror}") from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
