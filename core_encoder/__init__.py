@@ -1,6 +1,6 @@
 """A local encoder for jina-clip v2 and v1: text and images in, float32 vectors out.
 
-Importing the package loads no torch; the first use of `JinaClipEncoder` does.
+Importing the package is cheap; the first use of `JinaClipEncoder` imports what the encoder needs.
 """
 
 from typing import TYPE_CHECKING
@@ -43,12 +43,12 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """Import the encoder, and torch with it, on first use (PEP 562)."""
+    """Import the encoder on first use (PEP 562)."""
     if name == "JinaClipEncoder":
         try:
             from core_encoder.encoder import JinaClipEncoder
         except ModuleNotFoundError as error:
-            message = f"{error.name} is not installed: pip install 'jclip-connectors[local]'"
+            message = f"{error.name} is not installed: pip install 'jclip-connectors[onnx]'"
             raise ImportError(message, name=error.name) from error
         return JinaClipEncoder
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -98,7 +98,7 @@ def _choose(
         raise ConfigError(f"`runtime` is {choice!r}: choose one of {get_args(RuntimeChoice)}")
     if choice != "auto":
         return choice
-    installed = {name for name, package in _PACKAGES.items() if importlib.util.find_spec(package) is not None}
+    installed = {name for name, package in _PACKAGES.items() if _is_installed(package)}
     if not installed:
         raise ModuleNotFoundError(
             "no runtime is installed: pip install 'jclip-connectors[onnx]', or [local] for torch", name="onnxruntime"
@@ -110,6 +110,13 @@ def _choose(
     if "onnx" in installed and (device == "cpu" or "torch" not in installed or not _has_cuda()):
         return "onnx"
     return "torch"
+
+
+def _is_installed(package: str) -> bool:
+    try:
+        return importlib.util.find_spec(package) is not None
+    except ValueError:  # a package that was set to None
+        return False
 
 
 def _has_cuda() -> bool:

@@ -45,7 +45,7 @@ class LocalEmbedder:
                 text or image as it was passed, a word that is equal for all such items, and a phrase for people.
 
         Raises:
-            MissingDependencyError: torch or another package of the extra "local" is not installed.
+            MissingDependencyError: a package of the extra "onnx" (or "local", for torch) is not installed.
             ConfigError: `encoder` is of another model or revision, its files have changed since it was loaded, or the
                 model does not have an option.
             CheckpointError: the weights are absent or damaged.
@@ -190,7 +190,7 @@ def _load(config: EmbeddingConfig, *, device: str | None, local_files_only: bool
             local_files_only=local_files_only,
         )
     except ModuleNotFoundError as error:
-        raise MissingDependencyError(str(error.name), extra="local") from error
+        raise MissingDependencyError(str(error.name), extra="local" if error.name == "torch" else "onnx") from error
 
 
 def _check_same_model(config: EmbeddingConfig, encoder: "JinaClipEncoder") -> None:

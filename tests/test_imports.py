@@ -48,7 +48,7 @@ def test_a_store_loads_its_own_sdk_and_no_torch(loaded):
 def test_a_missing_package_is_an_import_error_that_names_the_extra():
     code = (
         "import sys\n"
-        "sys.modules['qdrant_edge'] = sys.modules['torch'] = None\n"
+        "sys.modules['qdrant_edge'] = sys.modules['onnxruntime'] = sys.modules['torch'] = None\n"
         "from jclip_connectors import EmbeddingConfig\n"
         "from jclip_connectors.local import LocalEmbedder\n"
         "from jclip_connectors.errors import MissingDependencyError\n"
@@ -59,7 +59,7 @@ def test_a_missing_package_is_an_import_error_that_names_the_extra():
     )
     assert run(code).splitlines() == [
         "edge True qdrant-edge-py is not installed: pip install 'jclip-connectors[edge]'",
-        "local True torch is not installed: pip install 'jclip-connectors[local]'",
+        "onnx True onnxruntime is not installed: pip install 'jclip-connectors[onnx]'",
     ]
 
 
@@ -71,4 +71,4 @@ def test_the_encoder_without_its_packages_says_what_to_install():
         "try:\n    from core_encoder import JinaClipEncoder\n"
         "except ImportError as error:\n    print(error.name, error)\n"
     )
-    assert run(code).strip() == "tokenizers tokenizers is not installed: pip install 'jclip-connectors[local]'"
+    assert run(code).strip() == "tokenizers tokenizers is not installed: pip install 'jclip-connectors[onnx]'"

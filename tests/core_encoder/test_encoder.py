@@ -30,14 +30,19 @@ from tests.profiles import examples
 TEXTS = ["a red cat", "", "x", "the cat sleeps on the beach", "红色的猫 " * 30, "a blue dog", "a red cat"]
 
 
-@pytest.fixture(scope="module")
-def v1():
-    return JinaClipEncoder.load(V1_TINY, device="cpu")
+@pytest.fixture(scope="module", params=["torch", "onnx"])
+def runtime(request):
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def v2():
-    return JinaClipEncoder.load(str(V2_TINY), device="cpu")
+def v1(runtime):
+    return JinaClipEncoder.load(V1_TINY, device="cpu", runtime=runtime)
+
+
+@pytest.fixture(scope="module")
+def v2(runtime):
+    return JinaClipEncoder.load(str(V2_TINY), device="cpu", runtime=runtime)
 
 
 @functools.cache
@@ -59,8 +64,10 @@ def test_the_facts_of_a_model_can_be_read(v1, v2):
     assert (v2.embedding_dim, v2.image_size, v2.max_tokens, v2.matryoshka_dims) == (64, 62, 8192, (8, 16, 32, 64))
     assert (v1.embedding_dim, v1.image_size, v1.max_tokens, v1.matryoshka_dims) == (96, 64, 8192, ())
     assert (v2.query_task, v1.query_task) == ("retrieval.query", None)
-    assert (v2.precision, v2.attention_backend, v2.device, v2.license) == ("fp32", "sdpa", "cpu", None)
+    assert (v2.precision, v2.device, v2.license) == ("fp32", "cpu", None)
+    assert (v2.runtime.name, v2.attention_backend) in {("torch", "sdpa"), ("onnx", "fused")}
     assert "public-v2-tiny" in repr(v2)
+    assert f"runtime='{v2.runtime.name}'" in repr(v2)
 
 
 def test_rows_are_float32_of_unit_length(v2):
@@ -212,13 +219,13 @@ def test_windows_and_batches_do_not_show_in_the_result(v2, monkeypatch):
     images = [picture(30 + i, 60 - i, seed=i) for i in range(9)]
     expected_images = v2.encode_image(images)
     monkeypatch.setattr(encoder_module, "_WINDOW_TEXTS", 7)
-    monkeypatch.setattr("core_encoder.torch.runtime._TOKENS_PER_BATCH", {"cpu": 40})
+    monkeypatch.setattr(f"core_encoder.{v2.runtime.name}.runtime._TOKENS_PER_BATCH", {"cpu": 40})
     assert np.abs(v2.encode_text(texts) - expected).max() < 1e-6
     assert np.abs(v2.encode_image(images) - expected_images).max() < 1e-6
 
 
 def test_progress_counts_up_to_the_total(v2, monkeypatch):
-    monkeypatch.setattr("core_encoder.torch.runtime._TOKENS_PER_BATCH", {"cpu": 40})
+    monkeypatch.setattr(f"core_encoder.{v2.runtime.name}.runtime._TOKENS_PER_BATCH", {"cpu": 40})
     for encode, items in (
         (v2.encode_text, ["the cat sleeps"] * 30),
         (v2.encode_image, [picture(20, 20)] * 5),
