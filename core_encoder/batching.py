@@ -1,6 +1,6 @@
 """Build batches: texts of similar length together, and the pictures of consecutive images together."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,10 +35,11 @@ def length_batches(lengths: Sequence[int], *, max_tokens: int) -> Iterator[list[
 
 
 def picture_batches(
-    count: int,
+    positions: Iterable[int],
     pixels: Callable[[int], NDArray[np.uint8]],
     *,
     size: int,
+    at_once: int | None = None,
     failed: dict[int, ImageDecodeError] | None,
 ) -> Iterator[tuple[int, dict[int, NDArray[np.uint8]]]]:
     """Read images in threads, ahead of the model, and group their pictures into batches.
@@ -47,9 +48,10 @@ def picture_batches(
     256 MiB of them wait, so images of many tiles are read fewer at a time.
 
     Args:
-        count: how many images there are.
+        positions: 0, 1, 2, ...: of the images; each is asked for when its reading begins.
         pixels: reads the image at a position: (T, S, S, 3), one picture or an overview and tiles.
         size: pictures in a batch; there may be more, because the pictures of one image stay together.
+        at_once: images in a batch; any number if `None`.
         failed: gets the errors of images that cannot be read; `None` raises the first one.
 
     Yields:
@@ -63,17 +65,21 @@ def picture_batches(
             return error
 
     batch: dict[int, NDArray[np.uint8]] = {}
-    waiting = read_ahead(count, read, ahead=size, size_bytes=_size_bytes, most_bytes=_MOST_BYTES)
+    done = told = 0
+    waiting = read_ahead(positions, read, ahead=size, size_bytes=_size_bytes, most_bytes=_MOST_BYTES)
     for index, pictures in enumerate(waiting):
+        done = index + 1
         if not isinstance(pictures, ImageDecodeError):
             batch[index] = pictures
         elif failed is None:
             raise pictures
         else:
             failed[index] = pictures
-        if sum(map(len, batch.values())) >= size or index == count - 1:
-            yield index + 1, batch
-            batch = {}
+        if sum(map(len, batch.values())) >= size or len(batch) == at_once:
+            yield done, batch
+            batch, told = {}, done
+    if told < done:
+        yield done, batch
 
 
 def _size_bytes(pictures: NDArray[np.uint8] | ImageDecodeError) -> int:

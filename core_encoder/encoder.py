@@ -1,7 +1,8 @@
 """JinaClipEncoder: the whole path from a text or an image to its vector."""
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +13,7 @@ from core_encoder.checkpoint import find_checkpoint
 from core_encoder.config import MAX_TOKENS, read_config, read_json
 from core_encoder.errors import ConfigError, ImageDecodeError, TextTooLongError
 from core_encoder.features import Progress, image_features, text_features, to_vectors
-from core_encoder.image_input import ImageInput, image_reader
+from core_encoder.image_input import ImageInput, LoadedImage, image_reader
 from core_encoder.image_limits import ImageLimits
 from core_encoder.image_notes import CENTRE_ONLY, ImageNote
 from core_encoder.image_preprocess import (
@@ -279,13 +280,13 @@ class JinaClipEncoder:
         self._check_dim(truncate_dim)
         check_resize_mode(resize_mode)
 
-        def read_squares(index: int) -> NDArray[np.uint8]:
-            loaded = read(index)
-            if notes is not None and is_mostly_cropped(loaded.full_size, self.preprocessing, resize_mode):
-                notes.setdefault(index, []).append(CENTRE_ONLY)
-            return squares([loaded.image], self.preprocessing, resize_mode)  # (1, S, S, 3)
-
-        found = image_features(self.runtime, len(items), read_squares, failed=failed, progress=progress)
+        found = image_features(
+            self.runtime,
+            range(len(items)),
+            self._whole(read, resize_mode, notes),
+            failed=failed,
+            progress=None if progress is None else lambda done: progress(done, len(items)),
+        )
         features = [np.empty((0, self.embedding_dim), np.float32), *(rows for _, rows in found)]
         return self._finish(np.concatenate(features), truncate_dim, normalize=normalize)
 
@@ -327,20 +328,114 @@ class JinaClipEncoder:
         read = image_reader(items, rendering=rendering, limits=limits, notes=notes)
         self._check_dim(truncate_dim)
         check_resize_mode(resize_mode)
-        layout = check_tiling(tiling)
         boxes: dict[int, NDArray[np.int64]] = {}
-
-        def read_squares(index: int) -> NDArray[np.uint8]:
-            loaded = read(index)
-            tiles, cut = cut_tiles(loaded.image, size=self.image_size, tiling=layout)
-            boxes[index] = loaded.full_boxes(cut)
-            return squares(tiles, self.preprocessing, resize_mode)  # (T, S, S, 3)
-
-        found = image_features(self.runtime, len(items), read_squares, failed=failed, progress=progress)
+        found = image_features(
+            self.runtime,
+            range(len(items)),
+            self._tiles(read, resize_mode, check_tiling(tiling), boxes),
+            failed=failed,
+            progress=None if progress is None else lambda done: progress(done, len(items)),
+        )
         return [
             TileEmbeddings(self._finish(vectors, truncate_dim, normalize=normalize), boxes[index])
             for index, vectors in found
         ]
+
+    def stream_images(
+        self,
+        images: Iterable[ImageInput],
+        *,
+        tiling: Tiling | None = None,
+        at_once: int | None = None,
+        truncate_dim: int | None = None,
+        normalize: bool = True,
+        resize_mode: ResizeMode | None = None,
+        rendering: Rendering = "as_stored",
+        limits: ImageLimits | None = None,
+        notes: dict[int, list[ImageNote]] | None = None,
+    ) -> Generator[NDArray[np.float32] | TileEmbeddings | ImageDecodeError, None, None]:
+        """Encode any number of images one after another; the next ones are read while the model computes.
+
+        Args:
+            images: as for `encode_image`; each is asked for when its reading begins, in the caller's thread. Close the
+                result if not all of it is wanted.
+            tiling: gives each image an overview and tiles; whole images if `None`.
+            at_once: the most images in a batch of the model; any number if `None`.
+            truncate_dim: as for `encode_image`, like the other options.
+            normalize: the same.
+            resize_mode: the same.
+            rendering: the same.
+            limits: the same.
+            notes: the same; they are there when the image is yielded.
+
+        Yields:
+            For each image, in order: its vector (E,) float32; or, with `tiling`, its `TileEmbeddings`; or the error
+            that says why it cannot be read.
+
+        Raises:
+            EmbeddingDimError, ConfigError: as for `encode_image`.
+        """
+        self._check_dim(truncate_dim)
+        check_resize_mode(resize_mode)
+        given: dict[int, ImageInput] = {}  # images on their way, by position
+
+        def positions() -> Iterator[int]:
+            for position, image in enumerate(images):
+                given[position] = image
+                yield position
+
+        read = image_reader(given, rendering=rendering, limits=limits, notes=notes)
+        boxes: dict[int, NDArray[np.int64]] = {}
+        squares_of = (
+            self._whole(read, resize_mode, notes)
+            if tiling is None
+            else self._tiles(read, resize_mode, check_tiling(tiling), boxes)
+        )
+        failed: dict[int, ImageDecodeError] = {}
+        due = 0
+        with closing(image_features(self.runtime, positions(), squares_of, failed=failed, at_once=at_once)) as found:
+            for index, rows in found:
+                for position in range(due, index):
+                    del given[position]
+                    yield failed.pop(position)
+                due = index + 1
+                del given[index]
+                vectors = self._finish(rows, truncate_dim, normalize=normalize)
+                yield vectors[0] if tiling is None else TileEmbeddings(vectors, boxes.pop(index))
+        yield from (failed[position] for position in sorted(failed))
+
+    def _whole(
+        self,
+        read: Callable[[int], LoadedImage],
+        resize_mode: ResizeMode | None,
+        notes: dict[int, list[ImageNote]] | None,
+    ) -> Callable[[int], NDArray[np.uint8]]:
+        """The function that reads an image as one picture: (1, S, S, 3)."""
+
+        def read_squares(index: int) -> NDArray[np.uint8]:
+            loaded = read(index)
+            if notes is not None and is_mostly_cropped(loaded.full_size, self.preprocessing, resize_mode):
+                notes.setdefault(index, []).append(CENTRE_ONLY)
+            return squares([loaded.image], self.preprocessing, resize_mode)
+
+        return read_squares
+
+    def _tiles(
+        self,
+        read: Callable[[int], LoadedImage],
+        resize_mode: ResizeMode | None,
+        tiling: Tiling,
+        boxes: dict[int, NDArray[np.int64]],
+    ) -> Callable[[int], NDArray[np.uint8]]:
+        """The function that reads an image as an overview and tiles: (T, S, S, 3); their boxes are put into `boxes`."""
+
+        def read_squares(index: int) -> NDArray[np.uint8]:
+            loaded = read(index)
+            tiles, cut = cut_tiles(loaded.image, size=self.image_size, tiling=tiling)
+            boxes[index] = loaded.full_boxes(cut)
+            return squares(tiles, self.preprocessing, resize_mode)
+
+        return read_squares
 
     def count_tokens(self, texts: Iterable[str]) -> list[int]:
         """Tokens of each text, special tokens included, before any truncation.

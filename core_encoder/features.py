@@ -1,6 +1,6 @@
 """Run the towers on batches of tokens or pictures, and turn their raw features into vectors."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,20 +35,22 @@ def text_features(runtime: Runtime, texts: Sequence[TokenizedText]) -> Iterator[
 
 def image_features(
     runtime: Runtime,
-    count: int,
+    positions: Iterable[int],
     squares: Callable[[int], NDArray[np.uint8]],
     *,
     failed: dict[int, ImageDecodeError] | None,
-    progress: Progress | None,
-) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    at_once: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Generator[tuple[int, NDArray[np.float32]], None, None]:
     """Run the image tower, a batch at a time; the pictures of several images share batches.
 
     Args:
         runtime: the towers.
-        count: how many images there are.
+        positions: 0, 1, 2, ...: of the images; each is asked for when its reading begins.
         squares: reads the image at a position: (T, S, S, 3), one picture or an overview and tiles.
         failed: gets the errors of images that cannot be read; `None` raises the first one.
-        progress: called with (done, total) images after every batch.
+        at_once: the most images in a batch; any number if `None`.
+        progress: called with the number of images that are done after every batch.
 
     Yields:
         The position of an image and the (T, E) raw features of its pictures, for each image that can be read.
@@ -59,14 +61,14 @@ def image_features(
     runtime.check_process()  # before an image is read
     tokens = 1 + runtime.config.vision.grid**2
     size = max(1, runtime.tokens_per_batch // tokens)
-    for done, batch in picture_batches(count, squares, size=size, failed=failed):
+    for done, batch in picture_batches(positions, squares, size=size, at_once=at_once, failed=failed):
         if batch:
             pictures = np.concatenate(list(batch.values()))  # (P, S, S, 3)
             rows = [runtime.image_features(pictures[start : start + size]) for start in range(0, len(pictures), size)]
             parts = np.split(np.concatenate(rows), np.cumsum([len(own) for own in batch.values()])[:-1])
             yield from zip(batch, parts, strict=True)
         if progress is not None:
-            progress(done, count)
+            progress(done)
 
 
 def to_vectors(

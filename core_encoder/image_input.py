@@ -5,7 +5,7 @@ decoded picture becomes RGB), `image_limits`.
 """
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -110,7 +110,7 @@ def read_image(
 
 
 def image_reader(
-    items: Sequence[ImageInput],
+    items: Sequence[ImageInput] | Mapping[int, ImageInput],
     *,
     rendering: Rendering,
     limits: ImageLimits | None,
@@ -119,7 +119,7 @@ def image_reader(
     """Make the function that reads the image at a position.
 
     Args:
-        items: as for `load_image`.
+        items: as for `load_image`, by position.
         rendering: "as_stored" or "as_seen".
         limits: `ImageLimits()` if `None`.
         notes: gets the notes of an image that is read, by position.

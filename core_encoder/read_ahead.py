@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -10,14 +10,14 @@ T = TypeVar("T")
 
 
 def read_ahead(
-    count: int, read: Callable[[int], T], *, ahead: int, size_bytes: Callable[[T], int], most_bytes: int
+    positions: Iterable[int], read: Callable[[int], T], *, ahead: int, size_bytes: Callable[[T], int], most_bytes: int
 ) -> Iterator[T]:
-    """Yield read(0), read(1), ..., read(count - 1), computed by threads before they are needed.
+    """Yield the result of `read` for each position, computed by threads before they are needed.
 
     An error from `read` is raised here when its item is due.
 
     Args:
-        count: the number of items.
+        positions: of the items; the caller's thread asks for each when its reading begins.
         read: reads one item.
         ahead: the largest number of items that are read before they are needed.
         size_bytes: the size of an item in memory.
@@ -30,7 +30,7 @@ def read_ahead(
         largest = most_bytes // workers  # before the first item is known
         known = False
         try:
-            for index in range(count):
+            for index in positions:
                 pending.append(pool.submit(read, index))
                 while len(pending) > ahead or _waiting_bytes(pending, size_bytes, largest) > most_bytes:
                     item = pending.popleft().result()

@@ -1,7 +1,8 @@
 """LocalEmbedder: an `Embedder` that runs the model in this process."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -137,6 +138,29 @@ class LocalEmbedder:
         _raise_failed(failed, embedded)
         return embedded
 
+    def stream_images(
+        self, images: Iterable[ImageSource], *, at_once: int
+    ) -> Generator[FloatArray | TileEmbeddings | EmbedInputError, None, None]:
+        """Embed any number of images, in tiles if the configuration has them; the next ones are read meanwhile.
+
+        Args:
+            images: each is asked for when its reading begins.
+            at_once: the most images that the model sees together.
+
+        Yields:
+            For each image, in order: its row (E,); or its `TileEmbeddings`; or why it cannot be read.
+        """
+        notes: dict[int, list[ImageNote]] = {}
+        asked: deque[ImageSource] = deque()
+        options = {**self._image_options(), "tiling": self._config.tiling, "at_once": at_once, "notes": notes}
+        with _input_errors(), closing(self._encoder.stream_images(_remembered(images, asked), **options)) as results:
+            for position, result in enumerate(results):
+                image = asked.popleft()
+                for note in notes.pop(position, ()):
+                    if self._on_note is not None:
+                        self._on_note(image, note.kind, note.text)
+                yield _unreadable(result, position) if isinstance(result, ImageDecodeError) else result
+
     def _encode_text(self, texts: Sequence[str], *, task: str | None) -> FloatArray:
         with _input_errors():
             return self._encoder.encode_text(
@@ -225,12 +249,19 @@ def _raise_failed(failed: Mapping[int, ImageDecodeError], readable: Sequence[Any
         positions = [position for position in range(len(failed) + len(readable)) if position not in failed]
         raise PartialFailureError(
             "images",
-            failed={
-                at: EmbedInputError("the image" + image_problem(error).removeprefix(f"item {at}"))
-                for at, error in failed.items()
-            },
+            failed={at: _unreadable(error, at) for at, error in failed.items()},
             kept=dict(zip(positions, readable, strict=True)),
         )
+
+
+def _unreadable(error: ImageDecodeError, position: int) -> EmbedInputError:
+    return EmbedInputError("the image" + image_problem(error).removeprefix(f"item {position}"))
+
+
+def _remembered(images: Iterable[ImageSource], asked: deque[ImageSource]) -> Iterator[ImageSource]:
+    for image in images:
+        asked.append(image)
+        yield image
 
 
 @contextmanager

@@ -4,10 +4,10 @@ An adapter imports this module, the store kit and one SDK. Importing this module
 """
 
 import uuid
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from PIL import Image
 
 from core_encoder.tiling import Box, TileEmbeddings
 from jclip_connectors.config import EmbeddingConfig, Fingerprint
+from jclip_connectors.errors import EmbedInputError
 
 FloatArray: TypeAlias = NDArray[np.float32]
 IntArray: TypeAlias = NDArray[np.int64]
@@ -190,6 +191,24 @@ class Embedder(Protocol):
         Raises:
             PartialFailureError: some images cannot be read; `kept` has the `TileEmbeddings` of the readable images.
             EmbedInputError: the configuration has no tiling.
+        """
+
+
+@runtime_checkable
+class StreamingEmbedder(Protocol):
+    """An `Embedder` that can read images while it embeds others."""
+
+    def stream_images(
+        self, images: Iterable[ImageSource], *, at_once: int
+    ) -> Generator[FloatArray | TileEmbeddings | EmbedInputError, None, None]:
+        """Embed any number of images: in tiles if the configuration has them, else as wholes.
+
+        Args:
+            images: as for `embed_images`; some of them are asked for before they are needed.
+            at_once: the most images that the model sees together.
+
+        Yields:
+            For each image, in order: its row, (E,) float32; or its `TileEmbeddings`; or why it cannot be read.
         """
 
 

@@ -18,6 +18,7 @@ from core_encoder.tiling import Tiling
 from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.errors import EmbedInputError, PartialFailureError
 from jclip_connectors.local import LocalEmbedder
+from jclip_connectors.port import StreamingEmbedder
 from jclip_connectors.testing import HashEmbedder
 from jclip_connectors.testing.embedder_contract import EmbedderContract, picture
 from tests.checkpoints import write_v1, write_v2
@@ -52,6 +53,30 @@ class TestLocalEmbedder(EmbedderContract):
     def tiled_embedder(self, v2):
         tiling = Tiling(max_tiles=4)
         return LocalEmbedder(EmbeddingConfig(model=v2.name, dimensions=DIMENSIONS, tiling=tiling), encoder=v2)
+
+
+@pytest.mark.parametrize("tiling", [None, Tiling(max_tiles=4)])
+def test_a_stream_of_images_has_the_vectors_errors_and_notes_of_a_list(v2, tmp_path, tiling):
+    def embedder(notes):
+        config = EmbeddingConfig(model=v2.name, dimensions=DIMENSIONS, tiling=tiling)
+        return LocalEmbedder(config, encoder=v2, on_note=lambda *note: notes.append(note))
+
+    images = [picture(0), tmp_path / "none.png", picture(1, (300, 20)), picture(2)]
+    streamed, listed = [], []
+    assert isinstance(embedder(streamed), StreamingEmbedder)
+    found = list(embedder(streamed).stream_images(iter(images), at_once=2))
+    embed = embedder(listed).embed_images if tiling is None else embedder(listed).embed_image_tiles
+    with pytest.raises(PartialFailureError) as caught:
+        embed(images)
+    assert streamed == listed
+    assert type(found[1]) is EmbedInputError
+    assert str(found[1]) == str(caught.value.failed[1])
+    for at, expected in caught.value.kept.items():
+        if tiling is None:
+            np.testing.assert_allclose(found[at], expected, atol=1e-6)
+        else:
+            np.testing.assert_allclose(found[at].vectors, expected.vectors, atol=1e-6)
+            np.testing.assert_array_equal(found[at].boxes, expected.boxes)
 
 
 def test_hash_vectors_are_the_same_in_every_process():

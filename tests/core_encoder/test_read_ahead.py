@@ -25,7 +25,7 @@ class Reader:
         return index
 
     def items(self, count, *, ahead, most_bytes):
-        items = read_ahead(count, self, ahead=ahead, size_bytes=lambda _: self.size, most_bytes=most_bytes)
+        items = read_ahead(range(count), self, ahead=ahead, size_bytes=lambda _: self.size, most_bytes=most_bytes)
         for item in items:
             time.sleep(0.002)  # the model computes; the threads have time to read too far
             with self.lock:
