@@ -7,14 +7,14 @@ from pathlib import Path
 from typer.core import TyperGroup
 from typer.main import get_command
 
-from jclip_connectors.cli.commands import app
+from jclip_connectors.cli.commands import make_app
 from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.server.app import create_app
 from jclip_connectors.server.serve import load_served_model
 
 ROOT = Path(__file__).parents[1]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
-COMMANDS = get_command(app)
+COMMANDS = get_command(make_app())
 assert isinstance(COMMANDS, TyperGroup)
 SERVE = COMMANDS.commands["serve"]
 

@@ -23,9 +23,9 @@ from jclip_connectors.indexing import (
     pruning,
     reasons_to_keep,
 )
-from jclip_connectors.indexing.files import is_blank
 from jclip_connectors.memory import InMemoryStore
 from jclip_connectors.port import Record
+from jclip_connectors.store_kit.blank_text import is_blank
 from jclip_connectors.testing import HashEmbedder
 
 

@@ -2,10 +2,14 @@
 
 Exit codes: 0 done; 1 done in part (some files could not be indexed, records were not removed, a check failed); 2 not
 done; 130 interrupted.
-Results go to stdout, everything else to stderr. Neither torch nor the store is loaded before a command needs it.
+Results go to stdout, everything else to stderr. A command that was asked for loads its own modules only: what the
+others need takes as long as a search. Neither a runtime nor the store is loaded before a command needs it.
 """
 
 import warnings
+from collections.abc import Callable, Mapping, Sequence
+from importlib import import_module
+from types import MappingProxyType
 from typing import Any
 
 import typer
@@ -13,12 +17,23 @@ from typer.core import TyperGroup
 
 from core_encoder.errors import JinaClipError
 from jclip_connectors.cli import terminal
-from jclip_connectors.cli.check_command import check
-from jclip_connectors.cli.collection_commands import INDEX_NOTES, demo, index, optimize, search
-from jclip_connectors.cli.model_commands import models, serve, verify
 from jclip_connectors.errors import ConnectorError, MissingDependencyError
 
 _NOT_DONE, _INTERRUPTED = 2, 130
+_MODULES: Mapping[str, str] = (
+    MappingProxyType(  # by command, in the order of the help; each has a function of this name
+        {
+            "demo": "collection_commands",
+            "index": "collection_commands",
+            "search": "search_command",
+            "check": "check_command",
+            "optimize": "collection_commands",
+            "serve": "model_commands",
+            "models": "model_commands",
+            "verify": "model_commands",
+        }
+    )
+)
 
 
 class _Commands(TyperGroup):
@@ -51,25 +66,28 @@ class _Commands(TyperGroup):
         raise typer.Exit(_NOT_DONE)
 
 
-app = typer.Typer(
-    cls=_Commands,
-    help="Search pictures and texts by meaning, with jina-clip and a collection in a folder.",
-    no_args_is_help=True,
-    add_completion=False,
-    rich_markup_mode=None,
-    pretty_exceptions_enable=False,
-)
-app.command()(demo)
-app.command(epilog=INDEX_NOTES)(index)
-app.command()(search)
-app.command()(check)
-app.command()(optimize)
-app.command()(serve)
-app.command()(models)
-app.command()(verify)
+def make_app(arguments: Sequence[str] = ()) -> typer.Typer:
+    """Make the command line for `arguments`: with the one command that they begin with, else with all of them."""
+    app = typer.Typer(
+        cls=_Commands,
+        callback=_keep_group,
+        help="Search pictures and texts by meaning, with jina-clip and a collection in a folder.",
+        no_args_is_help=True,
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+    )
+    for name in arguments[:1] if arguments and arguments[0] in _MODULES else _MODULES:
+        module = import_module(f"jclip_connectors.cli.{_MODULES[name]}")
+        app.command(name, epilog=getattr(module, f"{name.upper()}_NOTES", None))(getattr(module, name))
+    return app
 
 
-def run() -> None:
+def _keep_group() -> None:
+    """With a callback, typer keeps the names of commands also where there is only one."""
+
+
+def run(app: Callable[[], object]) -> None:
     """Run the command line; warnings are one line each."""
     warnings.showwarning = lambda message, *_, **__: terminal.say(f"warning: {message}", style="yellow")
     app()

@@ -19,7 +19,9 @@ def main() -> None:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")  # a terminal without UTF-8 shows escapes instead of failing
     try:
-        from jclip_connectors.cli.commands import run
+        from jclip_connectors.cli.commands import make_app, run
+
+        app = make_app(sys.argv[1:])
     except ModuleNotFoundError as error:
         from jclip_connectors.errors import MissingDependencyError
 
@@ -28,7 +30,7 @@ def main() -> None:
         signal.signal(signal.SIGINT, _stop_in_order)
     else:
         signal.signal(signal.SIGINT, before)
-    run()
+    run(app)
 
 
 def _stop_at_once(_number: int, _frame: FrameType | None) -> None:

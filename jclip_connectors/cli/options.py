@@ -5,7 +5,7 @@ import json
 import os
 import uuid
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,14 +15,15 @@ from core_encoder.rendering import Rendering
 from core_encoder.tiling import Tiling
 from jclip_connectors.cli.store_urls import Place, check_timeout, edge_url
 from jclip_connectors.cli.terminal import say
-from jclip_connectors.collection import MultimodalCollection
 from jclip_connectors.config import EmbeddingConfig, Fingerprint, ignored_variables
 from jclip_connectors.errors import EmbedInputError
 from jclip_connectors.filters import parse_filter
-from jclip_connectors.indexing import FileNotes
-from jclip_connectors.indexing.first_bytes import is_picture, read_head
 from jclip_connectors.port import Filter, VectorStore
 from jclip_connectors.store_kit.validation import check_fingerprint
+
+if TYPE_CHECKING:
+    from jclip_connectors.collection import MultimodalCollection
+    from jclip_connectors.indexing import FileNotes
 
 _WHERE_HINT = """write it like '{"suffix": ".png", "size_bytes": {"gte": 100000}}'"""
 
@@ -139,8 +140,8 @@ def open_collection(
     *,
     device: str | None,
     batch_size: int = 64,
-    notes: FileNotes | None = None,
-) -> tuple[MultimodalCollection, VectorStore]:
+    notes: "FileNotes | None" = None,
+) -> "tuple[MultimodalCollection, VectorStore]":
     """Load the model, and open the collection with it; returns the collection and its store.
 
     What can be known without the model is checked before it is fetched and loaded.
@@ -149,6 +150,7 @@ def open_collection(
         ConfigError: the model has no name or commit that tells its weights.
         CollectionMismatchError: the collection was made with another configuration.
     """
+    from jclip_connectors.collection import MultimodalCollection
     from jclip_connectors.local import LocalEmbedder
 
     stored = place.fingerprint()
@@ -170,6 +172,8 @@ def check_output(path: Path | None) -> None:
     """
     if path is None:
         return
+    from jclip_connectors.indexing.first_bytes import is_picture, read_head  # only where a file is written
+
     refused = f"{str(path)!r} cannot be written"
     if not path.parent.is_dir():
         raise EmbedInputError(f"{refused}: there is no folder {str(path.parent)!r}")

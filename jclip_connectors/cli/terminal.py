@@ -1,4 +1,4 @@
-"""The output of `jclip`: lines on stderr, tables on stdout, a progress bar.
+"""The output of `jclip`: lines on stderr, tables on stdout.
 
 The stream itself is asked whether it is a terminal: the variable FORCE_COLOR, which many CI systems set, asks for
 colours in a pipe as well, and nothing may be cut there.
@@ -6,31 +6,26 @@ colours in a pipe as well, and nothing may be cut there.
 
 import os
 import sys
-import time
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from datetime import timedelta
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
-from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
-from jclip_connectors.cli.contact_sheet import Section
-from jclip_connectors.indexing import BadFile, FileNote, LeftOut, Progress
 from jclip_connectors.port import SearchHit
+
+if TYPE_CHECKING:
+    from jclip_connectors.cli.contact_sheet import Section
+    from jclip_connectors.indexing import BadFile, FileNote, LeftOut
 
 _NAMED_FAILURES = 10  # all are in the report
 _NAMED_NOTES = 3  # files of each kind
 _NAMED_KINDS = 10  # of files that were left out
-_LINES = 10  # of progress, if there is no terminal for a bar
-_SECONDS_PER_LINE = 5.0  # a long run prints more than `_LINES`, one every 5 s
 _PIPE_WIDTH = 1_000_000  # so that nothing is cut or wrapped in a pipe or a file
 # Characters that change the order of the text around them. Source: Unicode Standard Annex 9, section 2.
 _DIRECTIONS = frozenset("\u061c\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
@@ -40,7 +35,7 @@ _OTHER_COLUMNS = 45  # characters of a row besides the name
 
 def say(message: str, *, style: str = "") -> None:
     """Print a line for people, on stderr."""
-    shown = printable(message, terminal=_is_terminal(sys.stderr))
+    shown = printable(message, terminal=is_terminal(sys.stderr))
     Console(stderr=True).print(Text(shown, style=style), soft_wrap=True)
 
 
@@ -63,7 +58,7 @@ def hits_table(hits: Sequence[SearchHit]) -> Table:
     with_boxes = any(hit.box is not None for hit in hits)
     made = table("", "score", "file", *(["nearest tile"] if with_boxes else []))
     for rank, hit in enumerate(hits, start=1):
-        name = _elide(printable(path_of(hit), terminal=_is_terminal(sys.stdout)), room)
+        name = _elide(printable(path_of(hit), terminal=is_terminal(sys.stdout)), room)
         name += f" (+{len(hit.duplicates)} equal)" if hit.duplicates else ""
         box = [] if not with_boxes else ["" if hit.box is None else ", ".join(map(str, hit.box))]
         made.add_row(str(rank), f"{hit.score:.4f}", Text(name), *box)
@@ -83,7 +78,7 @@ def print_paths(hits: Sequence[SearchHit], *, end: bytes) -> None:
     sys.stdout.buffer.flush()
 
 
-def answer_table(answer: Section, captions: Mapping[str, str]) -> Table:
+def answer_table(answer: "Section", captions: Mapping[str, str]) -> Table:
     """Search results of the demo, with each picture's description and whether it is right."""
     made = table("", "score", "picture", "shows", "", title=answer.heading)
     for rank, hit in enumerate(answer.hits, start=1):
@@ -92,7 +87,7 @@ def answer_table(answer: Section, captions: Mapping[str, str]) -> Table:
     return made
 
 
-def say_failures(failed: Sequence[BadFile], report: Path | None) -> None:
+def say_failures(failed: "Sequence[BadFile]", report: Path | None) -> None:
     """Name the failed files, or the first ten if there are more."""
     for bad in failed[:_NAMED_FAILURES]:
         say(f"  {bad.path}: {bad.error}", style="red")
@@ -101,7 +96,7 @@ def say_failures(failed: Sequence[BadFile], report: Path | None) -> None:
         say(f"  and {len(failed) - _NAMED_FAILURES} more; {where}")
 
 
-def say_left_out(left_out: Sequence[LeftOut], report: Path | None) -> None:
+def say_left_out(left_out: "Sequence[LeftOut]", report: Path | None) -> None:
     """Count the files and folders that were left out by kind, the most frequent kinds first."""
     if not left_out:
         return
@@ -113,7 +108,7 @@ def say_left_out(left_out: Sequence[LeftOut], report: Path | None) -> None:
     say(f"left out: {', '.join(named)}; {where}")
 
 
-def say_notes(notes: Sequence[FileNote], report: Path | None) -> None:
+def say_notes(notes: "Sequence[FileNote]", report: Path | None) -> None:
     """Say once what there is to say about files that were indexed, with their number and the first of them."""
     by_kind: dict[tuple[str, str], list[str]] = {}
     for note in notes:
@@ -126,30 +121,6 @@ def say_notes(notes: Sequence[FileNote], report: Path | None) -> None:
         say(f"note: {len(paths)} {what}: {text}{option} ({named}{more})", style="yellow")
     if report is None and any(len(paths) > _NAMED_NOTES for paths in by_kind.values()):
         say("  --report FILE.jsonl lists all of them")
-
-
-@contextmanager
-def progress() -> Iterator[Progress]:
-    """Show the progress, speed and remaining time of a run: a bar on a terminal, else occasional lines."""
-    console = Console(stderr=True)
-    start = time.monotonic()
-    if _is_terminal(sys.stderr):
-        with Bar(BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), console=console) as bar:
-            task = bar.add_task("", total=None)
-            yield lambda done, total: bar.update(
-                task, completed=done, total=total, description=_pace(done, total, time.monotonic() - start)
-            )
-        return
-    last_s, last_done = start - _SECONDS_PER_LINE, 0  # the first line comes at once
-
-    def line(done: int, total: int) -> None:
-        nonlocal last_s, last_done
-        now = time.monotonic()
-        if now - last_s >= _SECONDS_PER_LINE or done - last_done >= total / _LINES or done == total:
-            last_s, last_done = now, done
-            say(f"{done} of {total} files, {_pace(done, total, now - start)}")
-
-    yield line
 
 
 def printable(text: str, *, terminal: bool = True) -> str:
@@ -168,19 +139,13 @@ def printable(text: str, *, terminal: bool = True) -> str:
     )
 
 
-def _is_terminal(stream: TextIO | None) -> bool:
+def is_terminal(stream: TextIO | None) -> bool:
+    """Whether a person looks at a stream."""
     return stream is not None and stream.isatty()
 
 
 def _console() -> Console:
-    return Console() if _is_terminal(sys.stdout) else Console(width=_PIPE_WIDTH)
-
-
-def _pace(done: int, total: int, passed_s: float) -> str:
-    if done == 0 or passed_s <= 0:
-        return "-"
-    left = timedelta(seconds=round(passed_s * (total - done) / done))
-    return f"{done / passed_s:.1f} files/s, {left} left"
+    return Console() if is_terminal(sys.stdout) else Console(width=_PIPE_WIDTH)
 
 
 def _elide(text: str, room: int) -> str:

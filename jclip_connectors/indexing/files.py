@@ -1,13 +1,13 @@
 """One file: what kind it is, its text, and the metadata of its record."""
 
 import stat
-import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from core_encoder.image_formats import EXTRAS_OF_SUFFIXES, readable_suffixes
 from jclip_connectors.errors import EmbedInputError
+from jclip_connectors.store_kit.blank_text import is_blank
 
 IMAGE_SUFFIXES = readable_suffixes()
 """The suffixes, in lower case, of files that are indexed as images: those that the installed packages can decode."""
@@ -26,8 +26,6 @@ _MARKS = (  # the marks of UTF-32 first, because one of them begins with a mark 
 )
 _UPPER_HALVES = frozenset(range(0x20)) - frozenset(b"\t\n\r")
 _WIDE_PART, _SHORTEST_WIDE, _SAMPLE_BYTES = 0.6, 4, 4096
-_INVISIBLE = ("Cc", "Cf", "Zl", "Zp", "Zs")
-_INVISIBLE_LETTERS = frozenset("\u034f\u115f\u1160\u2800\u3164\uffa0" + "".join(map(chr, range(0xFE00, 0xFE10))))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,11 +68,6 @@ def describe_file(path: Path) -> dict[str, Any]:
 def how_to_read(suffix: str) -> str:
     """What has to be installed before pictures with a suffix of `NEEDED_EXTRAS` can be read."""
     return f"needs pip install 'jclip-connectors[{NEEDED_EXTRAS[suffix]}]'"
-
-
-def is_blank(text: str) -> bool:
-    """Whether a text shows nothing: it has only white space, controls and characters without a shape."""
-    return all(unicodedata.category(c) in _INVISIBLE or c in _INVISIBLE_LETTERS for c in text)
 
 
 def read_text(path: Path) -> str:

@@ -23,7 +23,16 @@ from core_encoder.errors import ConfigError
 from core_encoder.models import KNOWN_MODELS
 from core_encoder.nano.scenes import Scene, SceneObject, draw_canvas, draw_scene
 from core_encoder.tiling import Tiling
-from jclip_connectors.cli import collection_commands, demo, options, reports, terminal
+from jclip_connectors.cli import (
+    collection_commands,
+    contact_sheet,
+    demo,
+    options,
+    progress_bar,
+    reports,
+    search_command,
+    terminal,
+)
 from jclip_connectors.cli import commands as cli
 from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.edge.store import QdrantEdgeStore
@@ -39,7 +48,8 @@ STAR = SceneObject(shape="star", colour="yellow", size="large", place="top left"
 
 def jclip(*arguments, code=0):
     """Run a command; its output, its messages."""
-    result = CliRunner().invoke(cli.app, list(map(str, arguments)))
+    words = list(map(str, arguments))
+    result = CliRunner().invoke(cli.make_app(words), words)
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     assert result.exit_code == code, result.output
@@ -78,8 +88,8 @@ def collection(tmp_path, photos):
 
 def test_help_and_models_load_neither_torch_nor_a_store():
     code = (
-        "import sys\nfrom jclip_connectors.cli.commands import app\n"
-        "for command in ('--help', 'models'):\n    app([command], standalone_mode=False)\n"
+        "import sys\nfrom jclip_connectors.cli.commands import make_app\n"
+        "for command in ('--help', 'models'):\n    make_app([command])([command], standalone_mode=False)\n"
         "print('loaded', [name for name in ('torch', 'transformers', 'qdrant_edge') if name in sys.modules])"
     )
     run = [sys.executable, "-c", code]
@@ -467,7 +477,7 @@ def full(*_, **__):
 
 
 def test_results_are_printed_even_if_their_page_cannot_be_written(photos, collection, tmp_path, monkeypatch):
-    monkeypatch.setattr(collection_commands, "write_contact_sheet", full)
+    monkeypatch.setattr(contact_sheet, "write_contact_sheet", full)
     out, message = jclip("search", "x", "--collection", collection, "--html", tmp_path / "page.html", code=2)
     assert str(photos / "circle.png") in out
     assert message == "error: page.html: No space left on device\n"
@@ -492,6 +502,7 @@ def test_a_picture_is_not_overwritten_by_a_result(photos, collection):
 def test_a_result_that_has_no_place_is_refused_before_the_model_is_loaded(tmp_path, photos, collection, monkeypatch):
     monkeypatch.setattr(options, "open_collection", None)
     monkeypatch.setattr(collection_commands, "open_collection", None)
+    monkeypatch.setattr(search_command, "open_collection", None)
     name = "n" * 300
     assert "too long" in refusal("index", photos, "--collection", collection, "--report", tmp_path / name)
     assert "too long" in refusal("search", "x", "--collection", collection, "--html", tmp_path / name)
@@ -616,7 +627,7 @@ def test_an_interrupt_of_another_command_is_one_line(collection, monkeypatch):
     def interrupt(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(collection_commands, "open_collection", interrupt)
+    monkeypatch.setattr(search_command, "open_collection", interrupt)
     assert jclip("search", "x", "--collection", collection, code=130) == ("", "stopped\n")
     monkeypatch.setattr(TyperGroup, "make_context", interrupt)  # while options are read
     assert jclip("search", "x", "--collection", collection, code=130) == ("", "stopped\n")
@@ -698,7 +709,7 @@ def test_a_long_path_is_cut_in_the_middle_on_a_terminal(monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setenv("FORCE_COLOR", "1")
     assert str(hits[0].uri) in [str(cell) for cell in terminal.hits_table(hits).columns[2].cells]
-    monkeypatch.setattr(terminal, "_is_terminal", lambda _: True)
+    monkeypatch.setattr(terminal, "is_terminal", lambda _: True)
     cut = str(next(iter(terminal.hits_table(hits).columns[2].cells)))
     assert len(cut) < 40
     assert cut.startswith("/long")
@@ -707,8 +718,8 @@ def test_a_long_path_is_cut_in_the_middle_on_a_terminal(monkeypatch):
 
 def test_a_terminal_gets_a_bar_with_rate_and_time_left(monkeypatch, capsys):
     monkeypatch.setenv("FORCE_COLOR", "1")
-    monkeypatch.setattr(terminal, "_is_terminal", lambda _: True)
-    with terminal.progress() as show:
+    monkeypatch.setattr(progress_bar, "is_terminal", lambda _: True)
+    with progress_bar.progress() as show:
         show(0, 200)
         show(50, 200)
     message = capsys.readouterr().err
@@ -719,8 +730,8 @@ def test_a_terminal_gets_a_bar_with_rate_and_time_left(monkeypatch, capsys):
 
 def test_a_log_gets_a_line_for_a_tenth_of_the_files_or_five_seconds(monkeypatch, capsys):
     clock = iter([0.0, 0.0, 1.0, 2.0, 7.0, 8.0])
-    monkeypatch.setattr(terminal, "time", types.SimpleNamespace(monotonic=lambda: next(clock)))
-    with terminal.progress() as show:
+    monkeypatch.setattr(progress_bar, "time", types.SimpleNamespace(monotonic=lambda: next(clock)))
+    with progress_bar.progress() as show:
         for done in (0, 100, 104, 105, 1000):
             show(done, 1000)
     assert capsys.readouterr().err.splitlines() == [
@@ -732,11 +743,10 @@ def test_a_log_gets_a_line_for_a_tenth_of_the_files_or_five_seconds(monkeypatch,
 
 
 def test_warnings_are_one_line(monkeypatch, capsys):
-    monkeypatch.setattr(cli, "app", lambda: warnings.warn("3 texts were cut", stacklevel=1))
     monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
     with warnings.catch_warnings():
         warnings.simplefilter("always")
-        cli.run()
+        cli.run(lambda: warnings.warn("3 texts were cut", stacklevel=1))
     assert capsys.readouterr().err == "warning: 3 texts were cut\n"
 
 

@@ -24,7 +24,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Failed to obtain server version"
 
 
 def jclip(*arguments, code=0):
-    result = CliRunner().invoke(cli.app, list(map(str, arguments)))
+    result = CliRunner().invoke(cli.make_app(), list(map(str, arguments)))
     if result.exception is not None and not isinstance(result.exception, SystemExit):
         raise result.exception
     assert result.exit_code == code, result.output

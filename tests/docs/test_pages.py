@@ -18,7 +18,7 @@ import weaviate
 from psycopg.conninfo import make_conninfo
 
 from core_encoder.nano.scenes import Scene, SceneObject, draw_canvas, draw_scene
-from jclip_connectors.cli.commands import app
+from jclip_connectors.cli.commands import make_app
 from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.server.serve import load_served_model
 from tests.checkpoints import V2_TINY
@@ -187,7 +187,7 @@ JCLIP = {where: words for where, words in COMMANDS.items() if words[0] == "jclip
 
 @pytest.mark.parametrize("where", JCLIP)
 def test_a_command_of_a_page_has_the_options_that_the_page_gives_it(where):
-    group = typer.main.get_command(app)
+    group = typer.main.get_command(make_app())
     command = group.commands[JCLIP[where][1]]  # type: ignore[attr-defined]  # typer's group is click's
     known = {option for parameter in command.params for option in parameter.opts}
     assert {word for word in JCLIP[where] if word.startswith("--")} <= known | {"--help"}

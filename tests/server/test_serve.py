@@ -155,7 +155,7 @@ def test_the_command_serves_in_a_new_interpreter_and_tells_of_a_setting_without_
     ],
 )
 def test_a_setting_without_effect_is_refused_before_the_model_is_loaded(arguments, variables, words):
-    result = CliRunner().invoke(commands.app, ["serve", "--model", "no/such-model", *arguments], env=variables)
+    result = CliRunner().invoke(commands.make_app(), ["serve", "--model", "no/such-model", *arguments], env=variables)
     assert (result.exit_code, words in result.stderr) == (2, True), result.output
 
 
