@@ -11,19 +11,26 @@ from torch import Tensor, nn
 
 from core_encoder.config import TextConfig
 from core_encoder.torch.attention import AlibiBias, Backend, Packing, packed_attention
+from core_encoder.torch.tables import PositionTable
 
+_LEAST_ROWS = 512  # of the table of positions
 _AS_COLUMNS = range(8, 49)  # tokens; fewer or more are as fast or faster as rows
 
 
 def rotary_table(positions: Tensor, head_width: int, base: float) -> tuple[Tensor, Tensor]:
     """Cosine and sine for `rotate_halves`: two (N, 1, 1, d / 2) float32 tensors.
 
-    Computed from the positions at every call: a table that is built with the model can be lost when weights are loaded.
     Source: Su et al. 2021, "RoFormer", equation 15, with base^(-2i/d).
     """
     exponents = torch.arange(0, head_width, 2, device=positions.device, dtype=torch.float32) / head_width
     angles = positions.float()[:, None] / base**exponents  # (N, d / 2)
     return angles.cos()[:, None, None], angles.sin()[:, None, None]
+
+
+def cosines_and_sines(rows: Tensor) -> tuple[Tensor, Tensor]:
+    """(N, d) rows of the tower's table -> two (N, 1, 1, d / 2) tensors, as `rotary_table` gives them."""
+    cos, sin = rows[:, None, None].chunk(2, dim=-1)
+    return cos, sin
 
 
 def rotate_halves(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
@@ -121,6 +128,7 @@ class TextTower(nn.Module):
         self.token_type = nn.Parameter(torch.zeros(config.type_vocab_size, config.width))  # only row 0 is ever used
         self.embedding_norm = nn.LayerNorm(config.width, eps=config.layer_norm_eps)
         self.layers = nn.ModuleList(TextLayer(config) for _ in range(config.num_layers))
+        self._rotary = PositionTable(self._make_rotary)
 
     def forward(self, input_ids: Tensor, lengths: Sequence[int], positions: Tensor | None = None) -> Tensor:
         """Encode packed texts.
@@ -149,7 +157,14 @@ class TextTower(nn.Module):
         if config.rotary_base is None:
             bias = AlibiBias(packing, config.num_heads, x.dtype)
         else:
-            rotary = rotary_table(packing.device_positions, config.width // config.num_heads, config.rotary_base)
+            table = self._rotary.on(x.device, 1 + int(packing.positions.max()))
+            rotary = cosines_and_sines(table[packing.device_positions])
         for layer in self.layers:
             x = layer(x, packing, rotary, bias, self.backend)
         return x
+
+    def _make_rotary(self, rows: int) -> Tensor:
+        config = self.config
+        positions = torch.arange(max(_LEAST_ROWS, 1 << (rows - 1).bit_length()))  # grows by doubling
+        parts = rotary_table(positions, config.width // config.num_heads, float(config.rotary_base or 0))
+        return torch.cat(parts, dim=-1).flatten(1)  # (rows, d)

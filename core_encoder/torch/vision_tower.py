@@ -9,15 +9,17 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from core_encoder.config import VisionConfig
+from core_encoder.torch.tables import PositionTable
 
 _NORM_EPS = 1e-6  # every LayerNorm of the tower, the inner ones too
 _ROPE_BASE = 10000.0
 
 
-def rope_table(grid: int, span: float, head_width: int) -> tuple[Tensor, Tensor]:
-    """Cosine and sine for `rotate_interleaved` over a square of patches: two (grid * grid, d / 2) float32 tensors.
+def rope_table(grid: int, span: float, head_width: int) -> Tensor:
+    """Cosine and sine for `rotate_interleaved`: (1 + P, d / 2, 2) float32, the class token and a square of P patches.
 
-    The row rotates the first half of the d / 2 pairs, the column the second half; positions run from 0 to `span`.
+    The row rotates the first half of the d / 2 pairs, the column the second half; positions run from 0 to `span`. The
+    class token is not rotated: its cosines are 1 and its sines 0, which changes no bit.
     Source: Fang et al. 2023, "EVA-02", section 2.1, and Su et al. 2021, "RoFormer", equation 15.
     """
     exponents = torch.arange(0, head_width // 2, 2, dtype=torch.float32) / (head_width // 2)
@@ -25,15 +27,18 @@ def rope_table(grid: int, span: float, head_width: int) -> tuple[Tensor, Tensor]
     angles = steps[:, None] * _ROPE_BASE**-exponents  # (G, d / 4)
     rows = angles[:, None].expand(grid, grid, -1)
     columns = angles[None].expand(grid, grid, -1)
-    angles = torch.cat((rows, columns), dim=-1).flatten(0, 1)  # (G * G, d / 2)
-    return angles.cos(), angles.sin()
+    angles = F.pad(torch.cat((rows, columns), dim=-1).flatten(0, 1), (0, 0, 1, 0))  # (1 + P, d / 2)
+    return torch.stack((angles.cos(), angles.sin()), dim=-1)
 
 
-def rotate_interleaved(x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate the pairs (2i, 2i + 1) of (..., P, d); the text tower pairs halves instead."""
-    even, odd = x[..., 0::2].float(), x[..., 1::2].float()  # (..., P, d / 2) each
-    rotated = torch.stack((even * cos - odd * sin, odd * cos + even * sin), dim=-1).flatten(-2)
-    return rotated.to(x.dtype)
+def rotate_interleaved(x: Tensor, table: Tensor) -> Tensor:
+    """Rotate the pairs (2i, 2i + 1) of (B, L, n, H, d); the text tower pairs halves instead.
+
+    A pair is a complex number, which is turned in one pass over memory.
+    """
+    turns = torch.view_as_complex(table)[:, None, None]  # (L, 1, 1, d / 2)
+    pairs = torch.view_as_complex(x.float().view(*x.shape[:-1], -1, 2))  # (B, L, n, H, d / 2)
+    return torch.view_as_real(pairs * turns).flatten(-2).to(x.dtype)
 
 
 class VisionBlock(nn.Module):
@@ -55,21 +60,19 @@ class VisionBlock(nn.Module):
         self.mlp_norm = nn.LayerNorm(hidden, eps=_NORM_EPS)
         self.mlp_out = nn.Linear(hidden, width)
 
-    def forward(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    def forward(self, x: Tensor, rope: Tensor) -> Tensor:
         """(B, 1 + P, D) -> (B, 1 + P, D)."""
-        x = x + self._attention(self.norm_1(x), cos, sin)
+        x = x + self._attention(self.norm_1(x), rope)
         gate, value = self.mlp_in(self.norm_2(x)).chunk(2, dim=-1)  # (B, 1 + P, hidden) each
         out: Tensor = x + self.mlp_out(self.mlp_norm(F.silu(gate) * value))
         return out
 
-    def _attention(self, x: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    def _attention(self, x: Tensor, rope: Tensor) -> Tensor:
         batch, length, width = x.shape
         bias = torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias))
         qkv = F.linear(x, self.qkv.weight, bias).view(batch, length, 3, self.num_heads, -1)
-        qk = qkv[:, :, :2].permute(2, 0, 3, 1, 4)  # (2, B, H, 1 + P, d)
+        q, k = rotate_interleaved(qkv[:, :, :2], rope).permute(2, 0, 3, 1, 4)  # (B, H, 1 + P, d) each
         v = qkv[:, :, 2].transpose(1, 2)  # (B, H, 1 + P, d)
-        patches = rotate_interleaved(qk[..., 1:, :], cos, sin)
-        q, k = torch.cat((qk[..., :1, :], patches), dim=-2)  # the class token is not rotated
         out = F.scaled_dot_product_attention(q, k, v)  # (B, H, 1 + P, d)
         projected: Tensor = self.out(self.attention_norm(out.transpose(1, 2).reshape(batch, length, width)))
         return projected
@@ -88,6 +91,7 @@ class VisionTower(nn.Module):
         self.position_embedding = nn.Parameter(torch.zeros(1, 1 + config.grid**2, width))
         self.blocks = nn.ModuleList(VisionBlock(config) for _ in range(config.num_layers))
         self.norm = nn.LayerNorm(width, eps=_NORM_EPS)
+        self._rope = PositionTable(self._make_rope)
 
     def forward(self, pixel_values: Tensor) -> Tensor:
         """Encode images.
@@ -108,11 +112,13 @@ class VisionTower(nn.Module):
 
     def hidden_states(self, pixel_values: Tensor) -> Tensor:
         """The last block's output before the final norm, (B, 1 + P, D)."""
-        config = self.config
         patches = self.patch_embedding(pixel_values).flatten(2).transpose(1, 2)  # (B, P, D)
         x = torch.cat((self.class_token.expand(patches.shape[0], -1, -1), patches), dim=1) + self.position_embedding
-        cos, sin = rope_table(config.grid, config.rope_span, config.width // config.num_heads)
-        cos, sin = cos.to(x.device), sin.to(x.device)  # (P, d / 2)
+        rope = self._rope.on(x.device, x.shape[1])  # (1 + P, d / 2, 2)
         for block in self.blocks:
-            x = block(x, cos, sin)
+            x = block(x, rope)
         return x
+
+    def _make_rope(self, _rows: int) -> Tensor:
+        config = self.config
+        return rope_table(config.grid, config.rope_span, config.width // config.num_heads)
