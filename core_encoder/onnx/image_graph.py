@@ -29,29 +29,38 @@ def build_image_tower(graph: Graph, layers: Layers, config: VisionConfig) -> Non
     x = graph.op("Add", x, layers.parameter("vision.position_embedding"))  # (B, 1 + P, D)
     x = graph.op("Reshape", x, graph.ints(-1, width))  # (N, D): a matrix product sees all tokens of a batch
     rotate = _Rotate(graph, config)
-    normed = layers.norm(x, "vision.blocks.0.norm_1", _NORM_EPS)
+    divisor = layers.balance("vision.blocks.0.norm_1", "vision.blocks.0.qkv")
+    normed = layers.norm(x, "vision.blocks.0.norm_1", _NORM_EPS, divisor=divisor)
     for i in range(config.num_layers):
         name = f"vision.blocks.{i}"
         zeros = np.zeros(width, np.float32)
         bias = np.concatenate([layers.vector(f"{name}.q_bias"), zeros, layers.vector(f"{name}.v_bias")])  # no key bias
-        qkv = layers.linear(normed, f"{name}.qkv", bias)
+        qkv = layers.linear(normed, f"{name}.qkv", bias, factor=divisor)
         q, k, v = (
             graph.op("Reshape", part, graph.ints(-1, tokens, width))
             for part in graph.ops("Split", qkv, outputs=3, axis=1, num_outputs=3)
         )  # (B, 1 + P, D)
         attended = graph.op("MultiHeadAttention", rotate(q), rotate(k), v, domain=MICROSOFT, num_heads=config.num_heads)
-        attended = layers.norm(
-            graph.op("Reshape", attended, graph.ints(-1, width)), f"{name}.attention_norm", _NORM_EPS
-        )
-        attended = layers.linear(attended, f"{name}.out", layers.bias(f"{name}.out"))
-        normed, x = layers.sum_norm(x, attended, f"{name}.norm_2", _NORM_EPS)
-        hidden = layers.linear(normed, f"{name}.mlp_in", layers.bias(f"{name}.mlp_in"))  # (N, 2 * hidden)
+        attended = graph.op("Reshape", attended, graph.ints(-1, width))  # (N, D)
+        divisor = layers.balance(f"{name}.attention_norm", f"{name}.out")
+        attended = layers.norm(attended, f"{name}.attention_norm", _NORM_EPS, divisor=divisor)
+        attended = layers.linear(attended, f"{name}.out", layers.bias(f"{name}.out"), factor=divisor)
+        divisor = layers.balance(f"{name}.norm_2", f"{name}.mlp_in")
+        normed, x = layers.sum_norm(x, attended, f"{name}.norm_2", _NORM_EPS, divisor=divisor)
+        hidden = layers.linear(
+            normed, f"{name}.mlp_in", layers.bias(f"{name}.mlp_in"), factor=divisor
+        )  # (N, 2 * hidden)
         gate, value = graph.ops("Split", hidden, outputs=2, axis=1, num_outputs=2)
         gated = graph.op("Mul", graph.op("Mul", gate, graph.op("Sigmoid", gate)), value)  # SiLU of the gate
-        gated = layers.norm(gated, f"{name}.mlp_norm", _NORM_EPS)
-        out = layers.linear(gated, f"{name}.mlp_out", layers.bias(f"{name}.mlp_out"))
-        following = f"vision.blocks.{i + 1}.norm_1" if i + 1 < config.num_layers else "vision.norm"
-        normed, x = layers.sum_norm(x, out, following, _NORM_EPS)
+        divisor = layers.balance(f"{name}.mlp_norm", f"{name}.mlp_out")
+        gated = layers.norm(gated, f"{name}.mlp_norm", _NORM_EPS, divisor=divisor)
+        out = layers.linear(gated, f"{name}.mlp_out", layers.bias(f"{name}.mlp_out"), factor=divisor)
+        if i + 1 == config.num_layers:
+            normed, _ = layers.sum_norm(x, out, "vision.norm", _NORM_EPS)
+            break
+        following = f"vision.blocks.{i + 1}"
+        divisor = layers.balance(f"{following}.norm_1", f"{following}.qkv")
+        normed, x = layers.sum_norm(x, out, f"{following}.norm_1", _NORM_EPS, divisor=divisor)
     normed = graph.op("Reshape", normed, graph.ints(-1, tokens, width))
     features = graph.op("Gather", normed, graph.constant(np.array(0, np.int64)), axis=1)  # (B, D): the class token
     side = config.image_size

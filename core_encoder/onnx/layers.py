@@ -15,6 +15,7 @@ from core_encoder.onnx.merged_weights import FloatArray, MergedWeights
 _MOST_WEIGHT, _MOST_VALUE = 63, 127
 _ZERO = 128  # the unsigned number that stands for 0
 _LEAST_SCALE = 1e-12  # of a row of zeros
+_LEAST_SIZE = 1e-5  # of a channel and of a column that are balanced; smaller ones are as good as zero
 
 
 class Layers:
@@ -30,30 +31,65 @@ class Layers:
         """A parameter in float32."""
         return self.graph.weight(self._weights.rows(name), self._weights.shape(name), np.float32)
 
-    def norm(self, x: str, name: str, eps: float) -> str:
-        """Normalise the last axis: (N, D) -> (N, D)."""
-        scale, bias = self.parameter(f"{name}.weight"), self.parameter(f"{name}.bias")
-        return self.graph.op("LayerNormalization", x, scale, bias, axis=-1, epsilon=eps)
+    def norm(self, x: str, name: str, eps: float, *, divisor: FloatArray | None = None) -> str:
+        """Normalise the last axis, and divide by `divisor`: (N, D) -> (N, D)."""
+        return self.graph.op("LayerNormalization", x, *self._gain_and_bias(name, divisor), axis=-1, epsilon=eps)
 
-    def sum_norm(self, x: str, y: str, name: str, eps: float) -> tuple[str, str]:
-        """Add two (N, D) and normalise: the normalised sum, and the sum itself."""
-        scale, bias = self.parameter(f"{name}.weight"), self.parameter(f"{name}.bias")
+    def sum_norm(self, x: str, y: str, name: str, eps: float, *, divisor: FloatArray | None = None) -> tuple[str, str]:
+        """Add two (N, D), normalise, and divide by `divisor`: the normalised sum, and the sum itself."""
+        gain, bias = self._gain_and_bias(name, divisor)
         normed, _, _, total = self.graph.ops(
-            "SkipLayerNormalization", x, y, scale, bias, outputs=4, domain=MICROSOFT, epsilon=eps
+            "SkipLayerNormalization", x, y, gain, bias, outputs=4, domain=MICROSOFT, epsilon=eps
         )
         return normed, total
 
-    def linear(self, x: str, name: str, bias: FloatArray | None = None) -> str:
+    def _gain_and_bias(self, name: str, divisor: FloatArray | None) -> tuple[str, str]:
+        gain, bias = (self.vector(f"{name}.{kind}") for kind in ("weight", "bias"))
+        if divisor is not None:
+            gain, bias = gain / divisor, bias / divisor
+        return self.graph.constant(gain), self.graph.constant(bias)
+
+    def balance(self, norm: str, linear: str) -> FloatArray | None:
+        """What to divide the inputs of a matrix by, and to multiply its columns by, so that both are easy to round.
+
+        In int8 a few large channels would leave few levels to all others. How large a channel is after a norm is known
+        from the norm's gain and bias, without any data.
+
+        Args:
+            norm: the norm whose output goes into the matrix.
+            linear: the layer of the matrix.
+
+        Returns:
+            (in,) positive numbers, or `None` where nothing is rounded.
+
+        Source: Xiao et al. 2023, "SmoothQuant", equation 4, with alpha = 0.5 and the norm's own statistics.
+        """
+        if self._precision != "int8":
+            return None
+        size = np.sqrt(self.vector(f"{norm}.weight") ** 2 + self.vector(f"{norm}.bias") ** 2)  # (in,) root mean square
+        column = np.zeros_like(size)
+        for rows in self._weights.rows(f"{linear}.weight"):
+            column = np.maximum(column, np.abs(rows).max(axis=0))
+        found = np.sqrt(np.maximum(size, _LEAST_SIZE) / np.maximum(column, _LEAST_SIZE))
+        balanced: FloatArray = found / np.exp(np.log(found).mean())
+        return balanced
+
+    def divided(self, x: str, divisor: FloatArray | None) -> str:
+        """Divide channels, if there is anything to divide by: (N, D) -> (N, D)."""
+        return x if divisor is None else self.graph.op("Mul", x, self.graph.constant(1 / divisor))
+
+    def linear(self, x: str, name: str, bias: FloatArray | None = None, *, factor: FloatArray | None = None) -> str:
         """Multiply by a matrix and add a bias: (N, in) -> (N, out).
 
         Args:
             x: (N, in) float32.
             name: of the layer, whose `weight` is (out, in).
             bias: (out,), or `None` for none.
+            factor: (in,), by which the columns of the matrix are multiplied because `x` was divided by it.
         """
         weight = f"{name}.weight"
         if self._precision == "int8":
-            return self._linear_int8(x, weight, bias)
+            return self._linear_int8(x, weight, bias, factor)
         if self._precision == "fp16":
             return self._linear_fp16(x, weight, bias)
         inputs = [x, self.parameter(weight), *([] if bias is None else [self.graph.constant(bias)])]
@@ -104,13 +140,14 @@ class Layers:
         product = graph.op("Cast", product, to=TensorProto.FLOAT)
         return product if bias is None else graph.op("Add", product, graph.constant(bias))
 
-    def _linear_int8(self, x: str, weight: str, bias: FloatArray | None) -> str:
+    def _linear_int8(self, x: str, weight: str, bias: FloatArray | None, factor: FloatArray | None) -> str:
         """The product of int8 values with a scale for each token and a scale for each output channel.
 
         The scale of a token depends on that token alone, so what shares the batch does not matter.
         """
         graph = self.graph
-        rows, scale = quantise_rows(self._weights.whole(weight), _MOST_WEIGHT)  # (out, in), (out, 1)
+        values = self._weights.whole(weight)  # (out, in)
+        rows, scale = quantise_rows(values if factor is None else values * factor, _MOST_WEIGHT)  # and (out, 1)
         matrix = graph.weight([np.ascontiguousarray(rows.T)], rows.T.shape, np.int8)  # (in, out)
         most = graph.op("ReduceMax", graph.op("Abs", x), graph.ints(-1), keepdims=0)  # (N,)
         step = graph.op("Mul", graph.op("Max", most, graph.floats(_LEAST_SCALE)), graph.floats(1 / _MOST_VALUE))

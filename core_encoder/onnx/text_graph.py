@@ -34,7 +34,10 @@ def build_text_tower(graph: Graph, layers: Layers, config: TextConfig) -> None:
     attention = _Rotary(graph, config) if config.position == "rotary" else _Alibi(graph, config)
     for i in range(config.num_layers):
         name = f"text.layers.{i}"
-        qkv = layers.linear(x, f"{name}.qkv", layers.bias(f"{name}.qkv"))  # (N, 3 * D)
+        divisor = layers.balance("text.embedding_norm" if i == 0 else f"text.layers.{i - 1}.norm_2", f"{name}.qkv")
+        qkv = layers.linear(
+            layers.divided(x, divisor), f"{name}.qkv", layers.bias(f"{name}.qkv"), factor=divisor
+        )  # (N, 3 * D)
         attended = attention(*graph.ops("Split", qkv, outputs=3, axis=1, num_outputs=3))  # (N, D)
         attended = layers.linear(attended, f"{name}.out", layers.bias(f"{name}.out"))
         x, _ = layers.sum_norm(x, attended, f"{name}.norm_1", config.layer_norm_eps)
@@ -54,12 +57,16 @@ def _inputs() -> list[onnx.ValueInfoProto]:
 
 def _mlp(graph: Graph, layers: Layers, config: TextConfig, x: str, name: str) -> str:
     """(N, D) -> (N, D): v2's plain MLP, or v1's gated one; the exact (erf) GELU."""
+    divisor = layers.balance(f"{name}.norm_1", f"{name}.mlp.fc_in")
+    x = layers.divided(x, divisor)
     if config.gated_mlp:
-        both = layers.linear(x, f"{name}.mlp.fc_in")  # (N, 2 * hidden)
+        both = layers.linear(x, f"{name}.mlp.fc_in", factor=divisor)  # (N, 2 * hidden)
         gate, value = graph.ops("Split", both, outputs=2, axis=1, num_outputs=2)
         hidden = graph.op("Mul", graph.op("Gelu", gate), value)
     else:
-        hidden = graph.op("Gelu", layers.linear(x, f"{name}.mlp.fc_in", layers.bias(f"{name}.mlp.fc_in")))
+        hidden = graph.op(
+            "Gelu", layers.linear(x, f"{name}.mlp.fc_in", layers.bias(f"{name}.mlp.fc_in"), factor=divisor)
+        )
     return layers.linear(hidden, f"{name}.mlp.fc_out", layers.bias(f"{name}.mlp.fc_out"))
 
 
