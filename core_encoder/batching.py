@@ -38,18 +38,20 @@ def picture_batches(
     positions: Iterable[int],
     pixels: Callable[[int], NDArray[np.uint8]],
     *,
+    side: int,
     size: int,
     at_once: int | None = None,
     failed: dict[int, ImageDecodeError] | None,
 ) -> Iterator[tuple[int, dict[int, NDArray[np.uint8]]]]:
     """Read images in threads, ahead of the model, and group their pictures into batches.
 
-    Pictures that wait for the model are already resized: at most one image per thread is in memory at full size. About
-    256 MiB of them wait, so images of many tiles are read fewer at a time.
+    Pictures that wait for the model are already resized: at most one image per thread is in memory at full size. As
+    many pictures wait as the next batch takes, at most 256 MiB of them, whether an image has one or many tiles.
 
     Args:
         positions: 0, 1, 2, ...: of the images; each is asked for when its reading begins.
         pixels: reads the image at a position: (T, S, S, 3), one picture or an overview and tiles.
+        side: S, in pixels.
         size: pictures in a batch; there may be more, because the pictures of one image stay together.
         at_once: images in a batch; any number if `None`.
         failed: gets the errors of images that cannot be read; `None` raises the first one.
@@ -66,7 +68,8 @@ def picture_batches(
 
     batch: dict[int, NDArray[np.uint8]] = {}
     done = told = 0
-    waiting = read_ahead(positions, read, ahead=size, size_bytes=_size_bytes, most_bytes=_MOST_BYTES)
+    most = max(1, min(size, _MOST_BYTES // (3 * side * side)))
+    waiting = read_ahead(positions, read, weigh=_count, most=most)
     for index, pictures in enumerate(waiting):
         done = index + 1
         if not isinstance(pictures, ImageDecodeError):
@@ -82,5 +85,5 @@ def picture_batches(
         yield done, batch
 
 
-def _size_bytes(pictures: NDArray[np.uint8] | ImageDecodeError) -> int:
-    return 0 if isinstance(pictures, ImageDecodeError) else pictures.nbytes
+def _count(pictures: NDArray[np.uint8] | ImageDecodeError) -> int:
+    return 1 if isinstance(pictures, ImageDecodeError) else len(pictures)

@@ -60,8 +60,8 @@ def image_features(
     """
     runtime.check_process()  # before an image is read
     tokens = 1 + runtime.config.vision.grid**2
-    size = max(1, runtime.tokens_per_batch // tokens)
-    for done, batch in picture_batches(positions, squares, size=size, at_once=at_once, failed=failed):
+    size, side = max(1, runtime.tokens_per_batch // tokens), runtime.config.vision.image_size
+    for done, batch in picture_batches(positions, squares, side=side, size=size, at_once=at_once, failed=failed):
         if batch:
             pictures = np.concatenate(list(batch.values()))  # (P, S, S, 3)
             rows = [runtime.image_features(pictures[start : start + size]) for start in range(0, len(pictures), size)]
