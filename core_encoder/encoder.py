@@ -416,7 +416,7 @@ class JinaClipEncoder:
             loaded = read(index)
             if notes is not None and is_mostly_cropped(loaded.full_size, self.preprocessing, resize_mode):
                 notes.setdefault(index, []).append(CENTRE_ONLY)
-            return squares([loaded.image], self.preprocessing, resize_mode)
+            return squares([loaded.picture], self.preprocessing, resize_mode)
 
         return read_squares
 
@@ -431,7 +431,7 @@ class JinaClipEncoder:
 
         def read_squares(index: int) -> NDArray[np.uint8]:
             loaded = read(index)
-            tiles, cut = cut_tiles(loaded.image, size=self.image_size, tiling=tiling)
+            tiles, cut = cut_tiles(loaded.picture, size=self.image_size, tiling=tiling)
             boxes[index] = loaded.full_boxes(cut)
             return squares(tiles, self.preprocessing, resize_mode)
 

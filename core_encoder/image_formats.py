@@ -9,6 +9,8 @@ import re
 from dataclasses import dataclass
 from types import MappingProxyType
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageFile
 from PIL.AvifImagePlugin import AvifImageFile
 from PIL.BmpImagePlugin import BmpImageFile
@@ -22,7 +24,7 @@ from core_encoder.decode_limits import TimedBytes, TooCostlyError, check_tiff, h
 from core_encoder.errors import ImageDecodeError
 from core_encoder.image_limits import ImageLimits, check_size
 from core_encoder.image_notes import FIRST_FRAME, FIRST_PAGE, ImageNote
-from core_encoder.jpeg import Jpeg, decode_jpeg
+from core_encoder.jpeg import Jpeg, decode_jpeg, decode_plain
 from core_encoder.optional_formats import OPTIONAL_FORMATS, decode_optional, find_optional
 from core_encoder.rendering import pillow_warnings_ignored
 
@@ -81,14 +83,16 @@ class Decoded:
     """A decoded picture in the mode of its file.
 
     Attributes:
-        image: loaded.
+        image: loaded, if there are no `pixels`.
         full_size: width and height of the file's picture, before it was turned; larger than `image` if that was shrunk.
         notes: what was left out or mended.
+        pixels: (H, W, 3) uint8 of a picture of mode RGB; `image` then only tells what the file says about it.
     """
 
     image: Image.Image
     full_size: tuple[int, int]
     notes: tuple[ImageNote, ...]
+    pixels: NDArray[np.uint8] | None = None
 
 
 def allowed_formats() -> str:
@@ -108,13 +112,14 @@ def is_known(data: bytes) -> bool:
     return _find_plugin(data) is not None or find_optional(data) is not None
 
 
-def decode(data: bytes, where: str, limits: ImageLimits) -> Decoded:
+def decode(data: bytes, where: str, limits: ImageLimits, *, array: bool = False) -> Decoded:
     """Decode the first picture of a file with the one plugin that its first bytes choose.
 
     Args:
         data: the whole file.
         where: names the picture in a message.
         limits: on pixels and time; `max_bytes` is not looked at.
+        array: whether an ordinary JPEG may come as `pixels`, which is faster.
 
     Raises:
         ImageDecodeError: the file is damaged, in another format, or too large for memory.
@@ -135,7 +140,7 @@ def decode(data: bytes, where: str, limits: ImageLimits) -> Decoded:
                 image, full_size, notes = decode_optional(optional, data, where, limits)
                 return Decoded(image=image, full_size=full_size, notes=notes)
             if plugin is not None:
-                return _run(plugin, data, where, limits)
+                return _run(plugin, data, where, limits, array=array)
     except ImageDecodeError:
         raise
     except TooCostlyError as error:
@@ -162,8 +167,11 @@ def reason(error: BaseException) -> str:
     return " ".join(str(error)[:200].split()) or type(error).__name__
 
 
-def _run(plugin: type[ImageFile.ImageFile], data: bytes, where: str, limits: ImageLimits) -> Decoded:
+def _run(plugin: type[ImageFile.ImageFile], data: bytes, where: str, limits: ImageLimits, *, array: bool) -> Decoded:
     if plugin is Jpeg:
+        plain = decode_plain(data, limits) if array else None
+        if plain is not None:
+            return Decoded(image=plain[0], full_size=plain[0].size, notes=(), pixels=plain[1])
         jpeg, full_size, notes = decode_jpeg(data, where, limits)
         return Decoded(image=jpeg, full_size=full_size, notes=notes)
     if plugin is AvifImageFile:

@@ -1,7 +1,8 @@
-"""RGB image -> pixel values, with exactly the reference's arithmetic: resize, crop or pad, scale, normalise.
+"""RGB picture -> pixel values, with the reference's arithmetic: resize, crop or pad, scale, normalise.
 
-Pillow resizes, antialiased and in uint8: torch's own resizing changes pixels by half a standard deviation. JPEG's
-`draft` and Pillow's `reducing_gap` are faster for huge photographs but change pixels too, so neither is used.
+Pillow resizes, antialiased and in uint8, or `resampling` does the same for a large picture: torch's own resizing
+changes pixels by half a standard deviation. JPEG's `draft` and Pillow's `reducing_gap` are faster for huge photographs
+but change pixels too, so neither is used.
 """
 
 import math
@@ -14,9 +15,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from core_encoder.errors import ConfigError
+from core_encoder.pictures import Picture, as_image, size_of
+from core_encoder.resampling import Axis, Interpolation, is_fast, resize
 
 ResizeMode = Literal["shortest", "longest", "squash"]
-Interpolation = Literal["bicubic", "bilinear"]
 
 _RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 _MAX_RESIZED_PIXELS = 2**24  # 64 MiB in Pillow; of a longer strip only the part in the crop is resized
@@ -105,12 +107,12 @@ def preprocess_batch(
 
 
 def squares(
-    images: Sequence[Image.Image], config: PreprocessConfig, resize_mode: ResizeMode | None = None
+    pictures: Sequence[Picture], config: PreprocessConfig, resize_mode: ResizeMode | None = None
 ) -> NDArray[np.uint8]:
-    """Resize each image to the square that the model sees.
+    """Resize each picture to the square that the model sees.
 
     Args:
-        images: B images of mode RGB and any size.
+        pictures: B pictures of any size.
         config: the checkpoint's options.
         resize_mode: instead of the checkpoint's own, if not `None`.
 
@@ -122,9 +124,9 @@ def squares(
     """
     check_resize_mode(resize_mode)
     fit = _FIT[config.resize_mode if resize_mode is None else resize_mode]
-    batch = np.empty((len(images), config.size, config.size, 3), np.uint8)
-    for square, image in zip(batch, images, strict=True):
-        square[:] = np.asarray(fit(image, config))
+    batch = np.empty((len(pictures), config.size, config.size, 3), np.uint8)
+    for square, picture in zip(batch, pictures, strict=True):
+        square[:] = fit(picture, config)
     return batch
 
 
@@ -150,36 +152,56 @@ def pixel_values(squares: NDArray[np.uint8], config: PreprocessConfig) -> NDArra
     return batch
 
 
-def _squash(image: Image.Image, config: PreprocessConfig) -> Image.Image:
-    return image.resize((config.size, config.size), _RESAMPLING[config.interpolation])
+def _squash(picture: Picture, config: PreprocessConfig) -> NDArray[np.uint8]:
+    return _resized(picture, (config.size, config.size), config)
 
 
-def _longest(image: Image.Image, config: PreprocessConfig) -> Image.Image:
+def _longest(picture: Picture, config: PreprocessConfig) -> NDArray[np.uint8]:
     """Fit the long side and pad; a side that would round to 0 keeps one pixel (the reference fails there)."""
-    ratio = max(image.width / config.size, image.height / config.size)
-    width, height = max(1, round(image.width / ratio)), max(1, round(image.height / ratio))
-    square = Image.new("RGB", (config.size, config.size), (config.fill_color,) * 3)
-    resized = image.resize((width, height), _RESAMPLING[config.interpolation])
-    square.paste(resized, ((config.size - width) // 2, (config.size - height) // 2))
+    size = size_of(picture)
+    ratio = max(size) / config.size
+    width, height = (max(1, round(side / ratio)) for side in size)
+    square = np.full((config.size, config.size, 3), config.fill_color, np.uint8)
+    left, top = (config.size - width) // 2, (config.size - height) // 2
+    square[top : top + height, left : left + width] = _resized(picture, (width, height), config)
     return square
 
 
-def _shortest(image: Image.Image, config: PreprocessConfig) -> Image.Image:
+def _shortest(picture: Picture, config: PreprocessConfig) -> NDArray[np.uint8]:
     """Fit the short side and crop the centre of the long one."""
-    size, short = config.size, min(image.size)
-    width, height = (size if side == short else int(size * side / short) for side in image.size)
+    size, short = config.size, min(size_of(picture))
+    width, height = (size if side == short else int(size * side / short) for side in size_of(picture))
     left, top = round((width - size) / 2), round((height - size) / 2)  # Python's banker's rounding, as the reference
-    if short < size and width * height > _MAX_RESIZED_PIXELS:  # shrinking never adds pixels
-        return _resize_centre(image, (width, height), (left, top), config)
-    resized = image.resize((width, height), _RESAMPLING[config.interpolation])
-    return resized.crop((left, top, left + size, top + size))
+    return _resized(picture, (width, height), config, box=(left, top, left + size, top + size))
 
 
-_FIT: dict[str, Callable[[Image.Image, PreprocessConfig], Image.Image]] = {
+_FIT: dict[str, Callable[[Picture, PreprocessConfig], NDArray[np.uint8]]] = {
     "shortest": _shortest,
     "longest": _longest,
     "squash": _squash,
 }
+
+
+def _resized(
+    picture: Picture,
+    resized: tuple[int, int],
+    config: PreprocessConfig,
+    *,
+    box: tuple[int, int, int, int] | None = None,
+) -> NDArray[np.uint8]:
+    """Resize a picture to a width and height; give a box of the result (all of it if `None`), (h, w, 3)."""
+    left, top, right, bottom = (0, 0, *resized) if box is None else box
+    if is_fast(picture):
+        columns, rows = (
+            Axis(side=side, resized=new_side, start=start, count=end - start)
+            for side, new_side, start, end in zip(size_of(picture), resized, (left, top), (right, bottom), strict=True)
+        )
+        return resize(picture, columns, rows, config.interpolation)
+    image = as_image(picture)
+    # Shrinking never adds pixels.
+    if min(image.size) < min(resized) and resized[0] * resized[1] > _MAX_RESIZED_PIXELS:
+        return np.asarray(_resize_centre(image, resized, (left, top), config))
+    return np.asarray(image.resize(resized, _RESAMPLING[config.interpolation]).crop((left, top, right, bottom)))
 
 
 def _resize_centre(

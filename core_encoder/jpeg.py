@@ -1,19 +1,30 @@
-"""JPEG files: shrunk while decoding if they are huge, and mended if only the end mark is missing."""
+"""JPEG files: shrunk while decoding if they are huge, and mended if only the end mark is missing.
+
+An ordinary photograph is decoded by simplejpeg, where it is installed, into an array: the same pixels, without the
+copies into and out of Pillow's memory. Whatever is unusual, and whatever simplejpeg complains about, Pillow decodes.
+"""
 
 import os
 import re
 import struct
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL.JpegImagePlugin import JpegImageFile
 
 from core_encoder.decode_limits import TimedBytes
 from core_encoder.image_limits import ImageLimits, check_size
 from core_encoder.image_notes import END_MISSING, SHRUNK, ImageNote
 
+try:
+    import simplejpeg
+except ImportError:  # an extra brings it
+    simplejpeg = None
+
 _SCALES = (2, 4, 8)  # libjpeg decodes to these parts of the sides
 _WHOLE_COEFFICIENTS = 2  # times `max_pixels`; a JPEG of several scans is held whole, at up to 6 bytes for a pixel
 _PIXELS_A_BYTE = 256  # at most: a block of 8 x 8 has at least two bits
+_PIXELS_A_SECOND = 10**7  # at least, and in one call; on a slow processor ten times as many
 _ZEROS = bytes(64)  # so many zeros at the end are no picture, but what a broken copy leaves
 _RESTARTS = range(0xD0, 0xD8)
 _SCAN, _END = b"\xff\xda", b"\xff\xd9"
@@ -57,8 +68,34 @@ def decode_jpeg(data: bytes, where: str, limits: ImageLimits) -> tuple[Jpeg, tup
             raise
         return mended, full_size, (*shrunk, END_MISSING)
     # The decoder may stop at the last pixel, and not look for the end mark.
-    has_end = data.rfind(_END) > data.rfind(_SCAN)
-    return image, full_size, shrunk if has_end else (*shrunk, END_MISSING)
+    return image, full_size, shrunk if _has_end(data) else (*shrunk, END_MISSING)
+
+
+def decode_plain(data: bytes, limits: ImageLimits) -> tuple[Jpeg, NDArray[np.uint8]] | None:
+    """Decode a JPEG in one call if it is an ordinary one: colour, one scan, within the limits, undamaged.
+
+    One call cannot be stopped, so only a file whose decoding takes a time in proportion to its pixels is ordinary.
+
+    Returns:
+        The picture, opened only, for what the file says about it, and its pixels, (H, W, 3) uint8, as stored and equal
+        to Pillow's; `None` if `decode_jpeg` should decode the file.
+
+    Raises:
+        Exception: Pillow cannot open the file.
+    """
+    if simplejpeg is None:
+        return None
+    image = Jpeg(TimedBytes(data, limits.max_decode_s))
+    pixels = image.width * image.height
+    most = min(limits.max_pixels, _PIXELS_A_BYTE * len(data), _PIXELS_A_SECOND * limits.max_decode_s)
+    if image.mode != "RGB" or not 0 < pixels <= most or max(image.size) > limits.max_side_px:
+        return None
+    if _has_several_scans(image, data) or not _has_end(data):
+        return None
+    try:
+        return image, simplejpeg.decode_jpeg(data, "RGB")
+    except ValueError:  # also for what is no error to Pillow, such as bytes that are skipped
+        return None
 
 
 def _open(data: bytes, where: str, limits: ImageLimits) -> tuple[Jpeg, tuple[int, int], tuple[ImageNote, ...]]:
@@ -77,6 +114,11 @@ def _open(data: bytes, where: str, limits: ImageLimits) -> tuple[Jpeg, tuple[int
             break
     check_size(image.size, where, limits)
     return image, full_size, (SHRUNK,)
+
+
+def _has_end(data: bytes) -> bool:
+    """Whether an end mark follows the last scan."""
+    return data.rfind(_END) > data.rfind(_SCAN)
 
 
 def _has_several_scans(image: Jpeg, data: bytes) -> bool:

@@ -6,7 +6,7 @@ import struct
 import warnings
 from collections.abc import Callable, Iterator
 from io import BytesIO
-from typing import Literal, get_args
+from typing import Literal, TypeGuard, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,6 +32,7 @@ _TRANSPOSE_BY_EXIF = {  # Source: EXIF 2.3, tag 0x0112
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+_EXCHANGES_SIDES, _MIRRORS_ROWS, _MIRRORS_COLUMNS = (5, 6, 7, 8), (3, 4, 7, 8), (2, 3, 6, 7)  # in this order
 _EXIF_ORIENTATION = 0x0112
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # Source: TIFF 6.0, section 8
 _SPACES = {"RGB": "RGB", "L": "GRAY", "CMYK": "CMYK"}  # the colour space of a profile for each mode
@@ -75,6 +76,20 @@ def render(image: Image.Image, where: str, rendering: Rendering) -> Image.Image:
             del image.info["transparency"]
         return image.convert("RGB")
     return _as_seen(image, where)
+
+
+def has_other_colours(image: Image.Image) -> bool:
+    """Whether the colour profile of a picture of mode RGB, loaded or not, changes its colours when it is seen."""
+    profile = image.info.get("icc_profile")
+    return _is_usable(profile) and _transform(profile, "RGB") is not None
+
+
+def turn(pixels: NDArray[np.uint8], orientation: int) -> NDArray[np.uint8]:
+    """Turn and mirror pixels (H, W, 3) by an EXIF orientation 1..8, another number changes nothing; a view."""
+    if orientation in _EXCHANGES_SIDES:
+        pixels = pixels.transpose(1, 0, 2)
+    vertical, horizontal = orientation in _MIRRORS_ROWS, orientation in _MIRRORS_COLUMNS
+    return pixels[:: -1 if vertical else 1, :: -1 if horizontal else 1]
 
 
 def read_orientation(image: Image.Image) -> int:
@@ -147,13 +162,17 @@ def _opaque_but(image: Image.Image, key: object) -> Image.Image:
 
 def _to_srgb(image: Image.Image, profile: object) -> Image.Image:
     """Convert to RGB, by the colour profile of the file if it has a usable one."""
-    if isinstance(profile, bytes) and 0 < len(profile) <= _MAX_PROFILE_BYTES:
+    if _is_usable(profile):
         if image.mode in ("1", "P", "PA", "RGBX"):
             image = image.convert("L" if image.mode == "1" else "RGB")
         transform = _transform(profile, image.mode) if image.mode in _SPACES else None
         if transform is not None:
             return transform(image)
     return image if image.mode == "RGB" else _without_key(image).convert("RGB")
+
+
+def _is_usable(profile: object) -> TypeGuard[bytes]:
+    return isinstance(profile, bytes) and 0 < len(profile) <= _MAX_PROFILE_BYTES
 
 
 def _without_key(image: Image.Image) -> Image.Image:

@@ -12,9 +12,9 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from core_encoder.errors import ConfigError
+from core_encoder.pictures import Picture, cut, size_of
 
 TOKENS_PER_TILE: Mapping[int, int] = MappingProxyType({512: 4000, 224: 1000})
 """Image side -> published cost of a tile; Source: the hosted API's billing of jina-clip-v2 and jina-clip-v1."""
@@ -131,26 +131,27 @@ def tile_boxes(width: int, height: int, *, size: int, tiling: Tiling) -> list[Bo
     ]
 
 
-def cut_tiles(image: Image.Image, *, size: int, tiling: Tiling) -> tuple[list[Image.Image], NDArray[np.int64]]:
-    """Cut an image into an overview and tiles, to be preprocessed like any other images.
+def cut_tiles(picture: Picture, *, size: int, tiling: Tiling) -> tuple[list[Picture], NDArray[np.int64]]:
+    """Cut a picture into an overview and tiles, to be preprocessed like any other pictures.
 
     The overview is the image itself, so its vector equals the image's vector without tiling. A square image of one
     tile has only the overview: the tile would be the same picture. Every tile is square, so that no resize mode crops
     it; a box that is not square is padded with black, half on each side.
 
     Args:
-        image: mode RGB.
+        picture: of any size.
         size: the model's image side.
         tiling: how many tiles at most.
 
     Returns:
-        T images, the overview first, and their boxes (T, 4) int64 in pixels of `image`.
+        T pictures, the overview first, and their boxes (T, 4) int64 in pixels of `picture`.
     """
-    boxes = tile_boxes(image.width, image.height, size=size, tiling=tiling)
-    if len(boxes) == 1 and image.width == image.height:
+    width, height = size_of(picture)
+    boxes = tile_boxes(width, height, size=size, tiling=tiling)
+    if len(boxes) == 1 and width == height:
         boxes = []
-    pictures = [image, *(_cut_square(image, box) for box in boxes)]
-    return pictures, np.array([(0, 0, image.width, image.height), *boxes], np.int64)  # (T, 4)
+    pictures = [picture, *(_cut_square(picture, box) for box in boxes)]
+    return pictures, np.array([(0, 0, width, height), *boxes], np.int64)  # (T, 4)
 
 
 def _starts(length: int, side: int) -> list[int]:
@@ -159,9 +160,9 @@ def _starts(length: int, side: int) -> list[int]:
     return [0] if gaps == 0 else [round(i * (length - side) / gaps) for i in range(gaps + 1)]
 
 
-def _cut_square(image: Image.Image, box: Box) -> Image.Image:
+def _cut_square(picture: Picture, box: Box) -> Picture:
     left, top, right, bottom = box
     side = max(right - left, bottom - top)
-    # A crop may reach over the edge of the image; Pillow fills the rest with black.
+    # It may reach over the edge of the picture; the rest becomes black.
     left, top = left - (side - (right - left)) // 2, top - (side - (bottom - top)) // 2
-    return image.crop((left, top, left + side, top + side))
+    return cut(picture, (left, top, left + side, top + side))

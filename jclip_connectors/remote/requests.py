@@ -21,6 +21,7 @@ from core_encoder.errors import ConfigError, ImageDecodeError
 from core_encoder.image_input import LoadedImage, read_image
 from core_encoder.matryoshka import normalize, truncate
 from core_encoder.models import KnownModel, default_revision, find_folder, is_hub_id, known_model
+from core_encoder.pictures import as_image
 from core_encoder.tiling import TileEmbeddings, Tiling, cut_tiles
 from jclip_connectors.config import EmbeddingConfig, image_problem
 from jclip_connectors.errors import EmbedInputError, PartialFailureError, StoreRequestError
@@ -272,7 +273,7 @@ class Requests:
     def _cut(self, source: ImageSource, size: int, tiling: Tiling) -> tuple[list[bytes], IntArray]:
         loaded = self._load(source)
         (_, *tiles), boxes = cut_tiles(loaded.image, size=size, tiling=tiling)
-        return [content_of(source, loaded.image), *map(png_of, tiles)], loaded.full_boxes(boxes)
+        return [content_of(source, loaded.image), *(png_of(as_image(tile)) for tile in tiles)], loaded.full_boxes(boxes)
 
     def _load(self, source: ImageSource) -> LoadedImage:
         return read_image(source, index=0, rendering=self.config.rendering, limits=self.config.image_limits)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from core_encoder.errors import ImageLimitError, InputError
-from core_encoder.image_input import read_image
+from core_encoder.image_input import read_picture
 from core_encoder.image_limits import ImageLimits
 from core_encoder.image_preprocess import PreprocessConfig, ResizeMode, squares
 from core_encoder.rendering import Rendering
@@ -130,11 +130,11 @@ class Preparation:
     def prepare_image(self, data: bytes, number: int) -> PreparedImage | RequestError:
         """Decode an image and resize it to the model's size; errors name it by its number."""
         try:
-            loaded = read_image(data, index=number, limits=self._limits, rendering=self._rendering)
+            loaded = read_picture(data, index=number, limits=self._limits, rendering=self._rendering)
         except InputError as error:
             return encoder_refusal(error, number)
         return PreparedImage(
-            square=squares([loaded.image], self._preprocessing, self._resize_mode)[0],  # (S, S, 3)
+            square=squares([loaded.picture], self._preprocessing, self._resize_mode)[0],  # (S, S, 3)
             cost=self.image_cost,
             usage=image_usage(*loaded.full_size, size=self._encoder.image_size),
         )

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from core_encoder.errors import ConfigError
+from core_encoder.pictures import as_image, size_of
 from core_encoder.tiling import TOKENS_PER_TILE, Tiling, count_tiles, cut_tiles, image_tokens, tile_boxes, tile_side
 from tests.profiles import examples
 
@@ -157,13 +158,16 @@ def test_tiles_show_what_their_boxes_say(width, height, max_tiles):
     assert boxes.shape == (len(tiles), 4)
     assert boxes[0].tolist() == [0, 0, width, height]
     assert len(tiles) - 1 <= max_tiles
-    for tile, box in zip(tiles[1:], boxes[1:].astype(int).tolist(), strict=True):
-        shown = np.asarray(image.crop(box))
+    from_array, _ = cut_tiles(np.asarray(image), size=64, tiling=Tiling(max_tiles=max_tiles))
+    for tile, other, box in zip(map(as_image, tiles[1:]), from_array[1:], boxes[1:].astype(int).tolist(), strict=True):
+        left, top, right, bottom = box
+        shown = np.asarray(image)[top:bottom, left:right]
         assert tile.width == tile.height == max(shown.shape[:2])
         left, top = (tile.width - shown.shape[1]) // 2, (tile.height - shown.shape[0]) // 2
         canvas = np.zeros((tile.height, tile.width, 3), np.uint8)
         canvas[top : top + shown.shape[0], left : left + shown.shape[1]] = shown
         np.testing.assert_array_equal(np.asarray(tile), canvas)
+        np.testing.assert_array_equal(other, canvas)
 
 
 @pytest.mark.parametrize("size", [(512, 512), (100, 100), (1, 1)])
@@ -176,7 +180,7 @@ def test_a_square_image_of_one_tile_has_the_overview_only(size):
 @pytest.mark.parametrize("size", [(100, 30), (512, 1), (3, 400)])
 def test_an_oblong_image_of_one_tile_keeps_it_because_the_overview_may_be_cropped(size):
     tiles, boxes = cut_tiles(noise(*size), size=512, tiling=Tiling())
-    assert [tile.size for tile in tiles] == [size, (max(size), max(size))]
+    assert [size_of(tile) for tile in tiles] == [size, (max(size), max(size))]
     assert boxes.tolist() == [[0, 0, *size]] * 2
 
 

@@ -1,0 +1,154 @@
+"""Large pictures are resized with vector instructions, within two levels of Pillow; small ones are Pillow's."""
+
+import functools
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from core_encoder import resampling
+from core_encoder.image_preprocess import PreprocessConfig, squares
+from core_encoder.pictures import raw_pixels
+from tests.profiles import examples
+
+MODES = ("shortest", "longest", "squash")
+INTERPOLATIONS = ("bicubic", "bilinear")
+
+
+def make(size, **options):
+    return PreprocessConfig(size=size, mean=(0.5,) * 3, std=(0.5,) * 3, **options)
+
+
+def noise(width, height, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+
+
+def black_and_white(width, height, seed=0):
+    """Where the kernel overshoots most."""
+    return np.where(noise(width, height, seed) > 127, np.uint8(255), np.uint8(0))
+
+
+def gradient(width, height):
+    across, down = np.linspace(0, 255, width), np.linspace(0, 255, height)
+    return np.stack(np.broadcast_arrays(across, down[:, None], (across + down[:, None]) / 2), axis=-1).astype(np.uint8)
+
+
+@functools.cache
+def drawing(width, height):
+    """Text and sharp shapes in pure colours."""
+    image = Image.new("RGB", (width, height), "white")
+    draw = ImageDraw.Draw(image)
+    for line in range(0, height, 60):
+        draw.text((3, line), "The quick brown fox jumps over the lazy dog 0123456789 " * 2, fill=(0, 0, 0))
+    draw.ellipse((width // 4, height // 4, width // 2, height // 2), fill=(255, 0, 0))
+    draw.line((0, 0, width, height), fill=(0, 0, 255), width=3)
+    return np.asarray(image)
+
+
+PICTURES: dict[str, Callable[..., NDArray[np.uint8]]] = {
+    "noise": noise,
+    "black and white": black_and_white,
+    "gradient": gradient,
+    "drawing": drawing,
+}
+
+
+def both_ways(pictures, config):
+    """The squares of pictures of any size: ours with vector instructions, and Pillow's."""
+    ways = []
+    for least in (0, 2**60):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(resampling, "LARGE_PIXELS", least)
+            ways.append(squares(pictures, config).astype(int))
+    return ways
+
+
+def test_these_tests_have_the_library_that_they_are_about():
+    assert resampling.is_fast(noise(512, 512))
+    assert not resampling.is_fast(noise(512, 511))
+
+
+@pytest.mark.parametrize("kind", PICTURES)
+@pytest.mark.parametrize("mode", MODES)
+def test_every_value_is_within_two_levels_of_pillows(kind, mode):
+    # Shrunk, enlarged, and so tall that Pillow resizes its rows first.
+    sizes = [(1600, 1200), (640, 480), (90, 120), (130, 900), (900, 130), (224, 224)]
+    for size, interpolation in [(512, "bicubic"), (224, "bicubic"), (224, "bilinear")]:
+        config = make(size, resize_mode=mode, interpolation=interpolation)
+        ours, pillows = both_ways([PICTURES[kind](*each) for each in sizes], config)
+        assert np.abs(ours - pillows).max() <= 2
+        assert (ours != pillows).mean() < 0.02
+
+
+@settings(max_examples=examples(60), deadline=None)
+@given(
+    size=st.sampled_from([16, 62, 224]),
+    width=st.integers(1, 400),
+    height=st.integers(1, 400),
+    mode=st.sampled_from(MODES),
+    interpolation=st.sampled_from(INTERPOLATIONS),
+    seed=st.integers(0, 99),
+)
+def test_any_size_is_within_two_levels_of_pillows(size, width, height, mode, interpolation, seed):
+    config = make(size, resize_mode=mode, interpolation=interpolation)
+    ours, pillows = both_ways([black_and_white(width, height, seed)], config)
+    assert np.abs(ours - pillows).max() <= 2
+
+
+@pytest.mark.parametrize("size", [(700, 500), (500, 700)])
+@pytest.mark.parametrize("turn", range(8))
+def test_a_view_is_resized_like_its_copy(size, turn):
+    pixels = noise(*size)
+    view = pixels.transpose(1, 0, 2) if turn & 4 else pixels
+    view = view[:: -1 if turn & 2 else 1, :: -1 if turn & 1 else 1]
+    config = make(64)
+    np.testing.assert_array_equal(squares([view], config), squares([view.copy()], config))
+
+
+def test_an_array_is_resized_like_pillows_image():
+    for pixels in (noise(700, 500), noise(90, 50)):
+        config = make(64)
+        np.testing.assert_array_equal(squares([pixels], config), squares([Image.fromarray(pixels)], config))
+
+
+def test_a_small_picture_is_pillows_to_the_last_bit():
+    pixels = noise(513, 511)
+    assert resampling.LARGE_PIXELS == 513 * 511 + 1
+    expected = Image.fromarray(pixels).resize((64, 64), Image.Resampling.BICUBIC)
+    np.testing.assert_array_equal(squares([pixels], make(64, resize_mode="squash"))[0], np.asarray(expected))
+
+
+def test_without_the_library_pillow_resizes(monkeypatch):
+    pixels = noise(700, 500)
+    monkeypatch.setattr(resampling, "cykooz_resizer", None)
+    expected = Image.fromarray(pixels).resize((64, 64), Image.Resampling.BICUBIC)
+    np.testing.assert_array_equal(squares([pixels], make(64, resize_mode="squash"))[0], np.asarray(expected))
+
+
+def test_only_what_the_crop_needs_is_read(monkeypatch):
+    read = []
+
+    def watched(picture, box):
+        read.append(raw_pixels(picture, box))
+        return read[-1]
+
+    monkeypatch.setattr(resampling, "raw_pixels", watched)
+    squares([noise(6000, 300)], make(64))
+    assert sum(map(len, read)) < 1.3 * 3 * (300 * 300 + 64 * 300)
+    read.clear()
+    squares([noise(2, 2**17)], make(512))  # enlarged, all of it would have 17 gigapixels
+    assert sum(map(len, read)) < 40_000
+
+
+def smooth(width, height):
+    small = noise(9, 7, 3)
+    return np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def test_of_a_photograph_few_values_differ_from_pillows():
+    ours, pillows = both_ways([smooth(1600, 1200)], make(512))
+    assert 0 < (ours != pillows).mean() < 0.01
