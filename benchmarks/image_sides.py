@@ -8,6 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from core_encoder.runtime import Runtime
+from core_encoder.torch.runtime import TorchRuntime
 from core_encoder.torch.vision_tower import VisionTower
 
 _MLP_RATIO = 2.6667
@@ -29,15 +31,17 @@ _RENAMES = {
 class TimmImages:
     """Pictures in, raw features out, through timm's model with our weights."""
 
-    def __init__(self, ours: VisionTower, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(self, ours: Runtime, mean: Sequence[float], std: Sequence[float]) -> None:
         """Build timm's model.
 
         Args:
-            ours: the tower that the weights are shared with.
+            ours: on torch; its weights are shared.
             mean: of the three channels.
             std: of the three channels.
         """
-        self.model = _timm_tower(ours)
+        if not isinstance(ours, TorchRuntime):
+            raise TypeError(f"{ours!r} is not on torch")
+        self.model = _timm_tower(ours.model.vision)
         self.mean, self.std = (torch.tensor(values)[:, None, None] for values in (mean, std))
 
     @torch.inference_mode()

@@ -48,7 +48,7 @@ class Row:
     def measured(self) -> str:
         """Median and interval, as a table shows them."""
         median, low, high = interval_of_median(self.values)
-        text = f"{number(median)} {self.unit}"
+        text = f"{number(median)} {self.unit}".strip()
         return text if len(self.values) == 1 else f"{text} ({number(low)} - {number(high)})"
 
     def verdict(self, wanted: float | None) -> str:
@@ -58,7 +58,8 @@ class Row:
         _, low, high = interval_of_median(self.values)
         met = high <= wanted if self.at_most else low >= wanted
         words = ("met" if met else "MISSED") if self.judged else "not judged"
-        return f"{'<=' if self.at_most else '>='} {number(wanted)} {self.unit} ({words})"
+        limit = f"{'<=' if self.at_most else '>='} {number(wanted)} {self.unit}".strip()
+        return f"{limit} ({words})"
 
 
 def number(value: float) -> str:

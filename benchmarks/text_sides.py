@@ -21,7 +21,7 @@ from core_encoder.features import text_features
 from core_encoder.models import WEIGHTS_FILE
 from core_encoder.runtime import Runtime
 from core_encoder.tokenization import TokenizedText
-from core_encoder.torch.loading import load_model
+from core_encoder.torch.runtime import TorchRuntime
 from core_encoder.torch.text_tower import TextLayer, TextMlp, TextTower, rotary_table, rotate_halves
 from core_encoder.weights import weight_table
 
@@ -69,10 +69,11 @@ class PaddedText:
         return cls(tower, adapters, config.lora.scaling)
 
     @classmethod
-    def merged(cls, folder: Path) -> "PaddedText":
-        """B1: the same weights with the adapters merged."""
-        model = load_model(folder, read_config(folder), device=torch.device("cpu"), dtype=torch.float32)
-        return cls(model.text, {}, 1.0)
+    def merged(cls, runtime: Runtime) -> "PaddedText":
+        """B1: the weights of a loaded model, in which the adapters are merged."""
+        if not isinstance(runtime, TorchRuntime):
+            raise TypeError(f"{runtime!r} is not on torch")
+        return cls(runtime.model.text, {}, 1.0)
 
     @torch.inference_mode()
     def one_batch(self, rows: Rows) -> NDArray[np.float32]:

@@ -10,7 +10,7 @@ import pytest
 from benchmarks import names
 from benchmarks.comparison import Bench, Claim, cosine_distance, unit_difference
 from benchmarks.rows import Row, interval_of_median
-from tests.forked import run_program
+from tests.forked import Program
 from tests.late import late
 
 benchmarks_main = late("benchmarks.__main__")
@@ -104,16 +104,19 @@ def test_all_benchmarks_run_in_turn_and_give_rows_for_the_table(tmp_path, monkey
     assert document["rows"][0]["median"] == 0.25
 
 
-SLOW = {"images_cpu", "load"}  # they import timm, or start several processes
+# They import timm, start several processes, or build an environment; the others take seconds.
+SLOW = {"batch_invariance", "conversion", "images_cpu", "load", "sentence_transformers_cpu"}
 
 
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in names()])
 def test_a_benchmark_runs_on_tiny_sizes(name, tmp_path):
     """The bounds are loose: that outputs agree is what the benchmark itself checks before it takes a time."""
     environment = os.environ | {"TMPDIR": str(tmp_path), "OMP_NUM_THREADS": "1"}
     path = tmp_path / "found.json"
-    code, printed, errors = run_program("-m", f"benchmarks.{name}", "--quick", "--json", path, environment=environment)
-    assert code == 0, printed + errors
+    with Program("-m", f"benchmarks.{name}", "--quick", "--json", path, environment=environment) as program:
+        code = program.wait(timeout_s=1100)
+        assert code == 0, program.stdout + program.stderr
     found = json.loads(path.read_text())
     assert (found["benchmark"], found["mode"]) == (name, "quick")
     assert found["environment"]["versions"]["numpy"]
