@@ -87,8 +87,9 @@ class EncoderModule(nn.Module):
         if probe.dtype not in PRECISIONS:
             raise ConfigError(f"{probe.dtype} is not supported: choose one of {sorted(map(str, PRECISIONS))}")
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch leaves it untyped
-        scale, biased = self.towers.logit_scale, self.towers.config.text.position == "alibi"
-        backend = choose_backend(self._attention, scale.device, scale.dtype, biased=biased)
+        scale, text = self.towers.logit_scale, self.towers.config.text
+        biased, head_width = text.position == "alibi", text.width // text.num_heads
+        backend = choose_backend(self._attention, scale.device, scale.dtype, biased=biased, head_width=head_width)
         before = self.encoder
         runtime = TorchRuntime(self.towers, before.preprocessing, backend=backend)
         self.encoder = JinaClipEncoder(runtime, before.tokenizer, before.preprocessing, name=before.name)

@@ -19,6 +19,7 @@ from core_encoder.models import AttentionChoice
 
 Backend = Literal["sdpa", "varlen", "xformers"]
 
+_WIDEST_HEAD = 256  # of flash attention
 _BIAS_TABLE_MAX_TOKENS = 1024  # ALiBi tables up to 12 heads x 1024 x 1024 x 4 bytes = 50 MB are computed once a batch
 _BIAS_BLOCK_ELEMENTS = 1 << 24  # for longer texts, 64 MB of bias at a time
 
@@ -57,7 +58,9 @@ class Packing:
             start += count * length
 
 
-def choose_backend(choice: AttentionChoice, device: torch.device, dtype: torch.dtype, *, biased: bool) -> Backend:
+def choose_backend(
+    choice: AttentionChoice, device: torch.device, dtype: torch.dtype, *, biased: bool, head_width: int
+) -> Backend:
     """Decide once how attention is computed.
 
     Args:
@@ -65,6 +68,7 @@ def choose_backend(choice: AttentionChoice, device: torch.device, dtype: torch.d
         device: where the model runs.
         dtype: the model's dtype.
         biased: whether the scores get an ALiBi bias, which only SDPA can add here.
+        head_width: of the text tower.
 
     Raises:
         ConfigError: the backend is unknown, not installed, or does not support this device, dtype or bias.
@@ -72,7 +76,7 @@ def choose_backend(choice: AttentionChoice, device: torch.device, dtype: torch.d
     if choice not in get_args(AttentionChoice):
         raise ConfigError(f"`attention` is {choice!r}: choose one of {get_args(AttentionChoice)}")
     obstacles = {
-        "varlen": _varlen_obstacle(device, dtype, biased=biased),
+        "varlen": _varlen_obstacle(device, dtype, biased=biased, head_width=head_width),
         "xformers": _xformers_obstacle(device, biased=biased),
         "sdpa": None,
     }
@@ -83,13 +87,15 @@ def choose_backend(choice: AttentionChoice, device: torch.device, dtype: torch.d
     return choice
 
 
-def _varlen_obstacle(device: torch.device, dtype: torch.dtype, *, biased: bool) -> str | None:
+def _varlen_obstacle(device: torch.device, dtype: torch.dtype, *, biased: bool, head_width: int) -> str | None:
     if biased:
         return "it cannot add this model's ALiBi bias"
     if device.type != "cuda":
         return f"it needs CUDA and the device is {device.type!r}"
     if dtype not in {torch.bfloat16, torch.float16}:
         return f"it needs 16-bit floats and the precision is {dtype}"
+    if head_width % 8 or head_width > _WIDEST_HEAD:
+        return f"it needs heads of 8, 16, ... {_WIDEST_HEAD} values and this model's have {head_width}"
     if importlib.util.find_spec("torch.nn.attention.varlen") is None:
         return f"torch {torch.__version__} does not have it (2.10 does)"
     if torch.cuda.get_device_capability(device) < (8, 0):

@@ -1,6 +1,8 @@
 """The text tower and the image tower in one torch module."""
 
 import os
+from collections.abc import Callable
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +23,15 @@ class JinaClip(nn.Module):
         self.text = TextTower(config.text)
         self.vision = VisionTower(config.vision)
         self.logit_scale = nn.Parameter(torch.zeros(()))  # natural logarithm of the inverse temperature
+        self.moves = 0  # how often the parameters were moved or converted; what is derived from them is then old
         self._process = os.getpid()
         model_was_loaded()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:  # noqa: FBT001, FBT002 - torch's signature
+        """Count the move; `.to`, `.cuda`, `.float` and the like all call this, also those of a module around."""
+        self.moves += 1
+        moved: Self = super()._apply(fn, recurse)  # type: ignore[no-untyped-call]  # torch leaves it untyped
+        return moved
 
     def place(self) -> torch.device:
         """The device that holds the weights, if this process can compute there.

@@ -14,6 +14,7 @@ from core_encoder.models import AttentionChoice, Precision
 from core_encoder.tokenization import PackedTexts
 from core_encoder.torch.attention import Backend, choose_backend
 from core_encoder.torch.device import PRECISIONS, resolve_device
+from core_encoder.torch.gpu import GpuTowers
 from core_encoder.torch.loading import load_model
 from core_encoder.torch.model import JinaClip
 
@@ -35,6 +36,11 @@ class TorchRuntime:
         self.model = model
         self._preprocessing = preprocessing
         self._device, self._dtype = model.logit_scale.device, model.logit_scale.dtype
+        self._gpu = (
+            GpuTowers(model, preprocessing, tokens_per_batch=self.tokens_per_batch)
+            if self._device.type == "cuda"
+            else None
+        )
 
     @classmethod
     def load(
@@ -53,7 +59,8 @@ class TorchRuntime:
             CheckpointError, ConfigError: as `JinaClipEncoder.load`.
         """
         place, dtype = resolve_device(device, precision)
-        backend = choose_backend(attention, place, dtype, biased=config.text.position == "alibi")
+        biased, head_width = config.text.position == "alibi", config.text.width // config.text.num_heads
+        backend = choose_backend(attention, place, dtype, biased=biased, head_width=head_width)
         return cls(load_model(folder, config, device=place, dtype=dtype), preprocessing, backend=backend)
 
     @property
@@ -92,11 +99,15 @@ class TorchRuntime:
 
     def text_features(self, batch: PackedTexts) -> NDArray[np.float32]:
         """Run the text tower on B texts: (B, E) raw features, not normalised."""
+        if self._gpu is not None:
+            return self._gpu.text_features(batch)
         with torch.inference_mode():
             return np.asarray(packed_features(self.model, batch).cpu().numpy())
 
     def image_features(self, squares: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Run the image tower on (B, S, S, 3) pictures in RGB: (B, E) raw features, not normalised."""
+        if self._gpu is not None:
+            return self._gpu.image_features(squares)
         pixels = torch.from_numpy(pixel_values(squares, self._preprocessing))  # (B, 3, S, S)
         with torch.inference_mode():
             return np.asarray(self.model.vision(pixels.to(self._device, self._dtype)).cpu().numpy())

@@ -4,6 +4,9 @@ Reasons not to use timm's `Eva`: here one matrix product gives queries, keys and
 MLP, and a command starts without importing timm and torchvision, which takes longer than importing torch.
 """
 
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, cast
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -34,11 +37,24 @@ def rope_table(grid: int, span: float, head_width: int) -> Tensor:
 def rotate_interleaved(x: Tensor, table: Tensor) -> Tensor:
     """Rotate the pairs (2i, 2i + 1) of (B, L, n, H, d); the text tower pairs halves instead.
 
-    A pair is a complex number, which is turned in one pass over memory.
+    A pair is a complex number, which is turned in one pass over memory. torch's compiler has no complex numbers.
     """
+    if torch.compiler.is_compiling():
+        cos, sin = table[:, None, None].unbind(-1)  # (L, 1, 1, d / 2)
+        even, odd = x[..., 0::2].float(), x[..., 1::2].float()
+        return torch.stack((even * cos - odd * sin, odd * cos + even * sin), dim=-1).flatten(-2).to(x.dtype)
     turns = torch.view_as_complex(table)[:, None, None]  # (L, 1, 1, d / 2)
     pairs = torch.view_as_complex(x.float().view(*x.shape[:-1], -1, 2))  # (B, L, n, H, d / 2)
     return torch.view_as_real(pairs * turns).flatten(-2).to(x.dtype)
+
+
+class BlockWeights(NamedTuple):
+    """What a block multiplies with: its parameters, joined and, for a GPU, widened by zeros (`VisionBlock.weights`)."""
+
+    qkv_bias: Tensor  # (3 * D,)
+    mlp_in: Tensor  # (2 * W, D), gate and value; W >= the hidden width
+    mlp_in_bias: Tensor  # (2 * W,)
+    mlp_out: Tensor  # (D, W)
 
 
 class VisionBlock(nn.Module):
@@ -48,7 +64,7 @@ class VisionBlock(nn.Module):
         """Build the block with torch's default initial values."""
         super().__init__()
         width, hidden = config.width, config.mlp_width
-        self.num_heads = config.num_heads
+        self.num_heads, self.hidden = config.num_heads, hidden
         self.norm_1 = nn.LayerNorm(width, eps=_NORM_EPS)
         self.qkv = nn.Linear(width, 3 * width, bias=False)
         self.q_bias = nn.Parameter(torch.zeros(width))
@@ -60,22 +76,43 @@ class VisionBlock(nn.Module):
         self.mlp_norm = nn.LayerNorm(hidden, eps=_NORM_EPS)
         self.mlp_out = nn.Linear(hidden, width)
 
-    def forward(self, x: Tensor, rope: Tensor) -> Tensor:
-        """(B, 1 + P, D) -> (B, 1 + P, D)."""
-        x = x + self._attention(self.norm_1(x), rope)
-        gate, value = self.mlp_in(self.norm_2(x)).chunk(2, dim=-1)  # (B, 1 + P, hidden) each
-        out: Tensor = x + self.mlp_out(self.mlp_norm(F.silu(gate) * value))
-        return out
+    def weights(self, *, multiple: int = 1) -> BlockWeights:
+        """The weights of the block's products.
 
-    def _attention(self, x: Tensor, rope: Tensor) -> Tensor:
+        Args:
+            multiple: of which the width W of the MLP shall be one. Zeros are added, which changes no result.
+        """
+        qkv_bias = torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias))
+        mlp_in: Tensor = self.mlp_in.weight
+        mlp_in_bias: Tensor = self.mlp_in.bias
+        mlp_out: Tensor = self.mlp_out.weight
+        if extra := -self.hidden % multiple:
+            mlp_in = F.pad(mlp_in.view(2, self.hidden, -1), (0, 0, 0, extra)).flatten(0, 1)
+            mlp_in_bias = F.pad(mlp_in_bias.view(2, self.hidden), (0, extra)).flatten()
+            mlp_out = F.pad(mlp_out, (0, extra))
+        return BlockWeights(qkv_bias, mlp_in, mlp_in_bias, mlp_out)
+
+    def forward(self, x: Tensor, rope: Tensor, weights: BlockWeights) -> Tensor:
+        """(B, 1 + P, D) -> (B, 1 + P, D)."""
+        x = x + self._attention(self.norm_1(x), rope, weights.qkv_bias)
+        both = F.linear(self.norm_2(x), weights.mlp_in, weights.mlp_in_bias)  # (B, 1 + P, 2 * W)
+        gate, value = (half[..., : self.hidden] for half in both.chunk(2, dim=-1))
+        hidden = self.mlp_norm(F.silu(gate) * value)
+        if extra := weights.mlp_out.shape[1] - self.hidden:
+            hidden = F.pad(hidden, (0, extra))  # (B, 1 + P, W)
+        return x + F.linear(hidden, weights.mlp_out, self.mlp_out.bias)
+
+    def _attention(self, x: Tensor, rope: Tensor, qkv_bias: Tensor) -> Tensor:
         batch, length, width = x.shape
-        bias = torch.cat((self.q_bias, torch.zeros_like(self.q_bias), self.v_bias))
-        qkv = F.linear(x, self.qkv.weight, bias).view(batch, length, 3, self.num_heads, -1)
+        qkv = F.linear(x, self.qkv.weight, qkv_bias).view(batch, length, 3, self.num_heads, -1)
         q, k = rotate_interleaved(qkv[:, :, :2], rope).permute(2, 0, 3, 1, 4)  # (B, H, 1 + P, d) each
         v = qkv[:, :, 2].transpose(1, 2)  # (B, H, 1 + P, d)
         out = F.scaled_dot_product_attention(q, k, v)  # (B, H, 1 + P, d)
         projected: Tensor = self.out(self.attention_norm(out.transpose(1, 2).reshape(batch, length, width)))
         return projected
+
+
+RunBlock = Callable[[VisionBlock, Tensor, Tensor, BlockWeights], Tensor]  # `VisionBlock.forward`, or it compiled
 
 
 class VisionTower(nn.Module):
@@ -102,7 +139,11 @@ class VisionTower(nn.Module):
         Returns:
             (B, D) float32 raw features: the class token, not normalised.
         """
-        features: Tensor = self.norm(self.hidden_states(pixel_values)[:, 0]).float()
+        return self.features(self.hidden_states(pixel_values))
+
+    def features(self, hidden_states: Tensor) -> Tensor:
+        """The last block's output, (B, 1 + P, D) -> (B, D) float32 raw features."""
+        features: Tensor = self.norm(hidden_states[:, 0]).float()
         return features
 
     def tokens(self, pixel_values: Tensor) -> Tensor:
@@ -113,11 +154,21 @@ class VisionTower(nn.Module):
     def hidden_states(self, pixel_values: Tensor) -> Tensor:
         """The last block's output before the final norm, (B, 1 + P, D)."""
         patches = self.patch_embedding(pixel_values).flatten(2).transpose(1, 2)  # (B, P, D)
+        return self.run_blocks(patches, [block.weights() for block in self.vision_blocks()])
+
+    def run_blocks(
+        self, patches: Tensor, weights: Sequence[BlockWeights], run: RunBlock = VisionBlock.__call__
+    ) -> Tensor:
+        """Embedded patches without positions, (B, P, D) -> the last block's output before the final norm."""
         x = torch.cat((self.class_token.expand(patches.shape[0], -1, -1), patches), dim=1) + self.position_embedding
         rope = self._rope.on(x.device, x.shape[1])  # (1 + P, d / 2, 2)
-        for block in self.blocks:
-            x = block(x, rope)
+        for block, own in zip(self.vision_blocks(), weights, strict=True):
+            x = run(block, x, rope, own)
         return x
+
+    def vision_blocks(self) -> list[VisionBlock]:
+        """The blocks in order."""
+        return [cast("VisionBlock", block) for block in self.blocks]
 
     def _make_rope(self, _rows: int) -> Tensor:
         config = self.config

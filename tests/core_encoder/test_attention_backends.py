@@ -64,33 +64,35 @@ def by_text(q, k, v, lengths):
 
 @pytest.mark.usefixtures("modern_gpu")
 def test_a_modern_gpu_in_16_bits_gets_varlen():
-    assert choose_backend("auto", CUDA, torch.bfloat16, biased=False) == "varlen"
+    assert choose_backend("auto", CUDA, torch.bfloat16, biased=False, head_width=64) == "varlen"
 
 
 @pytest.mark.usefixtures("modern_gpu")
 @pytest.mark.parametrize(
-    ("device", "dtype", "biased", "reason"),
+    ("device", "dtype", "biased", "width", "reason"),
     [
-        (CPU, torch.bfloat16, False, "needs CUDA"),
-        (CUDA, torch.float32, False, "needs 16-bit floats"),
-        (CUDA, torch.bfloat16, True, "ALiBi"),
+        (CPU, torch.bfloat16, False, 64, "needs CUDA"),
+        (CUDA, torch.float32, False, 64, "needs 16-bit floats"),
+        (CUDA, torch.bfloat16, True, 64, "ALiBi"),
+        (CUDA, torch.bfloat16, False, 12, "this model's have 12"),
+        (CUDA, torch.bfloat16, False, 264, "this model's have 264"),
     ],
 )
-def test_where_varlen_cannot_compute_it_sdpa_does_and_says_why_if_asked(device, dtype, biased, reason):
-    assert choose_backend("auto", device, dtype, biased=biased) == "sdpa"
-    assert choose_backend("sdpa", device, dtype, biased=biased) == "sdpa"
+def test_where_varlen_cannot_compute_it_sdpa_does_and_says_why_if_asked(device, dtype, biased, width, reason):
+    assert choose_backend("auto", device, dtype, biased=biased, head_width=width) == "sdpa"
+    assert choose_backend("sdpa", device, dtype, biased=biased, head_width=width) == "sdpa"
     with pytest.raises(ConfigError, match=f"`attention` is 'varlen', but .*{reason}.*; leave it at 'auto'"):
-        choose_backend("varlen", device, dtype, biased=biased)
+        choose_backend("varlen", device, dtype, biased=biased, head_width=width)
 
 
 def test_an_old_gpu_gets_xformers_where_it_is_installed_and_sdpa_where_not(monkeypatch, request):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _device: (7, 5))
-    assert choose_backend("auto", CUDA, torch.bfloat16, biased=False) == "sdpa"
+    assert choose_backend("auto", CUDA, torch.bfloat16, biased=False, head_width=64) == "sdpa"
     with pytest.raises(ConfigError, match="xformers is not installed"):
-        choose_backend("xformers", CUDA, torch.bfloat16, biased=False)
+        choose_backend("xformers", CUDA, torch.bfloat16, biased=False, head_width=64)
     request.getfixturevalue("xformers")
-    assert choose_backend("auto", CUDA, torch.bfloat16, biased=False) == "xformers"
-    assert choose_backend("auto", CUDA, torch.bfloat16, biased=True) == "sdpa"
+    assert choose_backend("auto", CUDA, torch.bfloat16, biased=False, head_width=64) == "xformers"
+    assert choose_backend("auto", CUDA, torch.bfloat16, biased=True, head_width=64) == "sdpa"
 
 
 @pytest.mark.usefixtures("xformers")
