@@ -20,7 +20,7 @@ from jclip_connectors import (
     StoreUnavailableError,
 )
 from jclip_connectors.collection import asynchronous
-from jclip_connectors.collection.hosts import ThreadedEmbedder
+from jclip_connectors.collection.async_hosts import ThreadedEmbedder
 from jclip_connectors.memory import InMemoryStore
 from jclip_connectors.qdrant import AsyncQdrantStore, operations
 from jclip_connectors.testing import HashEmbedder

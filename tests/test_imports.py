@@ -45,6 +45,19 @@ def test_a_store_loads_its_own_sdk_and_no_torch(loaded):
     assert loaded[".edge"] == ["qdrant_edge"]
 
 
+def test_a_search_in_a_folder_loads_no_module_that_it_does_not_use():
+    unused = ["asyncio", "jclip_connectors.cli.contact_sheet", "jclip_connectors.indexing", "rich.progress", "tenacity"]
+    code = (
+        "import sys\n"
+        "from jclip_connectors.cli.commands import make_app\n"
+        "make_app(['search'])\n"
+        "import jclip_connectors.local, jclip_connectors.edge\n"
+        "from jclip_connectors.collection import MultimodalCollection\n"
+        f"print([name for name in {unused!r} if name in sys.modules])"
+    )
+    assert run(code) == "[]\n"
+
+
 def test_a_missing_package_is_an_import_error_that_names_the_extra():
     code = (
         "import sys\n"

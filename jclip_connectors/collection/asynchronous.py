@@ -14,7 +14,7 @@ from jclip_connectors.collection.adding import (
     check_images,
     check_texts,
 )
-from jclip_connectors.collection.hosts import AsyncHost, ThreadedEmbedder, is_asyncio
+from jclip_connectors.collection.async_hosts import AsyncHost, ThreadedEmbedder, is_asyncio
 from jclip_connectors.collection.samples import SampleCache
 from jclip_connectors.collection.searching import Request, modalities_of, search, search_many
 from jclip_connectors.errors import EmbedInputError

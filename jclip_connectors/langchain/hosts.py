@@ -7,7 +7,8 @@ from typing import Any
 
 from langchain_core.embeddings import Embeddings
 
-from jclip_connectors.collection.hosts import AsyncHost, BlockingHost
+from jclip_connectors.collection.async_hosts import AsyncHost
+from jclip_connectors.collection.hosts import BlockingHost
 from jclip_connectors.errors import EmbedInputError, PartialFailureError
 from jclip_connectors.langchain.documents import Item
 from jclip_connectors.langchain.embeddings import JinaClipEmbeddings, image_function

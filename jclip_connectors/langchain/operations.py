@@ -7,7 +7,8 @@ from langchain_core.embeddings import Embeddings
 from langchain_core.runnables.config import run_in_executor
 
 from jclip_connectors.collection.adding import Adding, AddReport
-from jclip_connectors.collection.hosts import AsyncHost, BlockingHost, is_asyncio
+from jclip_connectors.collection.async_hosts import AsyncHost, is_asyncio
+from jclip_connectors.collection.hosts import BlockingHost
 from jclip_connectors.errors import EmbedInputError, PartialFailureError, StoreRequestError
 from jclip_connectors.langchain.documents import Item, known_options
 from jclip_connectors.langchain.embeddings import JinaClipEmbeddings, image_function

@@ -14,7 +14,8 @@ from llama_index.core.vector_stores.types import (
 )
 from pydantic import SkipValidation
 
-from jclip_connectors.collection.hosts import AsyncHost, BlockingHost, ThreadedEmbedder, is_asyncio
+from jclip_connectors.collection.async_hosts import AsyncHost, ThreadedEmbedder, is_asyncio
+from jclip_connectors.collection.hosts import BlockingHost
 from jclip_connectors.collection.samples import SampleCache
 from jclip_connectors.errors import EmbedInputError, StoreRequestError
 from jclip_connectors.llamaindex.operations import Operations

@@ -14,9 +14,10 @@ from jclip_connectors.pgvector.errors import translate
 from jclip_connectors.pgvector.opening import find_flow, open_flow
 from jclip_connectors.pgvector.operations import ATTEMPTS
 from jclip_connectors.pgvector.schema import Hnsw, Quantization, Storage, check_names
+from jclip_connectors.store_kit.async_flows import AsyncStore, run_async
 from jclip_connectors.store_kit.clients import check_client
 from jclip_connectors.store_kit.coarse import CANDIDATES, CoarseDimensions
-from jclip_connectors.store_kit.flows import AsyncStore, BlockingStore, run, run_async
+from jclip_connectors.store_kit.flows import BlockingStore, run
 
 __all__ = ["AsyncPgVectorStore", "Hnsw", "PgVectorStore", "stored_fingerprint"]
 

@@ -22,8 +22,9 @@ from jclip_connectors.pinecone.opening import (
     open_collection,
     open_index,
 )
+from jclip_connectors.store_kit.async_flows import AsyncStore, run_async
 from jclip_connectors.store_kit.clients import check_client
-from jclip_connectors.store_kit.flows import AsyncStore, BlockingStore, run, run_async
+from jclip_connectors.store_kit.flows import BlockingStore, run
 
 __all__ = ["DEFAULT_NAMESPACE", "AsyncPineconeStore", "PineconeStore", "stored_fingerprint"]
 

@@ -23,9 +23,10 @@ from jclip_connectors.qdrant.requests import (
     read_layout,
     vectors_config,
 )
+from jclip_connectors.store_kit.async_flows import AsyncStore, run_async
 from jclip_connectors.store_kit.clients import check_client, check_config
 from jclip_connectors.store_kit.coarse import CANDIDATES, CoarseDimensions, resolve_coarse
-from jclip_connectors.store_kit.flows import AsyncStore, BlockingStore, Flow, run, run_async
+from jclip_connectors.store_kit.flows import BlockingStore, Flow, run
 from jclip_connectors.store_kit.validation import check_count, check_fingerprint, require_dimensions, resolve_dimensions
 
 __all__ = ["AsyncQdrantStore", "QdrantStore", "Quantization", "stored_fingerprint"]

@@ -1,7 +1,8 @@
 """Flows: each operation of a store is written once, and runs on a blocking client or on an asyncio client.
 
-A *flow* is a generator: it yields calls to a client, and receives their results. `BlockingStore` and `AsyncStore` make
-the calls, retry them if a retry may help, and translate the client's errors into errors of this package.
+A *flow* is a generator: it yields calls to a client, and receives their results. `BlockingStore`, and `AsyncStore` in
+`async_flows`, make the calls, retry them if a retry may help, and translate the client's errors into errors of this
+package.
 
     class _Flows:                                          # uses one SDK, and never awaits
         def count(self, ...) -> Flow[int]:
@@ -9,18 +10,14 @@ the calls, retry them if a retry may help, and translate the client's errors int
             return answer.count
 """
 
-import asyncio
 import functools
 import time
-from collections.abc import AsyncIterator, Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, Protocol, TypeAlias, TypeVar, cast
-
-import tenacity
 
 from jclip_connectors.config import Fingerprint
 from jclip_connectors.errors import ConnectorError
 from jclip_connectors.port import Filter, FloatArray, Modality, Record, SearchHit, Verification
-from jclip_connectors.store_kit.retry import retry_options
 from jclip_connectors.store_kit.secrets import may_hold_secrets, without_secrets
 from jclip_connectors.store_kit.verification import verify
 
@@ -29,7 +26,6 @@ Call: TypeAlias = Callable[[Any], Any]
 Flow: TypeAlias = Generator[Call, Any, _Result]
 Page: TypeAlias = tuple[list[_Result], Any]  # items, and the start of the next page; `None` after the last page
 Translate: TypeAlias = Callable[[Exception], ConnectorError | None]  # `None` for an error that is not the client's
-_SEARCHES_AT_ONCE = 8  # requests of one `search_many` of an asyncio store
 
 
 class Undoable:
@@ -116,42 +112,11 @@ def run(flow: Flow[_Result], client: Any, *, translate: Translate, attempts: int
     step: Callable[[Any], Call] = flow.send
     value: Any = None
     while True:
-        call, result = _advance(step, value)
+        call, result = advance(step, value)
         if call is None:
             return cast("_Result", result)
         try:
-            retrying = tenacity.Retrying(sleep=time.sleep, **retry_options(attempts))
-            step, value = flow.send, retrying(_attempt, call, client, translate)
-        except ConnectorError as error:
-            step, value = flow.throw, error
-
-
-async def run_async(
-    flow: Flow[_Result],
-    client: Any,  # noqa: ANN401 (any SDK's)
-    *,
-    translate: Translate,
-    attempts: int,
-    in_threads: bool = False,
-) -> _Result:
-    """Run a flow on an asyncio client; see `run`.
-
-    Args:
-        flow: the operation.
-        client: receives the calls of the flow, in the event loop.
-        translate: translates the client's errors.
-        attempts: the largest number of attempts for each call while the store is unavailable.
-        in_threads: run the flow's own code in threads, because it takes long.
-    """
-    step: Callable[[Any], Call] = flow.send
-    value: Any = None
-    while True:
-        call, result = await asyncio.to_thread(_advance, step, value) if in_threads else _advance(step, value)
-        if call is None:
-            return cast("_Result", result)
-        try:
-            retrying = tenacity.AsyncRetrying(sleep=asyncio.sleep, **retry_options(attempts))
-            step, value = flow.send, await retrying(_attempt_async, call, client, translate)
+            step, value = flow.send, _retried(call, client, translate, attempts)
         except ConnectorError as error:
             step, value = flow.throw, error
 
@@ -245,116 +210,14 @@ class BlockingStore:
             yield from items
 
 
-class AsyncStore:
-    """An `AsyncVectorStore` over an asyncio client; for the methods see `BlockingStore`."""
-
-    def __init__(self, client: Any, flows: StoreFlows) -> None:  # noqa: ANN401 (any SDK's)
-        """Keep a client, which the caller closes; use the subclass's `open` instead."""
-        self._client = client
-        self._flows = flows
-
-    @property
-    def fingerprint(self) -> Fingerprint:
-        """The fingerprint of the configuration that the collection was made with."""
-        return self._flows.fingerprint
-
-    async def upsert(self, records: Sequence[Record]) -> None:
-        """Write records; they are checked and converted in threads. See `BlockingStore.upsert`."""
-        await self._run(self._flows.upsert(records), in_threads=True)
-
-    async def search(
-        self,
-        embedding: FloatArray,
-        *,
-        limit: int = 10,
-        where: Filter | None = None,
-        modality: Modality | None = None,
-        tiles: bool = False,
-    ) -> list[SearchHit]:
-        """Find the nearest records by cosine, or by their nearest tile; ties are in the order of ids."""
-        return await self._run(self._flows.search(embedding, limit=limit, where=where, modality=modality, tiles=tiles))
-
-    async def search_many(
-        self,
-        embeddings: FloatArray,
-        *,
-        limit: int = 10,
-        where: Filter | None = None,
-        modality: Modality | None = None,
-        tiles: bool = False,
-    ) -> list[list[SearchHit]]:
-        """Search for each row of `embeddings` (B, E), in several requests at a time: B lists of results, in order."""
-        flows = self._flows.search_many(embeddings, limit=limit, where=where, modality=modality, tiles=tiles)
-        found: list[list[SearchHit]] = []
-        for start in range(0, len(flows), _SEARCHES_AT_ONCE):
-            running = [asyncio.create_task(self._run(flow)) for flow in flows[start : start + _SEARCHES_AT_ONCE]]
-            try:
-                found += [hits for lists in await asyncio.gather(*running) for hits in lists]
-            except BaseException:
-                for task in running:
-                    task.cancel()
-                await asyncio.gather(*running, return_exceptions=True)
-                raise
-        return found
-
-    async def get(self, ids: Sequence[str], *, vectors: bool = True) -> list[Record]:
-        """Fetch records by id, in the order of `ids`; unknown ids are left out."""
-        return await self._run(self._flows.get(ids, vectors=vectors))
-
-    async def delete(self, ids: Sequence[str] | None = None, *, where: Filter | None = None) -> None:
-        """Delete records by ids or by filter; give exactly one."""
-        await self._run(self._flows.delete(ids, where=where))
-
-    async def count(self, *, where: Filter | None = None, modality: Modality | None = None) -> int:
-        """Count the matching records."""
-        return await self._run(self._flows.count(where=where, modality=modality))
-
-    def scroll(
-        self, *, where: Filter | None = None, modality: Modality | None = None, vectors: bool = True
-    ) -> AsyncIterator[Record]:
-        """Iterate over the matching records page by page."""
-        return self._items(functools.partial(self._flows.page, where=where, modality=modality, vectors=vectors))
-
-    def ids(self, *, where: Filter | None = None, modality: Modality | None = None) -> AsyncIterator[str]:
-        """Iterate over the ids of the matching records page by page."""
-        return self._items(functools.partial(self._flows.page_of_ids, where=where, modality=modality))
-
-    async def verify(self, *, repair: bool = False) -> Verification:
-        """Search for each record by its own vectors; with `repair`, write those again that are not found."""
-        return await self._run(verify(self._flows, repair=repair), in_threads=True)
-
-    async def close(self) -> None:
-        """Do nothing: the caller closes the client."""
-
-    def _items(self, page: Callable[[Any], Flow[Page[_Result]]]) -> AsyncIterator[_Result]:
-        return self._rest(page, _checked(page(None)))
-
-    async def _rest(
-        self, page: Callable[[Any], Flow[Page[_Result]]], first: Flow[Page[_Result]]
-    ) -> AsyncIterator[_Result]:
-        items, start = await self._run(first)
-        for item in items:
-            yield item
-        while start is not None:
-            items, start = await self._run(page(start))
-            for item in items:
-                yield item
-
-    async def _run(self, flow: Flow[_Result], *, in_threads: bool = False) -> _Result:
-        flows = self._flows
-        return await run_async(
-            flow, self._client, translate=flows.translate, attempts=flows.attempts, in_threads=in_threads
-        )
-
-
 def one_search(search: Flow[list[SearchHit]]) -> Flow[list[list[SearchHit]]]:
     """A flow of `StoreFlows.search_many` that searches for one vector."""
     return [(yield from search)]
 
 
-def _checked(flow: Flow[_Result]) -> Flow[_Result]:
+def checked(flow: Flow[_Result]) -> Flow[_Result]:
     """Run a flow up to its first call, so that bad arguments are an error now; the result goes on from there."""
-    return _go_on(flow, *_advance(flow.send, None))
+    return _go_on(flow, *advance(flow.send, None))
 
 
 def _go_on(flow: Flow[_Result], call: Call | None, result: Any) -> Flow[_Result]:  # noqa: ANN401 (the flow's result)
@@ -365,11 +228,11 @@ def _go_on(flow: Flow[_Result], call: Call | None, result: Any) -> Flow[_Result]
             value = yield call
         except ConnectorError as error:
             step, value = flow.throw, error
-        call, result = _advance(step, value)
+        call, result = advance(step, value)
     return cast("_Result", result)
 
 
-def _advance(step: Callable[[Any], Call], value: Any) -> tuple[Call | None, Any]:  # noqa: ANN401 (an SDK result)
+def advance(step: Callable[[Any], Call], value: Any) -> tuple[Call | None, Any]:  # noqa: ANN401 (an SDK result)
     """The next call of a flow and `None`, or `None` and the flow's result."""
     try:
         return step(value), None
@@ -377,31 +240,29 @@ def _advance(step: Callable[[Any], Call], value: Any) -> tuple[Call | None, Any]
         return None, done.value
 
 
+def _retried(call: Call, client: Any, translate: Translate, attempts: int) -> Any:  # noqa: ANN401 (an SDK result)
+    if attempts == 1:
+        return _attempt(call, client, translate)
+    import tenacity  # here: a collection in a folder needs no retries, and the package is slow to load
+
+    from jclip_connectors.store_kit.retry import retry_options
+
+    return tenacity.Retrying(sleep=time.sleep, **retry_options(attempts))(_attempt, call, client, translate)
+
+
 def _attempt(call: Call, client: Any, translate: Translate) -> Any:  # noqa: ANN401 (an SDK result)
     try:
         if isinstance(call, Undoable) and call.begun:
             call.undo(client)
         return call(client)
-    except Exception as error:  # noqa: BLE001 (`_translated` raises what is not the SDK's)
-        ours, cause = _translated(error, translate)
+    except Exception as error:  # noqa: BLE001 (`translated` raises what is not the SDK's)
+        ours, cause = translated(error, translate)
         if cause is not None:
             raise ours from cause
     raise ours  # outside of the `except`, so that a traceback does not show the SDK's error as the context
 
 
-async def _attempt_async(call: Call, client: Any, translate: Translate) -> Any:  # noqa: ANN401 (an SDK result)
-    try:
-        if isinstance(call, Undoable) and call.begun:
-            await call.undo(client)
-        return await call(client)
-    except Exception as error:  # noqa: BLE001 (`_translated` raises what is not the SDK's)
-        ours, cause = _translated(error, translate)
-        if cause is not None:
-            raise ours from cause
-    raise ours
-
-
-def _translated(error: Exception, translate: Translate) -> tuple[ConnectorError, Exception | None]:
+def translated(error: Exception, translate: Translate) -> tuple[ConnectorError, Exception | None]:
     """Our error and its cause, or `None` for a cause that may quote a header or a password; raises any other error."""
     ours = translate(error)
     if ours is None:

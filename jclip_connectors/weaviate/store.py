@@ -12,8 +12,9 @@ from weaviate import WeaviateAsyncClient, WeaviateClient
 from jclip_connectors.config import EmbeddingConfig, Fingerprint
 from jclip_connectors.errors import EmbedInputError, StoreRequestError
 from jclip_connectors.port import Filter, FloatArray, Modality, SearchHit
+from jclip_connectors.store_kit.async_flows import AsyncStore, run_async
 from jclip_connectors.store_kit.clients import check_client, check_config
-from jclip_connectors.store_kit.flows import AsyncStore, BlockingStore, Flow, run, run_async
+from jclip_connectors.store_kit.flows import BlockingStore, Flow, run
 from jclip_connectors.store_kit.validation import check_fingerprint, require_dimensions, resolve_dimensions
 from jclip_connectors.weaviate.definition import Definition, layout_of
 from jclip_connectors.weaviate.errors import translate

@@ -4,8 +4,9 @@ import types
 import pytest
 
 from jclip_connectors.errors import PartialFailureError, StoreRequestError, StoreUnavailableError
-from jclip_connectors.store_kit import flows
-from jclip_connectors.store_kit.flows import run, run_async
+from jclip_connectors.store_kit import async_flows, flows
+from jclip_connectors.store_kit.async_flows import run_async
+from jclip_connectors.store_kit.flows import run
 
 
 class SdkError(Exception):
@@ -120,7 +121,7 @@ def test_the_wait_between_attempts_is_what_the_store_asks_for(perform, monkeypat
 
     sleep = asyncio.sleep
     monkeypatch.setattr(flows, "time", types.SimpleNamespace(sleep=lambda seconds: note(seconds).close()))
-    monkeypatch.setattr(flows, "asyncio", types.SimpleNamespace(sleep=note))
+    monkeypatch.setattr(async_flows, "asyncio", types.SimpleNamespace(sleep=note))
     delays = iter([3.5, None, None])
 
     def slow(_):
