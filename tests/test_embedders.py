@@ -62,7 +62,8 @@ def test_a_stream_of_images_has_the_vectors_errors_and_notes_of_a_list(v2, tmp_p
         return LocalEmbedder(config, encoder=v2, on_note=lambda *note: notes.append(note))
 
     images = [picture(0), tmp_path / "none.png", picture(1, (300, 20)), picture(2)]
-    streamed, listed = [], []
+    streamed: list[Any] = []
+    listed: list[Any] = []
     assert isinstance(embedder(streamed), StreamingEmbedder)
     found = list(embedder(streamed).stream_images(iter(images), at_once=2))
     embed = embedder(listed).embed_images if tiling is None else embedder(listed).embed_image_tiles

@@ -76,7 +76,7 @@ class Layers:
 
     def divided(self, x: str, divisor: FloatArray | None) -> str:
         """Divide channels, if there is anything to divide by: (N, D) -> (N, D)."""
-        return x if divisor is None else self.graph.op("Mul", x, self.graph.constant(1 / divisor))
+        return x if divisor is None else self.graph.op("Mul", x, self.graph.constant(np.float32(1) / divisor))
 
     def linear(self, x: str, name: str, bias: FloatArray | None = None, *, factor: FloatArray | None = None) -> str:
         """Multiply by a matrix and add a bias: (N, in) -> (N, out).

@@ -5,8 +5,11 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from core_encoder.onnx.text_graph import LONG_BLOCK, LONG_TOKENS
 from core_encoder.tokenization import PackedTexts
+
+LONG_TOKENS = 1024  # a longer text is a batch by itself, and attention never holds all its scores at once
+# With ALiBi, queries of a long text whose scores are computed together: `text_inputs` makes whole blocks.
+LONG_BLOCK = 256
 
 
 def text_inputs(batch: PackedTexts, *, whole_blocks: bool) -> dict[str, NDArray[np.int64] | NDArray[np.int32]]:

@@ -12,9 +12,8 @@ from core_encoder.alibi import alibi_slopes
 from core_encoder.config import MAX_TOKENS, TextConfig
 from core_encoder.onnx.graph import MICROSOFT, Graph
 from core_encoder.onnx.layers import Layers
+from core_encoder.onnx.rectangle import LONG_BLOCK, LONG_TOKENS
 
-LONG_TOKENS = 1024  # a longer text is a batch by itself, and attention never holds all its scores at once
-LONG_BLOCK = 256  # with ALiBi, queries of a long text whose scores are computed together; `rectangle` has whole blocks
 INPUTS = ("input_ids", "positions", "rectangle", "mask", "places")
 
 

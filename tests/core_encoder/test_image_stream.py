@@ -6,7 +6,7 @@ import threading
 import numpy as np
 import pytest
 
-from core_encoder import ConfigError, ImageDecodeError, JinaClipEncoder, Tiling
+from core_encoder import ConfigError, ImageDecodeError, ImageNote, JinaClipEncoder, Tiling
 from core_encoder.tiling import TileEmbeddings
 from tests.checkpoints import V2_TINY
 from tests.core_encoder.test_encoder import picture
@@ -53,7 +53,7 @@ def test_an_endless_stream_can_be_left_and_its_threads_end(encoder):
 
 
 def test_a_note_is_there_with_its_image(encoder):
-    notes = {}
+    notes: dict[int, list[ImageNote]] = {}
     stream = encoder.stream_images([picture(64, 64), picture(300, 64)], notes=notes)
     next(stream)
     assert 0 not in notes
