@@ -25,10 +25,10 @@ from core_encoder.image_preprocess import (
 )
 from core_encoder.item_list import as_list
 from core_encoder.matryoshka import check_dim
-from core_encoder.models import AttentionChoice, Precision, known_model
+from core_encoder.models import AttentionChoice, Precision, RuntimeChoice, known_model
 from core_encoder.origin import Origin
 from core_encoder.rendering import Rendering
-from core_encoder.runtime import Runtime, RuntimeChoice
+from core_encoder.runtime import Runtime
 from core_encoder.runtimes import load_runtime
 from core_encoder.tiling import TileEmbeddings, Tiling, check_tiling, cut_tiles
 from core_encoder.tokenization import TextTokenizer, TokenizedText, task_prefix

@@ -19,6 +19,12 @@ _HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 Precision = Literal["auto", "fp32", "bf16", "fp16", "int8"]
 """A model's precision: "auto" is bf16 on CUDA with torch, as in the reference, and else fp32."""
 
+RuntimeName = Literal["onnx", "torch"]
+"""A library that runs the model: ONNX Runtime or torch."""
+
+RuntimeChoice = Literal["auto", "onnx", "torch"]
+"""Which library runs the model; "auto" is torch on CUDA, and ONNX Runtime on a CPU where it is installed."""
+
 AttentionChoice = Literal["auto", "sdpa", "varlen", "xformers"]
 """How torch's text tower computes attention."""
 

@@ -1,15 +1,13 @@
 """What the encoder asks of a runtime: the two towers of a loaded model, batches in, raw features out."""
 
-from typing import Literal, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from core_encoder.config import ModelConfig
+from core_encoder.models import RuntimeName
 from core_encoder.tokenization import PackedTexts
-
-RuntimeName = Literal["onnx", "torch"]
-RuntimeChoice = Literal["auto", "onnx", "torch"]
 
 
 class Runtime(Protocol):

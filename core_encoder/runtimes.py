@@ -12,8 +12,8 @@ from core_encoder.config import ModelConfig
 from core_encoder.errors import ConfigError
 from core_encoder.exported import Exported, OnnxPrecision, read_export
 from core_encoder.image_preprocess import PreprocessConfig
-from core_encoder.models import AttentionChoice, Precision
-from core_encoder.runtime import Runtime, RuntimeChoice, RuntimeName
+from core_encoder.models import AttentionChoice, Precision, RuntimeChoice, RuntimeName
+from core_encoder.runtime import Runtime
 
 _PACKAGES: Mapping[RuntimeName, str] = MappingProxyType({"onnx": "onnxruntime", "torch": "torch"})
 _TITLES: Mapping[RuntimeName, str] = MappingProxyType({"onnx": "ONNX Runtime", "torch": "torch"})

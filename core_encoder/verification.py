@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from safetensors import safe_open
 
@@ -14,7 +13,7 @@ from core_encoder.checkpoint import FILES, WEIGHTS_FILE, find_checkpoint
 from core_encoder.config import read_config
 from core_encoder.encoder import JinaClipEncoder
 from core_encoder.errors import JinaClipError
-from core_encoder.models import KnownModel, known_model
+from core_encoder.models import KnownModel, RuntimeChoice, known_model
 
 _TEXTS = ("a red circle", "two cats asleep on a blue sofa in the afternoon sun", "ein roter Kreis", "红色的圆形")
 _UNIT_TOLERANCE = 1e-5
@@ -37,12 +36,19 @@ class Check:
     detail: str
 
 
-def verify(source: str | Path, *, revision: str | None = None, local_files_only: bool = False) -> Iterator[Check]:
+def verify(
+    source: str | Path,
+    *,
+    revision: str | None = None,
+    runtime: RuntimeChoice = "auto",
+    local_files_only: bool = False,
+) -> Iterator[Check]:
     """Check a checkpoint step by step, on the CPU in float32; an error on loading ends the checks.
 
     Args:
         source: hub id, folder, or "nano".
         revision: commit of a hub id; the pinned one of a known model if `None`.
+        runtime: "onnx" or "torch"; "auto" is ONNX Runtime where it is installed.
         local_files_only: use the local cache and never the network.
 
     Yields:
@@ -60,7 +66,12 @@ def verify(source: str | Path, *, revision: str | None = None, local_files_only:
         name = "tensors"
         start = time.perf_counter()
         encoder = JinaClipEncoder.load(
-            source, revision=revision, device="cpu", precision="fp32", local_files_only=local_files_only
+            source,
+            revision=revision,
+            device="cpu",
+            precision="fp32",
+            runtime=runtime,
+            local_files_only=local_files_only,
         )
         seconds = time.perf_counter() - start
         yield Check(
@@ -75,11 +86,11 @@ def verify(source: str | Path, *, revision: str | None = None, local_files_only:
 
 def _check_weights(path: Path) -> Check:
     count, damaged = 0, []
-    with safe_open(path, framework="pt") as file:
+    with safe_open(path, framework="np") as file:
         for name in file.keys():  # noqa: SIM118 - not a mapping
             tensor = file.get_tensor(name)
-            count += tensor.numel()
-            if not torch.isfinite(tensor).all():
+            count += tensor.size
+            if not np.isfinite(tensor).all():
                 damaged.append(name)
     detail = (
         f"NaN or infinite values in {damaged[:4]}, {len(damaged)} in all" if damaged else f"{count:,} finite numbers"

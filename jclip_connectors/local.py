@@ -9,7 +9,7 @@ import numpy as np
 
 from core_encoder.errors import ConfigError, ImageDecodeError, InputError
 from core_encoder.image_notes import ImageNote
-from core_encoder.models import default_revision, find_folder
+from core_encoder.models import RuntimeChoice, default_revision, find_folder
 from core_encoder.tiling import TileEmbeddings
 from jclip_connectors.config import EmbeddingConfig, image_problem
 from jclip_connectors.errors import EmbedInputError, MissingDependencyError, PartialFailureError
@@ -31,6 +31,7 @@ class LocalEmbedder:
         config: EmbeddingConfig,
         *,
         device: str | None = None,
+        runtime: RuntimeChoice | None = None,
         local_files_only: bool = False,
         encoder: "JinaClipEncoder | None" = None,
         on_note: Callable[[Any, str, str], None] | None = None,
@@ -40,6 +41,8 @@ class LocalEmbedder:
         Args:
             config: which model makes the vectors, and with which options.
             device: "cpu", "cuda", ...; `None` uses CUDA if it is available.
+            runtime: "onnx", "torch" or "auto": which library runs the model; `None` is "auto", torch on CUDA and ONNX
+                Runtime on a CPU where it is installed.
             local_files_only: use the local cache and never the network.
             encoder: a loaded encoder of the same model, to use instead of loading the model.
             on_note: called with (item, kind, text) for each item of which only a part counts, or which was mended: the
@@ -52,9 +55,9 @@ class LocalEmbedder:
             CheckpointError: the weights are absent or damaged.
         """
         if encoder is None:
-            encoder = _load(config, device=device, local_files_only=local_files_only)
-        elif device is not None or local_files_only:
-            raise ConfigError("`encoder` is already loaded: leave out `device` and `local_files_only`")
+            encoder = _load(config, device=device, runtime=runtime, local_files_only=local_files_only)
+        elif device is not None or runtime is not None or local_files_only:
+            raise ConfigError("`encoder` is already loaded: leave out `device`, `runtime` and `local_files_only`")
         else:
             _check_same_model(config, encoder)
         _check_options(config, encoder)
@@ -202,7 +205,9 @@ class LocalEmbedder:
         }
 
 
-def _load(config: EmbeddingConfig, *, device: str | None, local_files_only: bool) -> "JinaClipEncoder":
+def _load(
+    config: EmbeddingConfig, *, device: str | None, runtime: RuntimeChoice | None, local_files_only: bool
+) -> "JinaClipEncoder":
     try:
         from core_encoder.encoder import JinaClipEncoder  # imported here: it needs packages of an extra
 
@@ -211,6 +216,7 @@ def _load(config: EmbeddingConfig, *, device: str | None, local_files_only: bool
             revision=config.revision,
             device=device,
             precision=config.precision,
+            runtime="auto" if runtime is None else runtime,
             local_files_only=local_files_only,
         )
     except ModuleNotFoundError as error:

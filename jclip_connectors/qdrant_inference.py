@@ -45,10 +45,10 @@ except ModuleNotFoundError as error:
 __all__ = ["register"]
 
 _Item = TypeVar("_Item")
-_Loaded = tuple[str, str | None, str, str | None]  # model, revision, precision, device
+_Loaded = tuple[str, str | None, str, str | None, str | None]  # model, revision, precision, device, runtime
 
 _PREFIXES = (32, 64, 128, 256, 512, 768)  # the lengths "<model>@<length>" of a Matryoshka-trained model
-_LOADING = ("device", "local_files_only")  # options of `LocalEmbedder`; all others are of `EmbeddingConfig`
+_LOADING = ("device", "runtime", "local_files_only")  # options of `LocalEmbedder`; all others are of `EmbeddingConfig`
 _OPTIONS = tuple(field.name for field in dataclasses.fields(EmbeddingConfig) if field.name not in ("model", "tiling"))
 # Values that both packages pass for ONNX options that are not set; `threads` is 1 in qdrant-client's own processes.
 _ONNX_UNSET: Mapping[str, tuple[object, ...]] = MappingProxyType(
@@ -86,9 +86,9 @@ def register(embedder: Embedder | EmbeddingConfig | None = None, *, name: str | 
 
     A model's name is its hub id or "nano". A model trained for shortened vectors also has names like
     "jinaai/jina-clip-v2@256", for which `client.get_embedding_size` knows the length too. The `options` of a `Document`
-    or an `Image` are the fields of `EmbeddingConfig` except `model` and `tiling`, plus `device` and `local_files_only`.
-    A model is loaded when it is first used, once for each revision, precision and device; calls with other options
-    share it.
+    or an `Image` are the fields of `EmbeddingConfig` except `model` and `tiling`, plus `device`, `runtime` and
+    `local_files_only`. A model is loaded when it is first used, once for each revision, precision, device and runtime;
+    calls with other options share it.
 
     Args:
         embedder: a configuration, whose model is loaded here (at once if the length of its vectors is not known), or an
@@ -177,7 +177,7 @@ def _open(name: str, given: Mapping[str, Any]) -> Embedder:
 
 def _load(config: EmbeddingConfig, loading: Mapping[str, Any]) -> LocalEmbedder:
     revision = config.revision if config.revision is not None else default_revision(config.model)
-    key = (config.model, revision, config.precision, loading.get("device"))
+    key = (config.model, revision, config.precision, loading.get("device"), loading.get("runtime"))
     with _LOCK:
         if key not in _LOADED:
             whole = EmbeddingConfig(model=config.model, revision=config.revision, precision=config.precision)
@@ -248,9 +248,7 @@ def _check_call(parallel: int | None, unknown: Mapping[str, object]) -> None:
     for key in unknown:
         raise ConfigError(f"`{key}` is not an option of a call; options of the model are {', '.join(_OPTIONS)}")
     if parallel not in (None, 1):
-        raise ConfigError(
-            f"`parallel` is {parallel!r}: the model runs in this process, on torch's threads; leave it out"
-        )
+        raise ConfigError(f"`parallel` is {parallel!r}: the model runs in this process, on all cores; leave it out")
 
 
 def _chunks(items: Iterable[_Item], size: int) -> Iterator[list[_Item]]:

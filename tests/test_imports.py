@@ -15,6 +15,8 @@ HEAVY = [
     "safetensors",
     "tokenizers",
     "huggingface_hub",
+    "onnx",
+    "onnxruntime",
 ]
 
 

@@ -15,6 +15,7 @@ from jclip_connectors.cli.options import (
     MaxBytesOption,
     MaxPixelsOption,
     RenderingOption,
+    RuntimeOption,
     StoreOption,
     TimeoutOption,
     check_output,
@@ -87,6 +88,7 @@ def index(
     max_pixels: MaxPixelsOption = None,
     max_bytes: MaxBytesOption = None,
     device: DeviceOption = None,
+    runtime: RuntimeOption = "auto",
     batch_size: Annotated[int, typer.Option(min=1, help="Files to process at a time.")] = 32,
     report: Annotated[
         Path | None,
@@ -141,7 +143,9 @@ def index(
         licence = "" if known is None else f" ({known.license})"
         terminal.say(f"{len(found.files)} files; model {config.model}{licence}")
         notes = FileNotes()
-        target, records = open_collection(place, config, device=device, batch_size=batch_size, notes=notes)
+        target, records = open_collection(
+            place, config, device=device, runtime=runtime, batch_size=batch_size, notes=notes
+        )
         with show_progress() as progress, warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=r"\d+ of \d+ texts were cut")  # the notes name these texts
             done = index_files(target, found.files, chunk_size=batch_size, progress=progress, notes=notes)

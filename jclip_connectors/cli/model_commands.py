@@ -8,13 +8,13 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from core_encoder.models import KNOWN_MODELS, KnownModel
+from core_encoder.models import KNOWN_MODELS, KnownModel, RuntimeChoice
 from jclip_connectors.cli import terminal
-from jclip_connectors.cli.options import configuration, parse_path
+from jclip_connectors.cli.options import RuntimeOption, configuration, parse_path
 from jclip_connectors.errors import EmbedInputError, MissingDependencyError
 
 _PREFIX = "JCLIP_SERVER_"
-_VARIABLES = tuple(f"{_PREFIX}{name}" for name in ("HOST", "PORT", "DEVICE", "API_KEYS"))
+_VARIABLES = tuple(f"{_PREFIX}{name}" for name in ("HOST", "PORT", "DEVICE", "RUNTIME", "API_KEYS"))
 _LIMITS_ON_URLS = ("max_image_urls", "max_fetch_s")
 _FAILED = 1  # the exit code if a check failed
 
@@ -59,6 +59,10 @@ def serve(
     predict_route: Annotated[str, typer.Option(envvar="AIP_PREDICT_ROUTE", help="For Vertex AI.")] = "/predict",
     health_route: Annotated[str, typer.Option(envvar="AIP_HEALTH_ROUTE", help="Another path for /health.")] = "/health",
     device: Annotated[str | None, typer.Option(envvar="JCLIP_SERVER_DEVICE", help="'cpu', 'cuda', ...")] = None,
+    runtime: Annotated[
+        RuntimeChoice,
+        typer.Option(envvar="JCLIP_SERVER_RUNTIME", help="What runs the model; auto: torch on CUDA, else onnx."),
+    ] = "auto",
 ) -> None:
     """Serve a model as `/v1/embeddings`; keys are also read from JCLIP_SERVER_API_KEYS, separated by commas."""
     from jclip_connectors.server import serve as run_server
@@ -78,6 +82,7 @@ def serve(
         api_keys=keys,
         limits=read_limits(limit if limit is not None else ()),
         device=device,
+        runtime=runtime,
         names=name if name is not None else (),
         image_urls=allow_image_urls,
         allowed_hosts=allowed_host if allowed_host is not None else (),
@@ -118,19 +123,20 @@ def models() -> None:
 def verify(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A hub id, a folder with a model, or 'nano'.")],
     *,
+    runtime: RuntimeOption = "auto",
     offline: Annotated[bool, typer.Option("--offline", help="Use the local cache and never the network.")] = False,
 ) -> None:
     """Load a model and check its files, shapes and vectors, and compare with published values if there are any."""
+    passed = True
     try:
         from core_encoder.verification import verify as run_checks
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError(str(error.name), extra="local") from error
 
-    passed = True
-    for check in run_checks(model, local_files_only=offline):
-        passed &= check.passed
-        verdict = Text("ok    ", style="green") if check.passed else Text("FAILED", style="bold red")
-        terminal.show(Text.assemble(verdict, f"  {check.name:20}  {terminal.printable(check.detail)}"))
+        for check in run_checks(model, runtime=runtime, local_files_only=offline):
+            passed &= check.passed
+            verdict = Text("ok    ", style="green") if check.passed else Text("FAILED", style="bold red")
+            terminal.show(Text.assemble(verdict, f"  {check.name:20}  {terminal.printable(check.detail)}"))
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(str(error.name), extra="local" if error.name == "torch" else "onnx") from error
     if not passed:
         raise typer.Exit(_FAILED)
 

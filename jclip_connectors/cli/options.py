@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from core_encoder.image_limits import DEFAULT_LIMITS
-from core_encoder.models import find_folder
+from core_encoder.models import RuntimeChoice, find_folder
 from core_encoder.rendering import Rendering
 from core_encoder.tiling import Tiling
 from jclip_connectors.cli.store_urls import Place, check_timeout, edge_url
@@ -70,6 +70,13 @@ TimeoutOption = Annotated[
 ]
 DeviceOption = Annotated[
     str | None, typer.Option(metavar="NAME", help="Where the model runs: cpu, cuda, ...; default: CUDA if present.")
+]
+RuntimeOption = Annotated[
+    RuntimeChoice,
+    typer.Option(
+        help="What runs the model: onnx (ONNX Runtime) or torch; auto is torch on CUDA, and onnx on a CPU where it is "
+        "installed."
+    ),
 ]
 RenderingOption = Annotated[
     Rendering | None,
@@ -139,6 +146,7 @@ def open_collection(
     config: EmbeddingConfig,
     *,
     device: str | None,
+    runtime: RuntimeChoice,
     batch_size: int = 64,
     notes: "FileNotes | None" = None,
 ) -> "tuple[MultimodalCollection, VectorStore]":
@@ -159,7 +167,7 @@ def open_collection(
         if stored is not None and config.embedding_dim is not None:
             check_fingerprint(stored, requested, collection=place.name)
     # The model first: if it cannot be loaded, no collection is made.
-    embedder = LocalEmbedder(config, device=device, on_note=notes)
+    embedder = LocalEmbedder(config, device=device, runtime=runtime, on_note=notes)
     records = place.open(config, embedder.dimensions)
     return MultimodalCollection(embedder, records, batch_size=batch_size), records
 

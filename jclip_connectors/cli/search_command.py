@@ -12,6 +12,7 @@ from jclip_connectors.cli.options import (
     DeviceOption,
     MaxBytesOption,
     MaxPixelsOption,
+    RuntimeOption,
     StoreOption,
     TimeoutOption,
     check_output,
@@ -64,6 +65,7 @@ def search(
     max_pixels: MaxPixelsOption = None,
     max_bytes: MaxBytesOption = None,
     device: DeviceOption = None,
+    runtime: RuntimeOption = "auto",
 ) -> None:
     """Find the files that are nearest to a text or a picture."""
     if (text is None) == (image is None):
@@ -79,7 +81,7 @@ def search(
         if fingerprint is None:
             raise StoreRequestError(f"there is no collection in {place.name}: `jclip index FOLDER` makes one")
         config = configuration(fingerprint, model=model, max_pixels=max_pixels, max_bytes=max_bytes)
-        source, _ = open_collection(place, config, device=device)
+        source, _ = open_collection(place, config, device=device, runtime=runtime)
         hits = source.search(
             text if image is None else None,
             image=image,

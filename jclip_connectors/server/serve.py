@@ -17,7 +17,7 @@ import httptools as _  # noqa: F401 (for `protocol`, which is imported below)
 import uvicorn
 from starlette.applications import Starlette
 
-from core_encoder.models import is_hub_id
+from core_encoder.models import RuntimeChoice, is_hub_id
 from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.server.api_keys import ApiKeys
 from jclip_connectors.server.app import create_app
@@ -53,6 +53,7 @@ def serve(
     api_keys: Sequence[str] = (),
     limits: ServerLimits | None = None,
     device: str | None = None,
+    runtime: RuntimeChoice = "auto",
     names: Sequence[str] = (),
     local_files_only: bool = False,
     image_urls: bool = False,
@@ -70,6 +71,7 @@ def serve(
         api_keys: a client must send one of these; empty leaves the server open.
         limits: on requests; `ServerLimits()` if `None`.
         device: "cpu", "cuda", ...; `None` is CUDA if there is a GPU.
+        runtime: "onnx" or "torch"; "auto" is torch on CUDA, and ONNX Runtime on a CPU where it is installed.
         names: further names of the model for clients; the first is the listed one.
         local_files_only: use the local cache of models and never the network.
         image_urls: whether a request may give an image as a URL; the server fetches only from public addresses.
@@ -80,7 +82,7 @@ def serve(
         health_route: a second path for `/health`, for hosting platforms that need their own.
 
     Raises:
-        MissingDependencyError: torch or another package of the extra "local" is not installed.
+        MissingDependencyError: a package of the extra "onnx" (or "local", for torch) is not installed.
         ConfigError: the model does not have an option of `config`; a key, a host or an origin is malformed.
         CheckpointError: the weights are absent or damaged.
     """
@@ -89,7 +91,7 @@ def serve(
         _LOG.warning("`tiling` (JCLIP_TILES) has no effect on a server: clients cut tiles, and send each as an image")
     ApiKeys(api_keys)  # these are checked before gigabytes are read
     Origins(cors_origins)
-    model = load_served_model(config, device=device, names=names, local_files_only=local_files_only)
+    model = load_served_model(config, device=device, runtime=runtime, names=names, local_files_only=local_files_only)
     app = create_app(
         model,
         config,
@@ -145,20 +147,27 @@ def _raise_file_limit() -> None:
 
 
 def load_served_model(
-    config: EmbeddingConfig, *, device: str | None = None, names: Sequence[str] = (), local_files_only: bool = False
+    config: EmbeddingConfig,
+    *,
+    device: str | None = None,
+    runtime: RuntimeChoice = "auto",
+    names: Sequence[str] = (),
+    local_files_only: bool = False,
 ) -> LoadedModel:
     """Load the model of `config`; arguments as for `serve`."""
     try:
-        from core_encoder.encoder import JinaClipEncoder  # here, because it imports torch
+        from core_encoder.encoder import JinaClipEncoder  # here: it needs packages of an extra
+
+        encoder = JinaClipEncoder.load(
+            config.model,
+            revision=config.revision,
+            device=device,
+            precision=config.precision,
+            runtime=runtime,
+            local_files_only=local_files_only,
+        )
     except ModuleNotFoundError as error:
-        raise MissingDependencyError(str(error.name), extra="local") from error
-    encoder = JinaClipEncoder.load(
-        config.model,
-        revision=config.revision,
-        device=device,
-        precision=config.precision,
-        local_files_only=local_files_only,
-    )
+        raise MissingDependencyError(str(error.name), extra="local" if error.name == "torch" else "onnx") from error
     encoder.encode_text([], max_tokens=config.max_tokens)  # a bad option fails now, not at the first request
     name = Path(config.model).name
     hub_id = config.model if is_hub_id(config.model) and not Path(config.model).is_dir() else ""

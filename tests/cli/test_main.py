@@ -657,13 +657,31 @@ def test_a_reader_that_stops_early_is_no_error(collection):
 
 @pytest.mark.parametrize("command", ["index . --model nano --collection {}", "verify nano", "demo --folder {}"])
 def test_a_missing_package_is_named_with_what_installs_it(tmp_path, command):
-    code = "import sys; sys.modules['torch'] = None\nfrom jclip_connectors.cli.main import main\nmain()"
+    without = "import sys; sys.modules['onnxruntime'] = sys.modules['torch'] = None"
+    code = f"{without}\nfrom jclip_connectors.cli.main import main\nmain()"
     run = [sys.executable, "-c", code, *command.format(tmp_path / "new").split()]
     done = subprocess.run(run, capture_output=True, text=True, check=False)  # noqa: S603 (ourselves)
     assert done.returncode == 2
     message = done.stderr.splitlines()[-1]
-    assert message.startswith("error: torch is not installed: pip install 'jclip-connectors[local]'; the extra 'all'")
+    assert message.startswith(
+        "error: onnxruntime is not installed: pip install 'jclip-connectors[onnx]'; the extra 'all'"
+    )
     assert "Traceback" not in done.stderr
+
+
+def test_the_runtime_that_is_asked_for_must_be_installed(photos, tmp_path):
+    code = "import sys; sys.modules['torch'] = None\nfrom jclip_connectors.cli.main import main\nmain()"
+    command = ["index", str(photos), "--collection", str(tmp_path / "c"), "--model", "nano", "--runtime", "torch"]
+    done = subprocess.run([sys.executable, "-c", code, *command], capture_output=True, text=True, check=False)  # noqa: S603 (ourselves)
+    assert done.returncode == 2
+    assert "error: torch is not installed: pip install 'jclip-connectors[local]'" in done.stderr
+
+
+@pytest.mark.parametrize("runtime", ["onnx", "torch"])
+def test_a_search_by_either_runtime_finds_the_same(photos, collection, runtime):
+    query = ("search", "a large yellow star at the top left", "--collection", collection, "--runtime", runtime)
+    hits = json.loads(jclip(*query, "--json")[0])
+    assert hits[0]["id"] == str(photos / "more" / "star.png")
 
 
 @pytest.mark.parametrize("package", ["typer", "rich"])
