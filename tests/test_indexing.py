@@ -11,28 +11,18 @@ import pytest
 from PIL import Image
 
 from core_encoder.image_formats import SUFFIXES_OF_FORMATS, readable_suffixes
-from jclip_connectors.collection import MultimodalCollection
 from jclip_connectors.errors import EmbedInputError, StoreUnavailableError
 from jclip_connectors.indexing import (
     IMAGE_SUFFIXES,
     LITTER,
     MAX_TEXT_BYTES,
     find_files,
-    find_missing,
-    index_files,
     pruning,
-    reasons_to_keep,
 )
-from jclip_connectors.memory import InMemoryStore
 from jclip_connectors.port import Record
 from jclip_connectors.store_kit.blank_text import is_blank
 from jclip_connectors.testing import HashEmbedder
-
-
-def picture(path, seed=0):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (8, 8, 3), np.uint8)).save(path)
-    return path
+from tests.shelf import Shelf, picture
 
 
 @pytest.fixture
@@ -41,36 +31,13 @@ def folder(tmp_path):
     return tmp_path / "photos"
 
 
-class Shelf:
-    """A collection in memory, and the store behind it."""
-
-    def __init__(self):
-        embedder = HashEmbedder()
-        self.store = InMemoryStore(embedder.config)
-        self.collection = MultimodalCollection(embedder, self.store)
-
-    def index(self, *roots, allow_gone=False, **options):
-        self.found = find_files(roots, allow_gone=allow_gone)
-        self.report = index_files(self.collection, self.found.files, **options)
-        return self.report.indexed, self.report.unchanged, [bad.path for bad in self.report.failed]
-
-    def missing(self):
-        return find_missing(self.store, self.found, self.report)
-
-    def reasons(self):
-        return reasons_to_keep(self.missing(), self.found, count=self.store.count())
-
-    def ids(self):
-        return sorted(record.record_id for record in self.store.scroll())
-
-
 @pytest.fixture
 def shelf():
     return Shelf()
 
 
 def names(found, folder):
-    return [str(path.relative_to(folder)) for path in found.files]
+    return [str(Path(path).relative_to(folder)) for path in found.files]
 
 
 def test_a_walk_finds_pictures_and_texts_in_subfolders_in_a_stable_order(folder):
@@ -84,7 +51,7 @@ def test_hidden_files_and_folders_are_left_out_unless_named(folder):
     hidden = picture(folder / ".cache" / "a.png")
     picture(folder / ".b.png")
     assert find_files([folder]).files == ()
-    assert find_files([folder / ".cache"]).files == (hidden,)
+    assert find_files([folder / ".cache"]).files == (str(hidden),)
 
 
 def test_a_folder_named_twice_and_one_inside_another_count_once(folder, monkeypatch):
@@ -105,7 +72,9 @@ def test_links_to_folders_are_not_followed_so_loops_end(folder):
 def test_a_link_to_a_file_is_a_file_of_its_own(folder, shelf):
     picture(folder / "1.png")
     (folder / "2.png").symlink_to(folder / "1.png")
-    assert shelf.index(folder) == (2, 0, [])
+    assert shelf.index(folder) == (1, 0, [])
+    assert shelf.report.reused == 1
+    assert shelf.ids() == [str(folder / "1.png"), str(folder / "2.png")]
 
 
 def test_a_missing_root_is_refused_before_anything_is_walked(folder):
@@ -581,10 +550,10 @@ def test_every_file_that_is_left_out_is_counted_by_its_kind(folder):
 def test_what_is_litter_or_hidden_is_found_if_it_is_named(folder):
     path = picture(folder / "@eaDir" / "1.png")
     found = find_files([folder, folder / "@eaDir"])
-    assert found.files == (path,)
+    assert found.files == (str(path),)
     hidden = picture(folder / ".a.png")
     found = find_files([folder, hidden])
-    assert found.files == (hidden,)
+    assert found.files == (str(hidden),)
     assert left_out(found) == {"@eaDir": "litter of other programs"}
 
 
@@ -605,11 +574,11 @@ def test_files_and_folders_are_excluded_by_a_pattern(folder, pattern, excluded):
     for name in ("1.png", "a/2.png", "a/raw/3.png", "raw/5.png", "b/6.png"):
         picture(folder / name)
     (folder / "a" / "raw" / "4.gif").write_bytes(encoded("GIF"))
-    every = {str(path) for path in find_files([folder]).files}
+    every = set(find_files([folder]).files)
     found = find_files([folder], exclude=[pattern])
     gone = tuple(str(folder / name) for name in excluded)
     assert sorted(item.path for item in found.left_out) == sorted(gone)
-    assert {str(path) for path in found.files} == {path for path in every if not path.startswith(gone)}
+    assert set(found.files) == {path for path in every if not path.startswith(gone)}
 
 
 def test_an_excluded_file_is_left_out_even_if_it_is_named_and_an_empty_pattern_is_refused(folder):
@@ -628,7 +597,7 @@ def test_the_usual_patterns_of_litter_are_public():
 @pytest.mark.parametrize("format_name", ["JPEG", "PNG", "WEBP", "GIF", "AVIF", "TIFF", "BMP"])
 def test_a_picture_is_known_by_its_first_bytes_if_its_suffix_is_wrong(folder, shelf, format_name):
     for name in ("IMG_0001", "a.tmp", "b.heic", "c.txt", "d.png", "e.jpg_large"):
-        (folder / name).write_bytes(encoded(format_name))
+        (folder / name).write_bytes(encoded(format_name) + name.encode())
     assert shelf.index(folder) == (6, 0, [])
     assert {record.modality for record in shelf.store.scroll()} == {"image"}
 

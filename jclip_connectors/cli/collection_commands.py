@@ -2,6 +2,8 @@
 
 import time
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -28,12 +30,13 @@ from jclip_connectors.cli.progress_bar import progress as show_progress
 from jclip_connectors.cli.pruning import prune_records, say_pruned
 from jclip_connectors.cli.reports import write_report
 from jclip_connectors.cli.store_urls import connected
-from jclip_connectors.errors import EmbedInputError
+from jclip_connectors.errors import ConnectorError, EmbedInputError
 from jclip_connectors.indexing import (
     IMAGE_SUFFIXES,
     MAX_TEXT_BYTES,
     TEXT_SUFFIXES,
     FileNotes,
+    Progress,
     find_files,
     index_files,
     unused_patterns,
@@ -106,6 +109,13 @@ def index(
             "'2019/raw/*'; may be given several times.",
         ),
     ] = None,
+    verify_content: Annotated[
+        bool,
+        typer.Option(
+            "--verify-content",
+            help="Read every file; otherwise a file with unchanged size and time of modification is skipped.",
+        ),
+    ] = False,
     prune: Annotated[
         bool,
         typer.Option(
@@ -146,9 +156,16 @@ def index(
         target, records = open_collection(
             place, config, device=device, runtime=runtime, batch_size=batch_size, notes=notes
         )
-        with show_progress() as progress, warnings.catch_warnings():
+        with _said_where_it_stopped(len(found.files)) as progress, warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=r"\d+ of \d+ texts were cut")  # the notes name these texts
-            done = index_files(target, found.files, chunk_size=batch_size, progress=progress, notes=notes)
+            done = index_files(
+                target,
+                found.files,
+                chunk_size=batch_size,
+                verify_content=verify_content,
+                progress=progress,
+                notes=notes,
+            )
         pruned = prune_records(records, found, done, anyway=prune_anyway) if prune else None
     failed = (*found.failed, *done.failed)
     moved = f"{done.reused} moved or copied, " if done.reused else ""
@@ -164,6 +181,24 @@ def index(
         write_report(report, failed, found.left_out, notes.notes)
     if failed or (pruned is not None and pruned.reasons):
         raise typer.Exit(_FAILED)
+
+
+@contextmanager
+def _said_where_it_stopped(total: int) -> Iterator[Progress]:
+    """Show the progress of a run and, if the store or the model ends it, how much of it is kept."""
+    reached = 0
+    try:
+        with show_progress() as progress:
+
+            def tell(done: int, of: int) -> None:
+                nonlocal reached
+                reached = done
+                progress(done, of)
+
+            yield tell
+    except ConnectorError:
+        terminal.say(f"stopped after {reached} of {total} files, which are kept: the same command continues from there")
+        raise
 
 
 def optimize(

@@ -218,7 +218,7 @@ class Adding:
             found = error.kept
             self.failed |= {new[index]: reason for index, reason in error.failed.items()}
         self._embedded += len(found)
-        return {new[index]: _vector_fields(vectors) for index, vectors in found.items()}
+        return {new[index]: vector_fields(vectors) for index, vectors in found.items()}
 
 
 def check_texts(texts: object) -> None:
@@ -324,7 +324,8 @@ def _place(uri: str | None) -> str | None:
     return None if uri is None else os.path.abspath(uri)  # noqa: PTH100 (a link keeps its own name)
 
 
-def _vector_fields(found: Any) -> dict[str, Any]:  # noqa: ANN401 (a row of any kind, or tiles)
+def vector_fields(found: Any) -> dict[str, Any]:  # noqa: ANN401 (a row of any kind, or tiles)
+    """The fields of a record for what an embedder has made of one item."""
     if not isinstance(found, TileEmbeddings):
         return {"embedding": found}
     # The first tile is the whole image: its vector equals the vector of the image without tiling.

@@ -44,6 +44,11 @@ class MultimodalCollection:
         self._samples = SampleCache(embeds_texts=True)
 
     @property
+    def embedder(self) -> Embedder:
+        """What makes the vectors."""
+        return self._embedder
+
+    @property
     def store(self) -> VectorStore:
         """The store of the records."""
         return self._store
@@ -177,6 +182,13 @@ class MultimodalCollection:
     def get(self, ids: Sequence[str]) -> list[Record]:
         """Fetch records by id, in the order of `ids`; unknown ids are left out."""
         return self._store.get(ids)
+
+    def upsert(self, records: Sequence[Record]) -> None:
+        """Write records whose vectors are from this collection's embedder; a record with the same id is replaced."""
+        try:
+            self._store.upsert(records)
+        finally:
+            self._samples.note_written(len(records))
 
     def delete(self, ids: Sequence[str] | None = None, *, where: Filter | None = None) -> None:
         """Delete records by ids or by filter; give exactly one. Unknown ids are ignored."""

@@ -1,26 +1,33 @@
-"""Adding files to a collection in chunks: a file is embedded only if no record has its content.
+"""Adding files to a collection: read, hash and decode, embed, and write, each while the others go on.
 
-A chunk costs one request for the records of its files and, if some are new, one for records with equal content.
+A thread plans ahead (`planning`), the embedder decodes ahead in threads of its own, the model runs in the calling
+thread, which an interrupt can stop, and a thread writes (`ledger`). Only some chunks are in memory at a time.
 """
 
-import dataclasses
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jclip_connectors.collection import AddReport, MultimodalCollection
-from jclip_connectors.collection.adding import Draft
-from jclip_connectors.errors import EmbedInputError
-from jclip_connectors.identity import describe_image, describe_text
-from jclip_connectors.indexing.files import TEXT_SUFFIXES, BadFile, describe_file, read_text
-from jclip_connectors.indexing.first_bytes import is_picture, is_pointer, read_head, what_it_is
+from jclip_connectors.collection import MultimodalCollection
+from jclip_connectors.collection.adding import Draft, vector_fields
+from jclip_connectors.errors import ConnectorError, PartialFailureError
+from jclip_connectors.indexing.ahead import ahead
+from jclip_connectors.indexing.embedding import embed_images
+from jclip_connectors.indexing.files import BadFile
+from jclip_connectors.indexing.ledger import Ledger
 from jclip_connectors.indexing.notes import FileNotes
-from jclip_connectors.port import Record, VectorStore
+from jclip_connectors.indexing.planning import Step, plan
+from jclip_connectors.port import Record
 
 Progress = Callable[[int, int], None]
 """A function that is called with (done, total) files."""
+
+_CHUNKS_AHEAD = 2  # that are read and hashed before they are needed
+_WRITES_WAITING = 1  # besides the one that is on its way
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,150 +49,145 @@ class IndexReport:
 
 def index_files(
     collection: MultimodalCollection,
-    files: Sequence[Path],
+    files: Sequence[str | Path],
     *,
     chunk_size: int = 32,
+    verify_content: bool = False,
     progress: Progress | None = None,
     notes: FileNotes | None = None,
 ) -> IndexReport:
     """Add files to a collection in chunks; finished chunks survive a killed process.
 
-    A file whose content the collection has under another path gets the vectors of that record. If the file at that path
-    no longer exists, the file was renamed or moved, and the old record is removed.
+    A file that has the size and the time of modification that its record says is not read. A file whose content the
+    collection has under another path gets the vectors of that record. If the file at that path no longer exists, the
+    file was renamed or moved, and the old record is removed.
 
     Args:
         collection: the collection.
         files: absolute paths.
-        chunk_size: the number of files that are processed and in memory at a time.
-        progress: called with (done, total) before the first and after every chunk.
+        chunk_size: the number of files that are read, embedded and written at a time.
+        verify_content: read every file, for files that have changed but have kept their size and time.
+        progress: called with (done, total) before the first file is done, and whenever more files are done: skipped,
+            written, or failed.
         notes: gets what the collection's embedder has to say about files, if it was made with `on_note=notes`.
+
+    Raises:
+        ConnectorError: the store or the embedder failed; what was written stays.
     """
-    indexed = unchanged = reused = 0
-    failed: list[BadFile] = []
-    if progress is not None:
-        progress(0, len(files))
-    for start in range(0, len(files), chunk_size):
-        drafts = list(_describe(files[start : start + chunk_size], failed))
-        found = collection.store.get([draft.record_id for draft in drafts], vectors=False)
-        stored = {record.record_id: record for record in found}
-        changed = [draft for draft in drafts if not _is_stored(draft, stored)]
-        unchanged += len(drafts) - len(changed)
-        unseen = [draft for draft in changed if not draft.same_content(stored.get(draft.record_id))]
-        taken = _take_vectors(collection.store, unseen)
-        reused += len(taken)
-        rest = [draft for draft in changed if draft.record_id not in taken]
-        if notes is not None:
-            notes.expect(_paths_of_texts(rest))
-        for report in _add(collection, rest, failed):
-            indexed += report.embedded
-            unchanged += len(report.ids) - report.embedded
-        if progress is not None:
-            progress(min(start + chunk_size, len(files)), len(files))
-    return IndexReport(indexed=indexed, unchanged=unchanged, failed=tuple(failed), reused=reused)
+    paths = list(dict.fromkeys(map(str, files)))
+    with _Run(collection, len(paths), chunk_size=chunk_size, progress=progress, notes=notes) as run:
+        steps = plan(paths, run.ledger, chunk_size=chunk_size, verify_content=verify_content)
+        return run.finish(steps, paths)
 
 
-def is_gone(path: str) -> bool:
-    """Whether a file certainly does not exist; a file in an unreadable folder may exist."""
-    try:
-        os.lstat(path)
-    except (FileNotFoundError, NotADirectoryError):
-        return True
-    except OSError:
-        return False
-    return False
+class _Run:
+    """One run: the files on their way, and how many are done."""
 
+    def __init__(
+        self,
+        collection: MultimodalCollection,
+        total: int,
+        *,
+        chunk_size: int,
+        progress: Progress | None,
+        notes: FileNotes | None,
+    ) -> None:
+        self.ledger = Ledger(collection)
+        self._embedder = collection.embedder
+        self._total = total
+        self._chunk_size = chunk_size
+        self._progress = progress
+        self._notes = notes
+        self._texts: list[Draft] = []  # that wait for the model
+        self._records: list[Record] = []  # that wait to be written
+        self._writer = ThreadPoolExecutor(max_workers=1, thread_name_prefix="jclip-write")
+        self._writes: deque[tuple[int, Future[int]]] = deque()  # the number of records, and of copies
+        self._indexed = self._unchanged = self._reused = 0
+        self._failed: list[BadFile] = []
 
-def is_of_a_file(record: Record) -> bool:
-    """Whether `index_files` made a record; the records of other programs are never removed."""
-    return record.metadata.get("path") == record.record_id
+    def __enter__(self) -> "_Run":
+        return self
 
+    def __exit__(self, *_: object) -> None:
+        self._writer.shutdown(cancel_futures=True)  # the write on its way is waited for
 
-def _describe(paths: Sequence[Path], failed: list[BadFile]) -> Iterator[Draft]:
-    """Read and hash files; files that cannot be read are put into `failed`."""
-    for path in paths:
+    def finish(self, steps: Generator[Step, None, None], paths: Sequence[str]) -> IndexReport:
+        """Do all that is planned."""
+        self._tell()
+        with (
+            closing(steps),
+            closing(ahead(steps, count=_CHUNKS_AHEAD)) as planned,
+            closing(embed_images(self._embedder, self._images(planned), at_once=self._chunk_size)) as embedded,
+        ):
+            for draft, found in embedded:
+                if isinstance(found, ConnectorError):
+                    self._fail(draft, found)
+                else:
+                    self._keep(draft, found)
+        self._write(wait=True)
+        order = {path: at for at, path in enumerate(paths)} if self._failed else {}
+        return IndexReport(
+            indexed=self._indexed,
+            unchanged=self._unchanged,
+            failed=tuple(sorted(self._failed, key=lambda bad: order[bad.path])),
+            reused=self._reused,
+        )
+
+    def _images(self, steps: Iterator[Step]) -> Iterator[Draft]:
+        """The new images; new texts have their turn at the model as soon as they fill a chunk."""
+        for step in steps:
+            self._unchanged += step.unchanged
+            self._reused += step.reused
+            self._failed += step.failed
+            if step.unchanged or step.reused or step.failed:
+                self._tell()
+            for draft in step.new:
+                if draft.fields["modality"] == "image":
+                    yield draft
+                    continue
+                self._texts.append(draft)
+                if len(self._texts) == self._chunk_size:
+                    self._embed_texts()
+        self._embed_texts()
+
+    def _embed_texts(self) -> None:
+        texts, self._texts = self._texts, []
+        if not texts:
+            return
+        if self._notes is not None:
+            self._notes.expect({draft.source: draft.record_id for draft in texts})
+        rows: Any
         try:
-            draft = _draft(path)
-        except EmbedInputError as error:
-            failed.append(BadFile(path=str(path), error=str(error)))
-        except OSError as error:
-            failed.append(BadFile(path=str(path), error=f"it cannot be read: {error.strerror}"))
-        else:
-            yield draft
+            rows = dict(enumerate(self._embedder.embed_texts([draft.source for draft in texts])))
+        except PartialFailureError as error:
+            rows = error.kept
+            for at, reason in error.failed.items():
+                self._fail(texts[at], reason)
+        for at, row in rows.items():
+            self._keep(texts[at], row)
 
+    def _fail(self, draft: Draft, error: Exception) -> None:
+        path, copies = draft.record_id, self.ledger.give_up(draft)
+        for each in (path, *copies):  # a copy has the error that it would have had by itself
+            self._failed.append(BadFile(path=each, error=str(error).replace(repr(path), repr(each))))
+        self._tell()
 
-def _draft(path: Path) -> Draft:
-    metadata = describe_file(path)
-    head = read_head(path)
-    if is_pointer(head):
-        raise EmbedInputError(f"it is {what_it_is(head)}")
-    if path.suffix.lower() in TEXT_SUFFIXES and not is_picture(head):
-        text = read_text(path)
-        return _with_metadata(text, describe_text(text), metadata)
-    return _with_metadata(path, describe_image(path), metadata)
+    def _keep(self, draft: Draft, vectors: Any) -> None:  # noqa: ANN401 (a row, or tiles)
+        self._records.append(Record(**draft.fields, **vector_fields(vectors)))
+        if len(self._records) >= self._chunk_size:
+            self._write()
 
+    def _write(self, *, wait: bool = False) -> None:
+        """Pass a chunk to the thread that writes; it is done when that thread says so."""
+        if self._records:
+            self._writes.append((len(self._records), self._writer.submit(self.ledger.write, self._records)))
+            self._records = []
+        while self._writes and (wait or len(self._writes) > 1 + _WRITES_WAITING or self._writes[0][1].done()):
+            count, copies = self._writes.popleft()
+            self._reused += copies.result()
+            self._indexed += count
+            self._tell()
 
-def _with_metadata(source: str | Path, fields: Mapping[str, Any], metadata: Mapping[str, Any]) -> Draft:
-    described = {**metadata, "content_hash": fields["content_hash"]}
-    return Draft(source=source, fields={**fields, "record_id": metadata["path"], "metadata": described})
-
-
-def _is_stored(draft: Draft, stored: Mapping[str, Record]) -> bool:
-    return draft.record_id in stored and draft.same_fields(stored[draft.record_id])
-
-
-def _take_vectors(store: VectorStore, drafts: Sequence[Draft]) -> set[str]:
-    """Write the files whose content the store has under another id; the ids of these files are returned."""
-    hashes = sorted({draft.fields["content_hash"] for draft in drafts})
-    if not hashes:
-        return set()
-    equal: dict[str, list[Record]] = {}  # by content hash; the records of files that are gone come last
-    for record in store.scroll(where={"content_hash": {"in": hashes}}, vectors=False):
-        equal.setdefault(str(record.content_hash), []).append(record)
-    gone = {
-        record.record_id
-        for records in equal.values()
-        for record in records
-        if is_of_a_file(record) and is_gone(record.record_id)
-    }
-    for records in equal.values():
-        records.sort(key=lambda record: (record.record_id in gone, record.record_id))
-    sources: dict[str, str] = {}  # the id of the record with the vectors, by the id of the file
-    for draft in drafts:
-        records = [record for record in equal.get(draft.fields["content_hash"], ()) if draft.same_content(record)]
-        if not records:
-            continue
-        source = records[-1]
-        sources[draft.record_id] = source.record_id
-        if source.record_id in gone and len(records) > 1:  # else further files with this content are copies of this one
-            equal[str(source.content_hash)].remove(source)
-    whole = {record.record_id: record for record in store.get(sorted(set(sources.values())))}
-    written = [
-        dataclasses.replace(whole[sources[draft.record_id]], **draft.fields)
-        for draft in drafts
-        if sources.get(draft.record_id) in whole
-    ]
-    if written:
-        store.upsert(written)
-    ids = {record.record_id for record in written}
-    if moved := sorted({sources[record_id] for record_id in ids} & gone):
-        store.delete(moved)  # after the new records are written, so that a killed process loses nothing
-    return ids
-
-
-def _add(collection: MultimodalCollection, drafts: Sequence[Draft], failed: list[BadFile]) -> Iterator[AddReport]:
-    for modality, add in (("image", collection.add_images), ("text", collection.add_texts)):
-        chosen = [draft for draft in drafts if draft.fields["modality"] == modality]
-        if not chosen:
-            continue
-        ids = [draft.record_id for draft in chosen]
-        report = add([draft.source for draft in chosen], [draft.fields["metadata"] for draft in chosen], ids)
-        failed += [BadFile(path=ids[at], error=str(error)) for at, error in report.failed.items()]
-        yield report
-
-
-def _paths_of_texts(drafts: Sequence[Draft]) -> dict[str, list[str]]:
-    paths: dict[str, list[str]] = {}
-    for draft in drafts:
-        if isinstance(draft.source, str):
-            paths.setdefault(draft.source, []).append(draft.record_id)
-    return paths
+    def _tell(self) -> None:
+        if self._progress is not None:
+            self._progress(self._indexed + self._unchanged + self._reused + len(self._failed), self._total)

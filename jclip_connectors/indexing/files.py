@@ -1,12 +1,15 @@
-"""One file: what kind it is, its text, and the metadata of its record."""
+"""One file: what kind it is, its text, the metadata of its record, and whether it is as it was when it was indexed."""
 
+import os
 import stat
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from core_encoder.image_formats import EXTRAS_OF_SUFFIXES, readable_suffixes
 from jclip_connectors.errors import EmbedInputError
+from jclip_connectors.port import Record
 from jclip_connectors.store_kit.blank_text import is_blank
 
 IMAGE_SUFFIXES = readable_suffixes()
@@ -17,6 +20,10 @@ NEEDED_EXTRAS = EXTRAS_OF_SUFFIXES
 """The extra that reads pictures with these suffixes, if it is not installed."""
 MAX_TEXT_BYTES = 2**20  # many times the model's limit; a larger file is data rather than a document
 """The size of the largest text file that is indexed."""
+
+# A file that is changed twice within one step of its file system's clock keeps its time: FAT counts steps of 2 s, and a
+# file system may be a moment behind this machine's clock.
+_SETTLED_NS = 3 * 10**9
 
 _MARKS = (  # the marks of UTF-32 first, because one of them begins with a mark of UTF-16
     (b"\xff\xfe\0\0", "utf-32"),
@@ -44,10 +51,13 @@ class BadFile:
 def describe_file(path: Path) -> dict[str, Any]:
     """The metadata of a file's record, for filters; the hash of its content is added later.
 
+    `modified_ns` is in it only if no later change can have the same time, so that `is_unchanged` may trust it.
+
     Raises:
         EmbedInputError: the path is not a regular file, or its name is not Unicode.
         OSError: the file does not exist or cannot be read.
     """
+    now_ns = time.time_ns()  # before the file is looked at: a change after that is newer
     status = path.stat()
     if not stat.S_ISREG(status.st_mode):
         raise EmbedInputError("it is not a regular file, but a folder, a device or a pipe")
@@ -55,7 +65,7 @@ def describe_file(path: Path) -> dict[str, Any]:
         str(path).encode()
     except UnicodeEncodeError as error:
         raise EmbedInputError("its name is not Unicode: rename it") from error
-    return {
+    metadata = {
         "path": str(path),
         "name": path.name,
         "folder": str(path.parent),
@@ -63,6 +73,41 @@ def describe_file(path: Path) -> dict[str, Any]:
         "size_bytes": status.st_size,
         "modified_s": int(status.st_mtime),
     }
+    if status.st_mtime_ns < now_ns - _SETTLED_NS:
+        metadata["modified_ns"] = status.st_mtime_ns
+    return metadata
+
+
+def is_unchanged(status: os.stat_result, record: Record) -> bool:
+    """Whether a file has the size and the time of modification that it had when its record was made.
+
+    Args:
+        status: of the file.
+        record: the record with the file's path as its id.
+    """
+    known = record.metadata
+    return (
+        known.get("modified_ns") == status.st_mtime_ns
+        and known.get("size_bytes") == status.st_size
+        and is_of_a_file(record)
+        and stat.S_ISREG(status.st_mode)
+    )
+
+
+def is_of_a_file(record: Record) -> bool:
+    """Whether `index_files` made a record; the records of other programs are never removed."""
+    return record.metadata.get("path") == record.record_id
+
+
+def is_gone(path: str) -> bool:
+    """Whether a file certainly does not exist; a file in an unreadable folder may exist."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except OSError:
+        return False
+    return False
 
 
 def how_to_read(suffix: str) -> str:

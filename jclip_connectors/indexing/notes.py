@@ -1,6 +1,6 @@
 """What there is to say about files that were indexed: of which only a part counts, or which were mended."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,17 +30,18 @@ class FileNotes:
     def __init__(self) -> None:
         """Start without notes."""
         self.notes: list[FileNote] = []
-        self._paths: Mapping[str, Sequence[str]] = {}
+        self._paths: Mapping[str, str] = {}
 
-    def expect(self, texts: Mapping[str, Sequence[str]]) -> None:
+    def expect(self, texts: Mapping[str, str]) -> None:
         """Tell which files have the texts that are embedded next: an embedder knows texts by their content alone.
 
         Args:
-            texts: the paths of the files with each text.
+            texts: the path of the file with each text.
         """
         self._paths = texts
 
     def __call__(self, item: object, kind: str, text: str) -> None:
         """Add a note on an image, which is a path, or on one of the expected texts."""
-        paths = [str(item)] if isinstance(item, Path) else self._paths.get(str(item), ())
-        self.notes += [FileNote(path=path, kind=kind, text=text) for path in paths]
+        path = str(item) if isinstance(item, Path) else self._paths.get(str(item))
+        if path is not None:
+            self.notes.append(FileNote(path=path, kind=kind, text=text))

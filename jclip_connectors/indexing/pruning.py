@@ -4,7 +4,8 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from jclip_connectors.indexing.adding import IndexReport, is_gone, is_of_a_file
+from jclip_connectors.indexing.adding import IndexReport
+from jclip_connectors.indexing.files import is_gone, is_of_a_file
 from jclip_connectors.indexing.walk import Found
 from jclip_connectors.port import VectorStore
 
@@ -25,7 +26,7 @@ def find_missing(store: VectorStore, found: Found, report: IndexReport) -> list[
     """
     if store.count() == report.indexed + report.unchanged + report.reused:
         return []
-    present = {str(path) for path in found.files}
+    present = set(found.files)
     missing = [
         record_id
         for record_id in store.ids()
@@ -67,7 +68,7 @@ def _silent_roots(missing: Sequence[str], found: Found) -> Iterator[str]:
             continue
         if root in found.gone:
             yield f"{str(root)!r} does not exist: {affected} records are from there"
-        elif not any(path.is_relative_to(root) for path in found.files):
+        elif not any(Path(path).is_relative_to(root) for path in found.files):
             yield f"{str(root)!r} contains no picture and no text now: {affected} records are from there"
 
 

@@ -36,6 +36,7 @@ from jclip_connectors.cli import (
 from jclip_connectors.cli import commands as cli
 from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.edge.store import QdrantEdgeStore
+from jclip_connectors.errors import StoreUnavailableError
 from jclip_connectors.indexing import BadFile, LeftOut
 from jclip_connectors.local import LocalEmbedder
 from jclip_connectors.port import SearchHit
@@ -621,6 +622,35 @@ def test_an_interrupted_run_says_that_it_can_go_on(photos, collection, monkeypat
     monkeypatch.setattr(collection_commands, "index_files", interrupt)
     assert "indexed files are kept" in jclip("index", photos, "--collection", collection, code=130)[1]
     jclip("search", "x", "--collection", collection)  # and the collection is closed
+
+
+def test_a_run_that_the_store_ends_says_how_much_is_kept(photos, tmp_path, monkeypatch):
+    upsert = QdrantEdgeStore.upsert
+
+    def write(store, records):
+        if store.count():
+            raise StoreUnavailableError("the disk is full")
+        upsert(store, records)
+
+    monkeypatch.setattr(QdrantEdgeStore, "upsert", write)
+    arguments = ("index", photos, "--collection", tmp_path / "c", "--model", "nano", "--batch-size", 1)
+    _, message = jclip(*arguments, code=2)
+    assert "stopped after 1 of 2 files, which are kept: the same command continues" in message
+    assert "error: the disk is full" in message
+    monkeypatch.undo()
+    assert "1 indexed, 1 unchanged" in jclip(*arguments)[1]
+
+
+def test_verify_content_finds_a_change_that_kept_size_and_time(photos, tmp_path):
+    path = photos / "a.txt"
+    path.write_text("a red cat")
+    os.utime(path, (1000, 1000))
+    index = ("index", path, "--collection", tmp_path / "c", "--model", "nano")
+    jclip(*index)
+    path.write_text("a red dog")
+    os.utime(path, (1000, 1000))
+    assert "0 indexed, 1 unchanged" in jclip(*index)[1]
+    assert "1 indexed, 0 unchanged" in jclip(*index, "--verify-content")[1]
 
 
 def test_an_interrupt_of_another_command_is_one_line(collection, monkeypatch):
