@@ -86,7 +86,7 @@ class Bench:
     name: str
     quick: bool
     threads: int = 1
-    seconds: float = 45.0
+    seconds: float = 30.0
     rows: list[Row] = field(default_factory=list)
 
     def compare(
@@ -215,7 +215,7 @@ def main(name: str, description: str | None, run: Callable[[Bench], None]) -> No
     size.add_argument("--full", action="store_true", help="the sizes that are claimed")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write rows, environment and times of every round")
     parser.add_argument("--threads", type=int, default=1, help="of each side (default: 1)")
-    parser.add_argument("--seconds", type=float, default=45.0, help="of the rounds of one comparison (default: 45)")
+    parser.add_argument("--seconds", type=float, default=30.0, help="of the rounds of one comparison (default: 30)")
     options = parser.parse_args()
     bench = Bench(name=name, quick=options.quick, threads=options.threads, seconds=options.seconds)
     found = environment(threads=bench.threads)

@@ -1,6 +1,6 @@
-"""Convert a checkpoint to ONNX, or load it, in a process of its own that has no torch. Started by the benchmarks.
+"""Load a checkpoint, and encode a text if there is one, in a process of its own. Started by the benchmarks.
 
-python -m benchmarks.conversion_process FOLDER PRECISION TEXT
+python -m benchmarks.conversion_process FOLDER RUNTIME PRECISION TEXT
 """
 
 import argparse
@@ -13,17 +13,18 @@ from core_encoder import JinaClipEncoder
 
 
 def main() -> None:
-    """Load, which converts what is not converted yet, encode a text if there is one, and print the seconds."""
+    """Load, which converts for ONNX Runtime what is not converted yet; print the seconds and the vector."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
+    parser.add_argument("runtime", choices=("onnx", "torch"))
     parser.add_argument("precision", choices=("fp32", "fp16", "int8"))
     parser.add_argument("text")
     options = parser.parse_args()
     started = time.perf_counter()
-    encoder = JinaClipEncoder.load(options.folder, runtime="onnx", precision=options.precision)
+    encoder = JinaClipEncoder.load(options.folder, runtime=options.runtime, precision=options.precision, device="cpu")
     vectors = encoder.encode_text([options.text] if options.text else [])
     seconds = time.perf_counter() - started
-    if "torch" in sys.modules:
+    if options.runtime == "onnx" and "torch" in sys.modules:
         raise SystemExit("torch was imported")
     print(json.dumps({"seconds": seconds, "vectors": vectors.tolist()}))
 

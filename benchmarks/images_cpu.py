@@ -15,7 +15,7 @@ from benchmarks.ours import claims, runtimes
 from benchmarks.quantised_peer import quantised_peer
 
 _FULL = (
-    ("v1's size, 224 px", 4, Size(model="v1", text_layers=1, vocab_size=2000)),
+    ("v1's size, 224 px", 2, Size(model="v1", text_layers=1, vocab_size=2000)),
     ("v2's size, 512 px", 1, Size(text_layers=1, image_layers=4, vocab_size=2000)),
 )
 _QUICK = (("v1's size, 224 px", 1, Size(model="v1", text_layers=1, image_layers=1, vocab_size=2000)),)
