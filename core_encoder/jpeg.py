@@ -68,7 +68,8 @@ def decode_jpeg(data: bytes, where: str, limits: ImageLimits) -> tuple[Jpeg, tup
             raise
         return mended, full_size, (*shrunk, END_MISSING)
     # The decoder may stop at the last pixel, and not look for the end mark.
-    return image, full_size, shrunk if _has_end(data) else (*shrunk, END_MISSING)
+    has_end = data.rfind(_END) > data.rfind(_SCAN)
+    return image, full_size, shrunk if has_end else (*shrunk, END_MISSING)
 
 
 def decode_plain(data: bytes, limits: ImageLimits) -> tuple[Jpeg, NDArray[np.uint8]] | None:
@@ -90,7 +91,7 @@ def decode_plain(data: bytes, limits: ImageLimits) -> tuple[Jpeg, NDArray[np.uin
     most = min(limits.max_pixels, _PIXELS_A_BYTE * len(data), _PIXELS_A_SECOND * limits.max_decode_s)
     if image.mode != "RGB" or not 0 < pixels <= most or max(image.size) > limits.max_side_px:
         return None
-    if _has_several_scans(image, data) or not _has_end(data):
+    if _has_several_scans(image, data) or image.fp is None or data.rfind(_END, image.fp.tell()) < 0:
         return None
     try:
         return image, simplejpeg.decode_jpeg(data, "RGB")
@@ -114,11 +115,6 @@ def _open(data: bytes, where: str, limits: ImageLimits) -> tuple[Jpeg, tuple[int
             break
     check_size(image.size, where, limits)
     return image, full_size, (SHRUNK,)
-
-
-def _has_end(data: bytes) -> bool:
-    """Whether an end mark follows the last scan."""
-    return data.rfind(_END) > data.rfind(_SCAN)
 
 
 def _has_several_scans(image: Jpeg, data: bytes) -> bool:
