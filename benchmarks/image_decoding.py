@@ -80,7 +80,8 @@ def our_picture(data: bytes) -> Picture:
 
 def our_square(picture: Picture, config: PreprocessConfig) -> NDArray[np.uint8]:
     """Our second half."""
-    return squares([picture], config)[0]
+    square: NDArray[np.uint8] = squares([picture], config)[0]
+    return square
 
 
 def our_pixels(data: bytes, config: PreprocessConfig) -> NDArray[np.uint8]:

@@ -1,9 +1,11 @@
 """Verify a checkpoint: its files are complete, and its model gives the expected vectors."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +14,15 @@ from safetensors import safe_open
 from core_encoder.checkpoint import FILES, WEIGHTS_FILE, find_checkpoint
 from core_encoder.config import read_config
 from core_encoder.encoder import JinaClipEncoder
-from core_encoder.errors import JinaClipError
-from core_encoder.models import KnownModel, RuntimeChoice, known_model
+from core_encoder.errors import ConfigError, JinaClipError
+from core_encoder.exported import EXPORT_FILES, read_export
+from core_encoder.image_input import ImageInput
+from core_encoder.models import KnownModel, Precision, RuntimeChoice, known_model
 
 _TEXTS = ("a red circle", "two cats asleep on a blue sofa in the afternoon sun", "ein roter Kreis", "红色的圆形")
 _UNIT_TOLERANCE = 1e-5
 _BATCH_TOLERANCE = 1e-6  # what the encoder promises on CPU in float32
+LEAST_MEAN_COSINE, LEAST_COSINE = 0.995, 0.98  # of vectors in a lower precision to those in float32
 _PUBLISHED_TOLERANCE = 1e-3  # the values are published with four decimals, computed elsewhere in other precisions
 
 
@@ -41,14 +46,20 @@ def verify(
     *,
     revision: str | None = None,
     runtime: RuntimeChoice = "auto",
+    precision: Precision = "fp32",
+    texts: Sequence[str] = (),
+    images: Sequence[ImageInput] = (),
     local_files_only: bool = False,
 ) -> Iterator[Check]:
-    """Check a checkpoint step by step, on the CPU in float32; an error on loading ends the checks.
+    """Check a model step by step, on the CPU in float32 or as it was exported; an error on loading ends the checks.
 
     Args:
         source: hub id, folder, or "nano".
         revision: commit of a hub id; the pinned one of a known model if `None`.
         runtime: "onnx" or "torch"; "auto" is ONNX Runtime where it is installed.
+        precision: another precision whose vectors are compared with those in float32; "fp32" compares nothing.
+        texts: to compare with, besides a few of this package.
+        images: to compare with, besides one of this package.
         local_files_only: use the local cache and never the network.
 
     Yields:
@@ -58,7 +69,9 @@ def verify(
     name = "files"
     try:
         folder = find_checkpoint(source, revision=revision, local_files_only=local_files_only)
-        yield Check(name=name, passed=True, detail=f"{', '.join(FILES)} in {folder}")
+        exported = read_export(folder)
+        names = FILES if exported is None else EXPORT_FILES
+        yield Check(name=name, passed=True, detail=f"{', '.join(names)} in {folder}")
         name = "configuration"
         config = read_config(folder)
         size = config.vision.image_size
@@ -69,7 +82,7 @@ def verify(
             source,
             revision=revision,
             device="cpu",
-            precision="fp32",
+            precision="fp32" if exported is None else "auto",
             runtime=runtime,
             local_files_only=local_files_only,
         )
@@ -77,9 +90,25 @@ def verify(
         yield Check(
             name=name, passed=True, detail=f"every one in its place, by name and shape; loaded in {seconds:.1f} s"
         )
-        yield _check_weights(folder / WEIGHTS_FILE)
+        if exported is None:
+            yield _check_weights(folder / WEIGHTS_FILE)
         name = "vectors"
         yield from _check_vectors(encoder, known_model(str(source)))
+        if precision != "fp32":
+            name = precision
+            if exported is not None:
+                raise ConfigError("an exported folder has one precision: verify the model that it was exported from")
+            other = JinaClipEncoder.load(
+                source, revision=revision, device="cpu", precision=precision, local_files_only=local_files_only
+            )
+            yield _compare("texts", encoder.encode_text, other.encode_text, (*_TEXTS, *texts), precision)
+            yield _compare(
+                "images",
+                partial(encoder.encode_image, failed={}),  # images that cannot be read are left out
+                partial(other.encode_image, failed={}),
+                (_picture(), *images),
+                precision,
+            )
     except JinaClipError as error:
         yield Check(name=name, passed=False, detail=str(error))
 
@@ -120,6 +149,24 @@ def _check_vectors(encoder: JinaClipEncoder, known: KnownModel | None) -> Iterat
             passed=difference <= _PUBLISHED_TOLERANCE,
             detail=f"{known.check_text!r} differs by {difference:.1e}, {_PUBLISHED_TOLERANCE:.0e} is allowed",
         )
+
+
+def _compare(
+    what: str,
+    exact: Callable[[Sequence[Any]], NDArray[np.float32]],
+    rounded: Callable[[Sequence[Any]], NDArray[np.float32]],
+    items: Sequence[Any],
+    precision: str,
+) -> Check:
+    """Compare the vectors of the same items in float32 and in another precision by their cosine."""
+    cosines = (exact(items) * rounded(items)).sum(axis=1)  # (B,)
+    mean, least = float(cosines.mean()), float(cosines.min())
+    return Check(
+        name=f"{what} in {precision}",
+        passed=mean >= LEAST_MEAN_COSINE and least >= LEAST_COSINE,  # false for NaN
+        detail=f"cosine to fp32 of {len(cosines)} {what}: {mean:.5f} on average, at least {least:.5f}; "
+        f"{LEAST_MEAN_COSINE} and {LEAST_COSINE} are needed",
+    )
 
 
 def _check_rows(name: str, rows: NDArray[np.float32], shape: tuple[int, int]) -> Check:

@@ -1,7 +1,6 @@
 """The configuration that embedders, stores and integrations share, and its fingerprint."""
 
 import dataclasses
-import functools
 import hashlib
 import os
 import re
@@ -13,6 +12,8 @@ from types import MappingProxyType
 from typing import Any, TypeAlias, get_args
 
 from core_encoder.errors import ConfigError, ImageDecodeError, ImageLimitError
+from core_encoder.exported import Exported, read_export
+from core_encoder.file_hash import file_hash
 from core_encoder.image_limits import DEFAULT_LIMITS, ImageLimits
 from core_encoder.image_preprocess import ResizeMode
 from core_encoder.models import FILES, WEIGHTS_FILE, Precision, default_revision, find_folder, is_hub_id, known_model
@@ -88,6 +89,9 @@ class EmbeddingConfig:
     def embedding_dim(self) -> int | None:
         """Length of the vectors if it is known before the model is loaded, else `None`."""
         known = known_model(self.model)
+        if known is None and (folder := find_folder(self.model)) is not None:
+            exported = read_export(folder)
+            known = None if exported is None else known_model(exported.model)
         return self.dimensions if self.dimensions is not None or known is None else known.embedding_dim
 
     @property
@@ -158,10 +162,11 @@ class EmbeddingConfig:
         in_folder = is_folder_revision(revision)
         if in_folder and model is None:
             raise ConfigError(f"the vectors were made with the model in a folder {stored!r}: pass its path as `model`")
-        if not in_folder and model not in (None, stored):
+        exported = model is not None and find_folder(model) is not None and _identity(model, None) == (stored, revision)
+        if not in_folder and not exported and model not in (None, stored):
             raise ConfigError(f"the vectors were made with the model {stored!r}, not {model!r}: leave out `model`")
         values["model"] = stored if model is None else model
-        values["revision"] = None if in_folder or stored == "nano" else revision
+        values["revision"] = None if in_folder or exported or stored == "nano" else revision
         if isinstance(values.get("tiling"), str):
             values["tiling"] = _read_options(values["tiling"])
         return _from_mapping(values, source="the fingerprint")
@@ -184,7 +189,7 @@ class EmbeddingConfig:
             "max_tokens": self.max_tokens,
             "resize_mode": self.resize_mode,
             "rendering": self.rendering,
-            "precision": self.precision,
+            "precision": _fingerprint_precision(self.model, self.precision),
             "tiling": None if self.tiling is None else _options(self.tiling),
         }
 
@@ -317,7 +322,10 @@ def _identity(model: str, revision: str | None) -> tuple[str, str | None]:
         return model, REVISION
     folder = find_folder(model)
     if folder is not None:
-        return folder.resolve().name, f"{_FOLDER_REVISION}{_hash_folder(folder, model)[:16]}"
+        exported = read_export(folder)
+        if exported is not None and exported.model:
+            return exported.model, exported.revision
+        return folder.resolve().name, f"{_FOLDER_REVISION}{_hash_folder(folder, model, exported)[:16]}"
     if is_hub_id(model):
         commit = revision if revision is not None else default_revision(model)
         if commit is None or _COMMIT.fullmatch(commit) is None:
@@ -328,21 +336,20 @@ def _identity(model: str, revision: str | None) -> tuple[str, str | None]:
     return model, revision
 
 
-def _hash_folder(folder: Path, model: str) -> str:
-    """One hash of the model's files; the hash of the weights is cached, because the file is large."""
+def _hash_folder(folder: Path, model: str, exported: Exported | None) -> str:
+    """One hash of a checkpoint's files; an exported folder has the hash of the checkpoint that it was made from."""
     digest = hashlib.sha256()
     for name in FILES:
         path = folder / name
+        if name == WEIGHTS_FILE and exported is not None:
+            digest.update(bytes.fromhex(exported.weights_sha256))
+            continue
         if not path.is_file():
             raise ConfigError(
                 f"`model` is the folder {model!r}, which has no {name}; a checkpoint has {', '.join(FILES)}"
             )
         try:
-            if name == WEIGHTS_FILE:
-                stat = path.stat()
-                digest.update(_hash_weights(path.resolve(), stat.st_mtime_ns, stat.st_size))
-            else:
-                digest.update(_hash_file(path))
+            digest.update(bytes.fromhex(file_hash(path)))
         except OSError as error:
             raise ConfigError(
                 f"`model` is the folder {model!r}, whose {name} cannot be read: {error.strerror}"
@@ -350,14 +357,12 @@ def _hash_folder(folder: Path, model: str) -> str:
     return digest.hexdigest()
 
 
-@functools.lru_cache(maxsize=16)
-def _hash_weights(path: Path, mtime_ns: int, size_bytes: int) -> bytes:  # noqa: ARG001 (part of the cache key)
-    return _hash_file(path)
-
-
-def _hash_file(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").digest()
+def _fingerprint_precision(model: str, precision: Precision) -> Precision:
+    """The precision as it was asked for; a model that was exported in less than fp32 has no other."""
+    if precision != "auto" or model == "nano" or (folder := find_folder(model)) is None:
+        return precision
+    exported = read_export(folder)
+    return "auto" if exported is None or exported.precision == "fp32" else exported.precision
 
 
 def _options(tiling: Tiling) -> str:

@@ -6,6 +6,7 @@ import pytest
 
 from core_encoder import nano
 from core_encoder.errors import ConfigError
+from core_encoder.exporting import export_onnx
 from core_encoder.image_limits import ImageLimits
 from core_encoder.models import FILES
 from core_encoder.tiling import Tiling
@@ -13,6 +14,7 @@ from jclip_connectors import EmbeddingConfig
 from jclip_connectors.config import complete_fingerprint, ignored_variables
 from jclip_connectors.errors import CollectionMismatchError
 from jclip_connectors.store_kit.validation import check_fingerprint
+from tests.checkpoints import write_v2
 
 COMMIT = "0123456789" * 4
 FULL = EmbeddingConfig(
@@ -354,3 +356,36 @@ def test_a_variable_that_a_collection_does_not_follow_is_named():
     assert dimensions == "JCLIP_DIMENSIONS is '32' and has no effect: the collection was made with `dimensions` 64"
     assert "`tiling` None" in tiles
     assert ignored_variables(made, {"JCLIP_DIMENSIONS": "64"}) == []
+
+
+# Exported folders
+
+
+def test_an_exported_hub_model_or_nano_has_the_fingerprint_of_the_model(tmp_path):
+    out = export_onnx("nano", tmp_path / "out")
+    exported = EmbeddingConfig(model=str(out)).fingerprint()
+    assert exported == EmbeddingConfig(model="nano").fingerprint()
+    assert EmbeddingConfig.from_fingerprint(exported).model == "nano"
+    assert EmbeddingConfig.from_fingerprint(exported, model=str(out)).model == str(out)
+
+
+def test_an_exported_folder_in_int8_has_the_fingerprint_of_the_model_in_int8(tmp_path):
+    out = export_onnx("nano", tmp_path / "out", precision="int8")
+    exported = EmbeddingConfig(model=str(out)).fingerprint()
+    assert exported == EmbeddingConfig(model="nano", precision="int8").fingerprint()
+    assert exported != EmbeddingConfig(model="nano").fingerprint()
+
+
+def test_a_folder_and_what_was_exported_from_it_are_the_same_model(tmp_path):
+    model = write_v2(tmp_path / "model")
+    out = export_onnx(model, tmp_path / "out")
+    stored, exported = (EmbeddingConfig(model=str(folder)).fingerprint() for folder in (model, out))
+    assert stored["revision"] == exported["revision"]
+    write_v2(model, seed=1)
+    assert EmbeddingConfig(model=str(model)).fingerprint()["revision"] != exported["revision"]
+
+
+def test_an_exported_folder_of_another_model_is_refused_for_a_collection(tmp_path):
+    out = export_onnx(write_v2(tmp_path / "model"), tmp_path / "out")
+    with pytest.raises(ConfigError, match="were made with the model 'nano', not"):
+        EmbeddingConfig.from_fingerprint(EmbeddingConfig(model="nano").fingerprint(), model=str(out))

@@ -14,7 +14,7 @@ from core_encoder.errors import CheckpointError
 
 OPSET, IR_VERSION = 20, 10  # the oldest with an exact `Gelu`; read by every ONNX Runtime since 1.17
 MICROSOFT = "com.microsoft"  # fused operators, which all execution providers of ONNX Runtime share or leave to the CPU
-_ALIGNMENT = 65_536  # bytes; a weight that begins at such a place can be mapped into memory on every system
+_PAGE, _LINE = 65_536, 64  # bytes; a large weight begins at a page of any system, so that it can be mapped into memory
 _SMALL_BYTES = 1024  # smaller constants are kept in the graph itself
 
 Array = NDArray[np.float32 | np.float16 | np.uint8 | np.int8 | np.int64]
@@ -98,12 +98,13 @@ class Graph:
             shape: of the whole weight.
             dtype: of the whole weight.
         """
-        self._data.write(bytes(-self._data.tell() % _ALIGNMENT))
+        size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        self._data.write(bytes(-self._data.tell() % (_PAGE if size >= 8 * _PAGE else _LINE)))
         start = self._data.tell()
         for part in parts:
             self._data.write(np.ascontiguousarray(part, dtype).data.cast("B"))
         length = self._data.tell() - start
-        if length != int(np.prod(shape)) * np.dtype(dtype).itemsize:
+        if length != size:
             raise CheckpointError(f"a weight of shape {tuple(shape)} has {length} bytes of {np.dtype(dtype)}")
         self._count += 1
         tensor = TensorProto(

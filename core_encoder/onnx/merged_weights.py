@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import ml_dtypes as _  # noqa: F401 - gives numpy the type bfloat16
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open

@@ -31,6 +31,7 @@ _MODULES: Mapping[str, str] = (
             "serve": "model_commands",
             "models": "model_commands",
             "verify": "model_commands",
+            "export": "model_commands",
         }
     )
 )

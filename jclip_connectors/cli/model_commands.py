@@ -1,9 +1,9 @@
-"""The commands of `jclip` on models: `serve`, `models`, `verify`."""
+"""The commands of `jclip` on models: `serve`, `models`, `verify`, `export`."""
 
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.text import Text
@@ -17,6 +17,8 @@ _PREFIX = "JCLIP_SERVER_"
 _VARIABLES = tuple(f"{_PREFIX}{name}" for name in ("HOST", "PORT", "DEVICE", "RUNTIME", "API_KEYS"))
 _LIMITS_ON_URLS = ("max_image_urls", "max_fetch_s")
 _FAILED = 1  # the exit code if a check failed
+
+OfflineOption = Annotated[bool, typer.Option("--offline", help="Use the local cache and never the network.")]
 
 
 def serve(
@@ -124,14 +126,32 @@ def verify(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A hub id, a folder with a model, or 'nano'.")],
     *,
     runtime: RuntimeOption = "auto",
-    offline: Annotated[bool, typer.Option("--offline", help="Use the local cache and never the network.")] = False,
+    precision: Annotated[
+        Literal["fp32", "bf16", "fp16", "int8"],
+        typer.Option(help="Compare the vectors in this precision with those in fp32, too."),
+    ] = "fp32",
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(
+            metavar="FOLDER",
+            parser=parse_path,
+            help="With --precision: compare the vectors of the pictures and texts in this folder; may be given several "
+            "times.",
+        ),
+    ] = None,
+    offline: OfflineOption = False,
 ) -> None:
     """Load a model and check its files, shapes and vectors, and compare with published values if there are any."""
+    if data is not None and precision == "fp32":
+        raise typer.BadParameter("--data has no effect without --precision: give both, or neither")
     passed = True
+    texts, images = _read_contents(data if data is not None else ())
     try:
         from core_encoder.verification import verify as run_checks
 
-        for check in run_checks(model, runtime=runtime, local_files_only=offline):
+        for check in run_checks(
+            model, runtime=runtime, precision=precision, texts=texts, images=images, local_files_only=offline
+        ):
             passed &= check.passed
             verdict = Text("ok    ", style="green") if check.passed else Text("FAILED", style="bold red")
             terminal.show(Text.assemble(verdict, f"  {check.name:20}  {terminal.printable(check.detail)}"))
@@ -139,6 +159,38 @@ def verify(
         raise MissingDependencyError(str(error.name), extra="local" if error.name == "torch" else "onnx") from error
     if not passed:
         raise typer.Exit(_FAILED)
+
+
+def _read_contents(folders: Sequence[Path]) -> tuple[list[str], list[Path]]:
+    """The texts, and the paths of the pictures, in folders."""
+    from jclip_connectors.indexing import TEXT_SUFFIXES, find_files
+    from jclip_connectors.indexing.files import read_text
+
+    files = [Path(path) for path in find_files(folders).files] if folders else []
+    texts = [path for path in files if path.suffix.lower() in TEXT_SUFFIXES]
+    return [read_text(path) for path in texts], [path for path in files if path not in set(texts)]
+
+
+def export(
+    form: Annotated[Literal["onnx"], typer.Argument(metavar="onnx", help="The format.", show_default=False)],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="A hub id, a folder with a model, or 'nano'.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", parser=parse_path, help="The new folder.", show_default=False)],
+    *,
+    precision: Annotated[
+        Literal["fp32", "fp16", "int8"], typer.Option(help="Of the matrices; `jclip verify` measures what it costs.")
+    ] = "fp32",
+    revision: Annotated[str | None, typer.Option(help="A commit of a model on the hub.")] = None,
+    offline: OfflineOption = False,
+) -> None:
+    """Write a model as ONNX into a folder that loads anywhere without torch and without a conversion."""
+    try:
+        from core_encoder.exporting import export_onnx
+
+        export_onnx(model, out, precision=precision, revision=revision, local_files_only=offline)
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(str(error.name), extra="onnx") from error
+    size = sum(path.stat().st_size for path in out.iterdir())
+    terminal.say(f"{form} in {precision}, {size / 2**20:,.0f} MiB: {out}; `--model {out}` loads it")
 
 
 def _is_here(model: KnownModel) -> str:
