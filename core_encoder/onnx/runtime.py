@@ -124,6 +124,8 @@ class OnnxRuntime:
     def _open(self, path: Path) -> onnxruntime.InferenceSession:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1 if is_forked() else self._threads
+        if self._providers == (_CPU,):  # the graph has the fused operators already, and loads in half of the time
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.log_severity_level = 3  # errors; warnings tell which nodes a provider leaves to the CPU
         try:
             return onnxruntime.InferenceSession(str(path), options, providers=list(self._providers))

@@ -17,19 +17,18 @@ from core_encoder.exporting import export_onnx
 from core_encoder.models import WEIGHTS_FILE
 from core_encoder.nano.captions import full_description, write
 from core_encoder.nano.scenes import draw_scene, random_scene
+from core_encoder.nano.wording import LANGUAGES
 from core_encoder.onnx import conversion
 from core_encoder.onnx.layers import quantise_rows
 from core_encoder.onnx.merged_weights import MergedWeights
 from core_encoder.verification import LEAST_COSINE, LEAST_MEAN_COSINE
 from tests.checkpoints import V1_TINY, V2_TINY, write_v1, write_v2
 
-LANGUAGES = ("en", "de", "fr", "es", "zh")
-
 
 def scenes(count):
     rng = np.random.default_rng(5)
     shown = [random_scene(rng, num_objects=1 + i % 3) for i in range(count)]
-    texts = [write(full_description(scene), LANGUAGES[i % 5], rng) for i, scene in enumerate(shown)]
+    texts = [write(full_description(scene), LANGUAGES[i % len(LANGUAGES)], rng) for i, scene in enumerate(shown)]
     return texts, [draw_scene(scene, seed=i).image for i, scene in enumerate(shown)]
 
 
@@ -168,9 +167,14 @@ def test_a_checkpoint_in_bfloat16_is_converted(tmp_path):
 
 def test_a_model_is_converted_once_and_again_if_its_weights_change(tmp_path, cache, monkeypatch):
     folder = write_v2(tmp_path / "model")
-    converted = []
+    converted: list[str] = []
     before = conversion.write_towers
-    monkeypatch.setattr(conversion, "write_towers", lambda *given: (converted.append(given[2]), before(*given)))
+
+    def write_towers(folder, config, precision, out):
+        converted.append(precision)
+        before(folder, config, precision, out)
+
+    monkeypatch.setattr(conversion, "write_towers", write_towers)
     first = JinaClipEncoder.load(folder, runtime="onnx").encode_text(["a"])
     JinaClipEncoder.load(folder, runtime="onnx")
     assert converted == ["fp32"]
@@ -292,7 +296,7 @@ def test_an_export_writes_the_whole_folder_or_nothing(tmp_path):
     with pytest.raises(ConfigError, match="is an exported folder: export the model"):
         export_onnx(out, tmp_path / "again")
     with pytest.raises(ConfigError, match="`precision` is 'int4'"):
-        export_onnx(model, tmp_path / "again", precision="int4")
+        export_onnx(model, tmp_path / "again", precision="int4")  # type: ignore[arg-type]
     (model / WEIGHTS_FILE).write_bytes(b"")
     with pytest.raises(CheckpointError):
         export_onnx(model, tmp_path / "again")
