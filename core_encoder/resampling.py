@@ -30,7 +30,7 @@ LARGE_PIXELS = 2**18
 
 _REACHES = {"bicubic": 2.0, "bilinear": 1.0}  # of the kernel, in pixels of the smaller of both pictures
 _FILTERS = {"bicubic": "catmull_rom", "bilinear": "bilinear"}  # Keys' kernel with a = -0.5 is Catmull and Rom's
-_STRIP_BYTES = 2**21  # a strip is copied twice, so it should stay in the cache
+_STRIP_BYTES = 2**20  # a strip is copied twice, so it should stay in the cache
 
 
 @dataclass(frozen=True, kw_only=True)
