@@ -10,7 +10,7 @@ Small pictures are left to Pillow: they take no time, and keep its values to the
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 import numpy as np
@@ -54,6 +54,10 @@ class Axis:
         """Pixels before for one afterwards."""
         return self.side / self.resized
 
+    def mirrored(self) -> "Axis":
+        """The same axis from its other end."""
+        return replace(self, start=self.resized - self.start - self.count)
+
     def source(self, interpolation: Interpolation) -> tuple[int, int]:
         """The first and the end of the pixels before that have a weight, or a little more of them."""
         reach = _REACHES[interpolation] * max(self.scale, 1.0) + 1
@@ -87,10 +91,31 @@ def resize(picture: Picture, columns: Axis, rows: Axis, interpolation: Interpola
 
     Source: Pillow 13, src/libImaging/Resample.c, `ImagingResampleInner`, for the order.
     """
+    removed = rows.side - rows.resized
+    rows_first = removed > 0 and removed > 2 * (columns.side - columns.resized)
+    if isinstance(picture, np.ndarray):
+        return _resize_array(picture, columns, rows, interpolation, rows_first=rows_first)
+    return _resize(picture, columns, rows, interpolation, rows_first=rows_first)
+
+
+def _resize_array(
+    pixels: NDArray[np.uint8], columns: Axis, rows: Axis, interpolation: Interpolation, *, rows_first: bool
+) -> NDArray[np.uint8]:
+    """Resize a turned picture as it lies in memory, and turn the result: copying pixels in another order is slow."""
+    if abs(pixels.strides[0]) < abs(pixels.strides[1]):
+        upright = pixels.transpose(1, 0, 2)
+        return _resize_array(upright, rows, columns, interpolation, rows_first=not rows_first).transpose(1, 0, 2)
+    if pixels.strides[1] < 0:
+        return _resize(pixels[:, ::-1], columns.mirrored(), rows, interpolation, rows_first=rows_first)[:, ::-1]
+    return _resize(pixels, columns, rows, interpolation, rows_first=rows_first)
+
+
+def _resize(
+    picture: Picture, columns: Axis, rows: Axis, interpolation: Interpolation, *, rows_first: bool
+) -> NDArray[np.uint8]:
     (left, right), (top, bottom) = columns.source(interpolation), rows.source(interpolation)
     box = left, top, right, bottom
-    removed = rows.side - rows.resized
-    if removed > 0 and removed > 2 * (columns.side - columns.resized):
+    if rows_first:
         part = _resize_rows(picture, box, rows, top, interpolation)
         return _resize_columns(part, (0, 0, *size_of(part)), columns, left, interpolation)
     part = _resize_columns(picture, box, columns, left, interpolation)
