@@ -53,7 +53,9 @@ def write_json(path: Path, *, name: str, quick: bool, found: Mapping[str, object
     """
     written = [
         asdict(row)
-        | dict(zip(("median", "low", "high"), interval_of_median(row.values), strict=True))
+        | dict(
+            zip(("median", "low", "high"), interval_of_median(row.values) if row.values else [None] * 3, strict=True)
+        )
         | {"measured": row.measured, "bar_verdict": row.verdict(row.bar), "hope_verdict": row.verdict(row.hope)}
         for row in rows
     ]

@@ -26,7 +26,7 @@ class Row:
 
     Attributes:
         what: its name.
-        values: what every round gave; for a ratio, baseline over ours.
+        values: what every round gave; for a ratio, baseline over ours. Empty where this machine cannot measure it.
         unit: "x" for a ratio, else what the figure counts.
         bar: what it must reach, or `None`.
         hope: what would be better still, or `None`.
@@ -47,6 +47,8 @@ class Row:
     @property
     def measured(self) -> str:
         """Median and interval, as a table shows them."""
+        if not self.values:
+            return "not measured"
         median, low, high = interval_of_median(self.values)
         text = f"{number(median)} {self.unit}".strip()
         return text if len(self.values) == 1 else f"{text} ({number(low)} - {number(high)})"
@@ -55,10 +57,12 @@ class Row:
         """`wanted`, and whether the worse end of the interval reaches it."""
         if wanted is None:
             return ""
+        limit = f"{'<=' if self.at_most else '>='} {number(wanted)} {self.unit}".strip()
+        if not self.values:
+            return limit
         _, low, high = interval_of_median(self.values)
         met = high <= wanted if self.at_most else low >= wanted
         words = ("met" if met else "MISSED") if self.judged else "not judged"
-        limit = f"{'<=' if self.at_most else '>='} {number(wanted)} {self.unit}".strip()
         return f"{limit} ({words})"
 
 

@@ -80,12 +80,15 @@ class PaddedText:
         """Token ids of B texts -> (B, D) raw features, through one padded batch."""
         tower, config = self.tower, self.tower.config
         longest = max(map(len, rows))
-        ids = torch.tensor([[*row, *[config.pad_token_id] * (longest - len(row))] for row in rows])  # (B, L)
+        device = tower.word_embedding.device
+        ids = torch.tensor(
+            [[*row, *[config.pad_token_id] * (longest - len(row))] for row in rows], device=device
+        )  # (B, L)
         mask = ids != config.pad_token_id
         words = F.embedding(ids, self._weight("word_embedding", tower.word_embedding))
         x = tower.embedding_norm(words + self._weight("token_type", tower.token_type)[0])  # (B, L, D)
         head_width = config.width // config.num_heads
-        cos, sin = rotary_table(torch.arange(longest), head_width, float(config.rotary_base or 0))
+        cos, sin = rotary_table(torch.arange(longest, device=device), head_width, float(config.rotary_base or 0))
         seen = None if mask.all() else mask[:, None, None]  # (B, 1, 1, L)
         for i, module in enumerate(tower.layers):
             layer, mlp = cast("TextLayer", module), cast("TextMlp", cast("TextLayer", module).mlp)
@@ -98,7 +101,7 @@ class PaddedText:
             hidden = F.gelu(self._linear(x, f"layers.{i}.mlp.fc_in", mlp.fc_in))
             x = layer.norm_2(x + self._linear(hidden, f"layers.{i}.mlp.fc_out", mlp.fc_out))
         kept = mask[..., None].float()
-        return np.asarray(((x * kept).sum(1) / kept.sum(1)).numpy())
+        return np.asarray(((x * kept).sum(1) / kept.sum(1)).cpu().numpy())
 
     def sorted_batches(self, rows: Rows, characters: Sequence[int]) -> NDArray[np.float32]:
         """The same through padded batches of 32, longest texts by characters first."""

@@ -3,6 +3,7 @@
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,7 @@ def pack(rows: Sequence[Sequence[int]], *, pad_token_id: int) -> PackedTexts:
         InputError: a row has nothing but pad tokens.
     """
     lengths = np.array([len(row) for row in rows], np.int64)
-    ids = np.fromiter((token for row in rows for token in row), np.int64, count=int(lengths.sum()))  # (N,)
+    ids = np.fromiter(chain.from_iterable(rows), np.int64, count=int(lengths.sum()))  # (N,)
     owners = np.arange(len(rows)).repeat(lengths)  # (N,) which text a token is from
     positions = np.arange(len(ids)) - (lengths.cumsum() - lengths)[owners]  # (N,)
     keep = ids != pad_token_id

@@ -104,8 +104,8 @@ def test_all_benchmarks_run_in_turn_and_give_rows_for_the_table(tmp_path, monkey
     assert document["rows"][0]["median"] == 0.25
 
 
-# They import timm, start several processes, or build an environment; the others take seconds.
-SLOW = {"batch_invariance", "conversion", "images_cpu", "indexing", "load", "sentence_transformers_cpu"}
+# They import timm or a compiler, start several processes, or build an environment; the others take seconds.
+SLOW = {"batch_invariance", "conversion", "gpu", "images_cpu", "indexing", "load", "sentence_transformers_cpu"}
 
 
 @pytest.mark.timeout(1200)
