@@ -22,7 +22,9 @@ from benchmarks.comparison import Bench, main
 from benchmarks.full_size_checkpoint import V2, Size, kept
 from benchmarks.memory import watch
 from benchmarks.ours import keep_graphs_apart
+from core_encoder.config import read_config
 from core_encoder.nano.scenes import draw_scene, random_scene
+from core_encoder.onnx.conversion import converted
 
 _QUICK = Size(text_layers=1, image_layers=1, vocab_size=2000)
 _FILES = 40
@@ -93,7 +95,7 @@ def run(bench: Bench) -> None:
         processor_time=_ratios(v2.cpu_s, onnx.cpu_s),
         seconds=v2.wall_s,
     )
-    weights = sum(path.stat().st_size for path in cache.glob("onnx/*-int8-*/text.onnx.data"))
+    weights = (converted(checkpoint, read_config(checkpoint), "int8") / "text.onnx.data").stat().st_size
     bench.record(
         "memory of that search that no file backs, over v2's weights for texts",
         [watched.anonymous_bytes / weights],

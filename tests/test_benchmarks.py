@@ -105,7 +105,16 @@ def test_all_benchmarks_run_in_turn_and_give_rows_for_the_table(tmp_path, monkey
 
 
 # They import timm or a compiler, start several processes, or build an environment; the others take seconds.
-SLOW = {"batch_invariance", "conversion", "gpu", "images_cpu", "indexing", "load", "sentence_transformers_cpu"}
+SLOW = {
+    "batch_invariance",
+    "conversion",
+    "gpu",
+    "images_cpu",
+    "indexing",
+    "load",
+    "sentence_transformers_cpu",
+    "startup",
+}
 
 
 @pytest.mark.timeout(1200)
