@@ -15,6 +15,8 @@ from core_encoder.tiling import Box
 from jclip_connectors.filters import numbers, terms
 from jclip_connectors.port import FloatArray, Record, SearchHit
 
+_NO_VALUES = np.empty(0, dtype=np.float32)
+
 
 def to_payload(record: Record) -> dict[str, Any]:
     """The payload of a checked record: everything except its vectors."""
@@ -57,7 +59,7 @@ def without_vectors(payload: Mapping[str, Any]) -> Record:
     return Record(
         record_id=payload["record_id"],
         modality=payload["modality"],
-        embedding=np.empty(0, dtype=np.float32),
+        embedding=_NO_VALUES,
         content=payload["content"],
         uri=payload["uri"],
         content_hash=payload["content_hash"],
