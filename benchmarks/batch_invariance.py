@@ -63,7 +63,7 @@ def run(bench: Bench) -> None:
     """Texts, then pictures."""
     folder = kept(_QUICK if bench.quick else _FULL)
     int8 = runtimes(folder, threads=bench.threads)["int8"]
-    num_texts, longest, num_images, batches = (4, 12, 2, 2) if bench.quick else (24, 512, 5, 6)
+    num_texts, longest, num_images, batches = (4, 12, 2, 2) if bench.quick else (24, 512, 4, 5)
     for name, runtime, bar, hope in (
         ("int8", int8, 1e-6, 0.0),
         ("B2", quantised_peer(folder, threads=bench.threads), None, None),

@@ -4,7 +4,7 @@
 
 B1 sorts by characters, which is close to tokens in one language and far from them in several: a Chinese text has three
 times the tokens of an English one of the same length. B2 is ONNX Runtime's `quantize_dynamic` of our float32 graph, in
-our batches. Three layers of the 24: ratios hold. Processor time.
+our batches. Two layers of the 24: ratios hold. Processor time.
 """
 
 from functools import partial
@@ -15,14 +15,14 @@ from benchmarks.ours import Bars, claims, runtimes
 from benchmarks.quantised_peer import quantised_peer
 from benchmarks.text_sides import PaddedText, encode, mixed_texts
 
-_FULL = Size(text_layers=3, image_layers=1, vocab_size=30000)
+_FULL = Size(text_layers=2, image_layers=1, vocab_size=30000)
 _QUICK = Size(text_layers=1, image_layers=1, vocab_size=2000)
 _MIXES: dict[str, tuple[list[str], Bars]] = {
     "Chinese, English, German": (
         ["chinese", "english", "german"],
         {"fp32": (2, 2.3), "int8": (3.3, 4), "torch": None},
     ),
-    "English": (["english"], {"fp32": None, "int8": None, "torch": None}),
+    "English": (["english"], {"fp32": None, "int8": None}),
 }
 
 
@@ -34,8 +34,8 @@ def run(bench: Bench) -> None:
     vocab_size, count = peer.config.text.vocab_size, 4 if bench.quick else 64
     for name, (languages, bars) in _MIXES.items():
         rows, characters = mixed_texts(languages, count, vocab_size)
-        sides = {side: partial(encode, runtime, rows) for side, runtime in (mine | {"B2": peer}).items()}
-        sides["B1"] = partial(careful.sorted_batches, rows, characters)
+        sides = {side: partial(encode, mine[side], rows) for side in bars}
+        sides |= {"B1": partial(careful.sorted_batches, rows, characters), "B2": partial(encode, peer, rows)}
         what = f"{count} texts, {name}"
         bench.compare(sides, [*claims(what, "B1", bars), *claims(what, "B2", {"int8": None})], clock="process")
 

@@ -26,7 +26,7 @@ from benchmarks.rows import Row
 
 Clock = Literal["wall", "process"] | Callable[[], float]
 _CLOCKS: dict[str, Callable[[], float]] = {"wall": time.perf_counter, "process": time.process_time}
-_LEAST_ROUNDS, _MOST_ROUNDS = 7, 40
+_LEAST_ROUNDS, _MOST_ROUNDS = 5, 40
 _QUICK_ROUNDS = 2
 
 
@@ -79,7 +79,7 @@ class Bench:
         name: the benchmark, as in `python -m benchmarks.NAME`.
         quick: whether only to see that it runs: take tiny sizes.
         threads: how many threads each side may take; the benchmark hands it to its libraries.
-        seconds: how long the rounds of one comparison may go on for; there are at least 7 of them.
+        seconds: how long the rounds of one comparison may go on for; there are at least 5 of them.
         rows: the results so far.
     """
 
