@@ -20,7 +20,15 @@ from core_encoder.tokenization import PackedTexts
 
 _CPU = "CPUExecutionProvider"
 _TOKENS_PER_BATCH = {"cpu": 2048, "gpu": 16384}
-_DAMAGED = (errors.Fail, errors.InvalidProtobuf, errors.InvalidGraph, errors.NoSuchFile, errors.ModelLoadCanceled)
+_DAMAGED = (
+    errors.Fail,
+    errors.InvalidArgument,
+    errors.InvalidGraph,
+    errors.InvalidProtobuf,
+    errors.NoSuchFile,
+    errors.NotImplemented,
+    errors.RuntimeException,
+)
 
 
 class OnnxRuntime:
