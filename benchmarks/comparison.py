@@ -113,24 +113,18 @@ class Bench:
         seconds = self.interleave(sides, clock=clock)
         for claim, difference in zip(claims, differences, strict=True):
             baseline, ours = seconds[claim.baseline], seconds[claim.ours]
-            self.rows.append(
-                Row(
-                    what=claim.what,
-                    values=[theirs / mine for theirs, mine in zip(baseline, ours, strict=True)],
-                    unit="x",
-                    bar=claim.bar,
-                    hope=claim.hope,
-                    judged=not self.quick,
-                    details={
-                        "baseline": claim.baseline,
-                        "ours": claim.ours,
-                        "baseline_s": baseline,
-                        "ours_s": ours,
-                        "clock": clock if isinstance(clock, str) else clock.__name__,
-                        "difference": difference,
-                        "tolerance": claim.tolerance,
-                    },
-                )
+            self.record(
+                claim.what,
+                [theirs / mine for theirs, mine in zip(baseline, ours, strict=True)],
+                bar=claim.bar,
+                hope=claim.hope,
+                baseline=claim.baseline,
+                ours=claim.ours,
+                baseline_s=baseline,
+                ours_s=ours,
+                clock=clock if isinstance(clock, str) else clock.__name__,
+                difference=difference,
+                tolerance=claim.tolerance,
             )
         return seconds
 
@@ -175,18 +169,19 @@ class Bench:
             at_most: whether the figure shall be small, not large.
             **details: whatever else the JSON shall hold.
         """
-        self.rows.append(
-            Row(
-                what=what,
-                values=list(values),
-                unit=unit,
-                bar=bar,
-                hope=hope,
-                at_most=at_most,
-                judged=not self.quick,
-                details=details,
-            )
+        judged = not self.quick
+        row = Row(
+            what=what,
+            values=list(values),
+            unit=unit,
+            bar=bar,
+            hope=hope,
+            at_most=at_most,
+            judged=judged,
+            details=details,
         )
+        self.rows.append(row)
+        print(f"{what}: {row.measured} {row.verdict(bar)}", flush=True)  # at once: the table comes at the end
 
     def _difference(self, claim: Claim, outputs: Mapping[str, object]) -> float:
         found = claim.difference(outputs[claim.baseline], outputs[claim.ours])
