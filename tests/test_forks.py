@@ -36,7 +36,7 @@ import numpy as np
 from PIL import Image
 from core_encoder import JinaClipEncoder
 
-encoder = JinaClipEncoder.load("nano", device="cpu")
+encoder = JinaClipEncoder.load("nano", device="cpu", runtime=sys.argv[1])
 texts = ["a red circle"] * 40 + ["a long text about shapes " * 60]
 file = io.BytesIO()
 Image.effect_noise((300, 500), 40).convert("RGB").save(file, "WEBP")
@@ -132,11 +132,14 @@ def run(*parts, arguments=(), **environment):
     assert code == 0, stdout + stderr
 
 
-def test_a_forked_process_and_a_process_forked_from_it_get_the_same_vectors():
-    run(ENCODER, "in_a_child(check)\nin_a_child(lambda: in_a_child(check))\ncheck()", TOKENIZERS_PARALLELISM="true")
+@pytest.mark.parametrize("runtime", ["onnx", "torch"])
+def test_a_forked_process_and_a_process_forked_from_it_get_the_same_vectors(runtime):
+    program = "in_a_child(check)\nin_a_child(lambda: in_a_child(check))\ncheck()"
+    run(ENCODER, program, arguments=[runtime], TOKENIZERS_PARALLELISM="true")
 
 
-def test_a_process_that_is_forked_while_other_threads_encode_gets_vectors():
+@pytest.mark.parametrize("runtime", ["onnx", "torch"])
+def test_a_process_that_is_forked_while_other_threads_encode_gets_vectors(runtime):
     busy = """
 stop = threading.Event()
 def encode():
@@ -151,7 +154,7 @@ stop.set()
 for thread in threads:
     thread.join()
 """
-    run(ENCODER, busy)
+    run(ENCODER, busy, arguments=[runtime])
 
 
 def test_a_lock_that_another_thread_holds_at_the_fork_is_open_in_the_forked_process():

@@ -56,7 +56,7 @@ class Both:
 
     def __init__(self, folder):
         self.folder = folder
-        self.encoder = JinaClipEncoder.load(folder, device="cpu")
+        self.encoder = JinaClipEncoder.load(folder, device="cpu", runtime="torch")
         self.model = transformers().AutoModel.from_pretrained(folder)
         self.processor = transformers().AutoProcessor.from_pretrained(folder)
 
