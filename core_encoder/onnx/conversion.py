@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from core_encoder.cache import cache_folder
+from core_encoder.cache import VARIABLE, cache_folder
 from core_encoder.config import ModelConfig
 from core_encoder.errors import CheckpointError
 from core_encoder.exported import EXPORT_FILE, GRAPH_VERSION, TOWERS, OnnxPrecision
@@ -106,7 +106,10 @@ def _written(place: Path) -> Iterator[Path]:
             if not place.is_dir():  # else another process was faster, with the same files
                 raise
     except OSError as error:
-        raise CheckpointError(f"the converted model cannot be written to {str(place)!r}: {error.strerror}") from error
+        raise CheckpointError(
+            f"the converted model cannot be written to {str(place)!r} ({error.strerror}); `{VARIABLE}` names another "
+            "folder for the cache"
+        ) from error
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)

@@ -12,6 +12,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from core_encoder import CheckpointError, ConfigError, JinaClipEncoder
+from core_encoder.cache import cache_folder
 from core_encoder.config import read_config
 from core_encoder.exporting import export_onnx
 from core_encoder.models import WEIGHTS_FILE
@@ -215,6 +216,17 @@ def test_a_cache_that_cannot_be_written_is_an_error_that_names_it(tmp_path, monk
     monkeypatch.setenv("JCLIP_CACHE_DIR", str(tmp_path / "file"))
     with pytest.raises(CheckpointError, match=r"cannot be written to '.*file/onnx/"):
         JinaClipEncoder.load(write_v2(tmp_path / "model"), runtime="onnx")
+
+
+def no_home(_):
+    raise RuntimeError("Could not determine home directory.")
+
+
+def test_a_user_without_a_home_is_told_which_variable_to_set(monkeypatch):
+    monkeypatch.delenv("JCLIP_CACHE_DIR")
+    monkeypatch.setattr(Path, "expanduser", no_home)
+    with pytest.raises(ConfigError, match="there is no home folder for the cache: set JCLIP_CACHE_DIR"):
+        cache_folder()
 
 
 @pytest.mark.usefixtures("cache")
