@@ -10,6 +10,10 @@ from jclip_connectors.collection.adding import Draft
 from jclip_connectors.errors import PartialFailureError
 from jclip_connectors.port import Embedder, StreamingEmbedder
 
+# The model waits until the first batch is read, and all else for the last one. Larger batches are not faster on a CPU,
+# and on a GPU photographs are read more slowly than small batches are computed.
+_STREAMED_AT_ONCE = 8
+
 
 def embed_images(
     embedder: Embedder, drafts: Iterator[Draft], *, at_once: int
@@ -41,6 +45,6 @@ def embed_images(
             asked.append(draft)
             yield draft.source
 
-    with closing(embedder.stream_images(sources(), at_once=at_once)) as results:
+    with closing(embedder.stream_images(sources(), at_once=min(at_once, _STREAMED_AT_ONCE))) as results:
         for result in results:
             yield asked.popleft(), result

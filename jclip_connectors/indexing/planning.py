@@ -20,6 +20,7 @@ from jclip_connectors.indexing.ledger import Ledger
 
 _WINDOW_FILES = 1000  # whose records are looked up at once
 _WINDOW_TEXT_BYTES = 2**24  # of these files, as the record of a text has the text
+_TEXT_ENDINGS = tuple(TEXT_SUFFIXES)
 _READERS = 4  # threads that read and hash files: a drive or a network answers several requests sooner than one by one
 
 
@@ -81,7 +82,7 @@ def _windows(files: Sequence[str]) -> Iterator[dict[str, os.stat_result | None]]
             window[path] = None
         else:
             window[path] = status
-            text_bytes += status.st_size if path.lower().endswith(tuple(TEXT_SUFFIXES)) else 0
+            text_bytes += status.st_size if path.lower().endswith(_TEXT_ENDINGS) else 0
         if len(window) == _WINDOW_FILES or text_bytes > _WINDOW_TEXT_BYTES:
             yield window
             window, text_bytes = {}, 0
