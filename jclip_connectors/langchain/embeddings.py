@@ -103,7 +103,7 @@ class JinaClipEmbeddings(BaseModel, Embeddings):
         """The embedder, loaded on first use.
 
         Raises:
-            MissingDependencyError: torch or another package of the extra "local" is not installed.
+            MissingDependencyError: a package of the extra "onnx" (or "local", for torch) is not installed.
             CheckpointError: the weights are absent or damaged.
         """
         return self._slot.get(lambda: LocalEmbedder(self.config, device=self.device))

@@ -118,7 +118,7 @@ class JinaClipEmbedding(MultiModalEmbedding):
         """The embedder, loaded on first use.
 
         Raises:
-            MissingDependencyError: torch or another package of the extra "local" is not installed.
+            MissingDependencyError: a package of the extra "onnx" (or "local", for torch) is not installed.
             CheckpointError: the weights are absent or damaged.
         """
         with self._lock:
