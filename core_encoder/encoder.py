@@ -18,7 +18,9 @@ from core_encoder.image_limits import ImageLimits
 from core_encoder.image_notes import CENTRE_ONLY, ImageNote
 from core_encoder.image_preprocess import (
     PreprocessConfig,
+    Resampling,
     ResizeMode,
+    check_resampling,
     check_resize_mode,
     is_mostly_cropped,
     squares,
@@ -247,6 +249,7 @@ class JinaClipEncoder:
         normalize: bool = True,
         resize_mode: ResizeMode | None = None,
         rendering: Rendering = "as_stored",
+        resampling: Resampling = "exact",
         limits: ImageLimits | None = None,
         failed: dict[int, ImageDecodeError] | None = None,
         notes: dict[int, list[ImageNote]] | None = None,
@@ -261,6 +264,8 @@ class JinaClipEncoder:
             resize_mode: "shortest" (centre crop), "longest" (padding) or "squash"; the checkpoint's own if `None`.
             rendering: "as_stored" is the published model's reading; "as_seen" is the picture in a viewer: upright,
                 transparency on white, colours in sRGB.
+            resampling: "exact" resizes to the published model's pixels; "fast" takes less time for large pictures, and
+                moves vectors a little.
             limits: on the size and decoding time of an image; `ImageLimits()` if `None`.
             failed: gets the errors of unreadable images, by position; the result has no row for these images. `None`
                 raises the first error.
@@ -273,17 +278,18 @@ class JinaClipEncoder:
         Raises:
             ImageDecodeError: an image is unreadable or too large; its position is named. Not with `failed`.
             EmbeddingDimError: `truncate_dim` is not in 1..E.
-            ConfigError: an unknown `resize_mode` or `rendering`.
+            ConfigError: an unknown `resize_mode`, `rendering` or `resampling`, or "fast" without its package.
         """
         items = as_list(images, "images")
         read = image_reader(items, rendering=rendering, limits=limits, notes=notes)
         self._check_dim(truncate_dim)
         check_resize_mode(resize_mode)
+        check_resampling(resampling)
 
         found = image_features(
             self.runtime,
             range(len(items)),
-            self._whole(read, resize_mode, notes),
+            self._whole(read, resize_mode, resampling, notes),
             failed=failed,
             progress=None if progress is None else lambda done: progress(done, len(items)),
         )
@@ -299,6 +305,7 @@ class JinaClipEncoder:
         normalize: bool = True,
         resize_mode: ResizeMode | None = None,
         rendering: Rendering = "as_stored",
+        resampling: Resampling = "exact",
         limits: ImageLimits | None = None,
         failed: dict[int, ImageDecodeError] | None = None,
         notes: dict[int, list[ImageNote]] | None = None,
@@ -311,6 +318,7 @@ class JinaClipEncoder:
             tiling: how many tiles at most; `Tiling()` if `None`.
             resize_mode: for the overview; tiles are square already.
             rendering: as for `encode_image`; boxes are in pixels of the rendering.
+            resampling: as for `encode_image`.
             truncate_dim: as for `encode_image`, like the other options.
             normalize: the same.
             limits: the same.
@@ -328,11 +336,12 @@ class JinaClipEncoder:
         read = image_reader(items, rendering=rendering, limits=limits, notes=notes)
         self._check_dim(truncate_dim)
         check_resize_mode(resize_mode)
+        check_resampling(resampling)
         boxes: dict[int, NDArray[np.int64]] = {}
         found = image_features(
             self.runtime,
             range(len(items)),
-            self._tiles(read, resize_mode, check_tiling(tiling), boxes),
+            self._tiles(read, resize_mode, resampling, check_tiling(tiling), boxes),
             failed=failed,
             progress=None if progress is None else lambda done: progress(done, len(items)),
         )
@@ -351,6 +360,7 @@ class JinaClipEncoder:
         normalize: bool = True,
         resize_mode: ResizeMode | None = None,
         rendering: Rendering = "as_stored",
+        resampling: Resampling = "exact",
         limits: ImageLimits | None = None,
         notes: dict[int, list[ImageNote]] | None = None,
     ) -> Generator[NDArray[np.float32] | TileEmbeddings | ImageDecodeError, None, None]:
@@ -365,6 +375,7 @@ class JinaClipEncoder:
             normalize: the same.
             resize_mode: the same.
             rendering: the same.
+            resampling: the same.
             limits: the same.
             notes: the same; they are there when the image is yielded.
 
@@ -377,6 +388,7 @@ class JinaClipEncoder:
         """
         self._check_dim(truncate_dim)
         check_resize_mode(resize_mode)
+        check_resampling(resampling)
         given: dict[int, ImageInput] = {}  # images on their way, by position
 
         def positions() -> Iterator[int]:
@@ -387,9 +399,9 @@ class JinaClipEncoder:
         read = image_reader(given, rendering=rendering, limits=limits, notes=notes)
         boxes: dict[int, NDArray[np.int64]] = {}
         squares_of = (
-            self._whole(read, resize_mode, notes)
+            self._whole(read, resize_mode, resampling, notes)
             if tiling is None
-            else self._tiles(read, resize_mode, check_tiling(tiling), boxes)
+            else self._tiles(read, resize_mode, resampling, check_tiling(tiling), boxes)
         )
         failed: dict[int, ImageDecodeError] = {}
         due = 0
@@ -408,6 +420,7 @@ class JinaClipEncoder:
         self,
         read: Callable[[int], LoadedImage],
         resize_mode: ResizeMode | None,
+        resampling: Resampling,
         notes: dict[int, list[ImageNote]] | None,
     ) -> Callable[[int], NDArray[np.uint8]]:
         """The function that reads an image as one picture: (1, S, S, 3)."""
@@ -416,7 +429,7 @@ class JinaClipEncoder:
             loaded = read(index)
             if notes is not None and is_mostly_cropped(loaded.full_size, self.preprocessing, resize_mode):
                 notes.setdefault(index, []).append(CENTRE_ONLY)
-            return squares([loaded.picture], self.preprocessing, resize_mode)
+            return squares([loaded.picture], self.preprocessing, resize_mode, resampling=resampling)
 
         return read_squares
 
@@ -424,6 +437,7 @@ class JinaClipEncoder:
         self,
         read: Callable[[int], LoadedImage],
         resize_mode: ResizeMode | None,
+        resampling: Resampling,
         tiling: Tiling,
         boxes: dict[int, NDArray[np.int64]],
     ) -> Callable[[int], NDArray[np.uint8]]:
@@ -433,7 +447,7 @@ class JinaClipEncoder:
             loaded = read(index)
             tiles, cut = cut_tiles(loaded.picture, size=self.image_size, tiling=tiling)
             boxes[index] = loaded.full_boxes(cut)
-            return squares(tiles, self.preprocessing, resize_mode)
+            return squares(tiles, self.preprocessing, resize_mode, resampling=resampling)
 
         return read_squares
 

@@ -1,8 +1,8 @@
 """RGB picture -> pixel values, with the reference's arithmetic: resize, crop or pad, scale, normalise.
 
-Pillow resizes, antialiased and in uint8, or `resampling` does the same for a large picture: torch's own resizing
-changes pixels by half a standard deviation. JPEG's `draft` and Pillow's `reducing_gap` are faster for huge photographs
-but change pixels too, so neither is used.
+Pillow resizes, antialiased and in uint8: torch's own resizing changes pixels by half a standard deviation. JPEG's
+`draft` and Pillow's `reducing_gap` are faster for huge photographs but change pixels too, so neither is used. Who asks
+for it gets the faster `core_encoder.resampling`, which moves vectors a little.
 """
 
 import math
@@ -16,11 +16,12 @@ from PIL import Image
 
 from core_encoder.errors import ConfigError
 from core_encoder.pictures import Picture, as_image, size_of
-from core_encoder.resampling import Axis, Interpolation, is_fast, resize
+from core_encoder.resampling import Axis, Interpolation, is_installed, is_large, resize
 
 ResizeMode = Literal["shortest", "longest", "squash"]
+Resampling = Literal["exact", "fast"]
 
-_RESAMPLING = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+_FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 _MAX_RESIZED_PIXELS = 2**24  # 64 MiB in Pillow; of a longer strip only the part in the crop is resized
 
 
@@ -55,7 +56,7 @@ class PreprocessConfig:
         _check("mean", self.mean, _is_triple(self.mean), "three finite numbers")
         _check("std", self.std, _is_triple(self.std) and min(self.std) > 0, "three positive numbers")
         _check("resize_mode", self.resize_mode, self.resize_mode in get_args(ResizeMode), get_args(ResizeMode))
-        _check("interpolation", self.interpolation, self.interpolation in _RESAMPLING, get_args(Interpolation))
+        _check("interpolation", self.interpolation, self.interpolation in _FILTERS, get_args(Interpolation))
         _check("fill_color", self.fill_color, _is_int(self.fill_color) and 0 <= self.fill_color <= 255, "0..255")
 
     @classmethod
@@ -87,6 +88,21 @@ def check_resize_mode(resize_mode: str | None) -> None:
         raise ConfigError(f"`resize_mode` is {resize_mode!r}: choose one of {get_args(ResizeMode)}")
 
 
+def check_resampling(resampling: str) -> None:
+    """Refuse a value that is no `Resampling`, and one that needs a package which is not installed.
+
+    Raises:
+        ConfigError: naming the values, or the package.
+    """
+    if resampling not in get_args(Resampling):
+        raise ConfigError(f"`resampling` is {resampling!r}: choose one of {get_args(Resampling)}")
+    if resampling == "fast" and not is_installed():
+        raise ConfigError(
+            "`resampling` is 'fast', which needs the package cykooz-resizer: `pip install cykooz-resizer` (there is no "
+            "wheel for Linux on ARM), or leave it 'exact'"
+        )
+
+
 def is_mostly_cropped(size: tuple[int, int], config: PreprocessConfig, resize_mode: ResizeMode | None = None) -> bool:
     """Whether the crop to a square leaves out more than half of an image of this width and height."""
     mode = config.resize_mode if resize_mode is None else resize_mode
@@ -94,20 +110,28 @@ def is_mostly_cropped(size: tuple[int, int], config: PreprocessConfig, resize_mo
 
 
 def preprocess_batch(
-    images: Sequence[Image.Image], config: PreprocessConfig, resize_mode: ResizeMode | None = None
+    images: Sequence[Image.Image],
+    config: PreprocessConfig,
+    resize_mode: ResizeMode | None = None,
+    *,
+    resampling: Resampling = "exact",
 ) -> NDArray[np.float32]:
     """Make the model's input from B images: `pixel_values` of their `squares`, (B, 3, S, S) float32.
 
     Raises:
-        ConfigError: an unknown `resize_mode`.
+        ConfigError: as for `squares`.
 
     Source: the reference's preprocessing, which is torchvision's `Resize`, `CenterCrop`, `ToTensor`, `Normalize`.
     """
-    return pixel_values(squares(images, config, resize_mode), config)
+    return pixel_values(squares(images, config, resize_mode, resampling=resampling), config)
 
 
 def squares(
-    pictures: Sequence[Picture], config: PreprocessConfig, resize_mode: ResizeMode | None = None
+    pictures: Sequence[Picture],
+    config: PreprocessConfig,
+    resize_mode: ResizeMode | None = None,
+    *,
+    resampling: Resampling = "exact",
 ) -> NDArray[np.uint8]:
     """Resize each picture to the square that the model sees.
 
@@ -115,18 +139,21 @@ def squares(
         pictures: B pictures of any size.
         config: the checkpoint's options.
         resize_mode: instead of the checkpoint's own, if not `None`.
+        resampling: "exact" gives Pillow's values to the last bit, "fast" differs by two levels at most, in large
+            pictures.
 
     Returns:
         (B, S, S, 3) uint8, RGB, range 0..255.
 
     Raises:
-        ConfigError: an unknown `resize_mode`.
+        ConfigError: an unknown `resize_mode` or `resampling`, or "fast" without its package.
     """
     check_resize_mode(resize_mode)
+    check_resampling(resampling)
     fit = _FIT[config.resize_mode if resize_mode is None else resize_mode]
     batch = np.empty((len(pictures), config.size, config.size, 3), np.uint8)
     for square, picture in zip(batch, pictures, strict=True):
-        square[:] = fit(picture, config)
+        square[:] = fit(picture, config, resampling)
     return batch
 
 
@@ -152,30 +179,31 @@ def pixel_values(squares: NDArray[np.uint8], config: PreprocessConfig) -> NDArra
     return batch
 
 
-def _squash(picture: Picture, config: PreprocessConfig) -> NDArray[np.uint8]:
-    return _resized(picture, (config.size, config.size), config)
+def _squash(picture: Picture, config: PreprocessConfig, resampling: Resampling) -> NDArray[np.uint8]:
+    return _resized(picture, (config.size, config.size), config, resampling)
 
 
-def _longest(picture: Picture, config: PreprocessConfig) -> NDArray[np.uint8]:
+def _longest(picture: Picture, config: PreprocessConfig, resampling: Resampling) -> NDArray[np.uint8]:
     """Fit the long side and pad; a side that would round to 0 keeps one pixel (the reference fails there)."""
     size = size_of(picture)
     ratio = max(size) / config.size
     width, height = (max(1, round(side / ratio)) for side in size)
     square = np.full((config.size, config.size, 3), config.fill_color, np.uint8)
     left, top = (config.size - width) // 2, (config.size - height) // 2
-    square[top : top + height, left : left + width] = _resized(picture, (width, height), config)
+    square[top : top + height, left : left + width] = _resized(picture, (width, height), config, resampling)
     return square
 
 
-def _shortest(picture: Picture, config: PreprocessConfig) -> NDArray[np.uint8]:
+def _shortest(picture: Picture, config: PreprocessConfig, resampling: Resampling) -> NDArray[np.uint8]:
     """Fit the short side and crop the centre of the long one."""
     size, short = config.size, min(size_of(picture))
     width, height = (size if side == short else int(size * side / short) for side in size_of(picture))
     left, top = round((width - size) / 2), round((height - size) / 2)  # Python's banker's rounding, as the reference
-    return _resized(picture, (width, height), config, box=(left, top, left + size, top + size))
+    box = left, top, left + size, top + size
+    return _resized(picture, (width, height), config, resampling, box=box)
 
 
-_FIT: dict[str, Callable[[Picture, PreprocessConfig], NDArray[np.uint8]]] = {
+_FIT: dict[str, Callable[[Picture, PreprocessConfig, Resampling], NDArray[np.uint8]]] = {
     "shortest": _shortest,
     "longest": _longest,
     "squash": _squash,
@@ -186,12 +214,13 @@ def _resized(
     picture: Picture,
     resized: tuple[int, int],
     config: PreprocessConfig,
+    resampling: Resampling,
     *,
     box: tuple[int, int, int, int] | None = None,
 ) -> NDArray[np.uint8]:
     """Resize a picture to a width and height; give a box of the result (all of it if `None`), (h, w, 3)."""
     left, top, right, bottom = (0, 0, *resized) if box is None else box
-    if is_fast(picture):
+    if resampling == "fast" and is_large(picture):
         columns, rows = (
             Axis(side=side, resized=new_side, start=start, count=end - start)
             for side, new_side, start, end in zip(size_of(picture), resized, (left, top), (right, bottom), strict=True)
@@ -201,7 +230,7 @@ def _resized(
     # Shrinking never adds pixels.
     if min(image.size) < min(resized) and resized[0] * resized[1] > _MAX_RESIZED_PIXELS:
         return np.asarray(_resize_centre(image, resized, (left, top), config))
-    return np.asarray(image.resize(resized, _RESAMPLING[config.interpolation]).crop((left, top, right, bottom)))
+    return np.asarray(image.resize(resized, _FILTERS[config.interpolation]).crop((left, top, right, bottom)))
 
 
 def _resize_centre(
@@ -214,17 +243,17 @@ def _resize_centre(
     axis by Pillow, in Pillow's order: rows first, rounded to uint8, then columns. (Pillow 13 reverses this order when
     it shrinks a tall picture; no version reverses it when it enlarges.)
     """
-    size, resampling = config.size, _RESAMPLING[config.interpolation]
+    size, pillow_filter = config.size, _FILTERS[config.interpolation]
     tall = image.height > image.width
     side, new_side, start = (axis[int(tall)] for axis in (image.size, resized, offset))
     weights = [_weights(position, side, new_side, config.interpolation) for position in range(start, start + size)]
     first, last = weights[0][0], weights[-1][0] + len(weights[-1][1])
     if tall:
-        strip = image.crop((0, first, image.width, last)).resize((size, last - first), resampling)
+        strip = image.crop((0, first, image.width, last)).resize((size, last - first), pillow_filter)
         return Image.fromarray(_resample_rows(np.asarray(strip), weights, first))
     columns = np.asarray(image.crop((first, 0, last, image.height))).swapaxes(0, 1)  # (last - first, h, 3)
     strip = Image.fromarray(_resample_rows(columns, weights, first).swapaxes(0, 1).copy())
-    return strip.resize((size, size), resampling)
+    return strip.resize((size, size), pillow_filter)
 
 
 def _weights(position: int, side: int, new_side: int, interpolation: str) -> tuple[int, NDArray[np.int64]]:

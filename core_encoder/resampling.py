@@ -20,7 +20,7 @@ from core_encoder.pictures import Box, Picture, raw_pixels, size_of
 
 try:
     import cykooz_resizer
-except ImportError:  # there is no wheel for this platform
+except ImportError:  # there is no wheel for this platform, or no extra was installed
     cykooz_resizer = None
 
 Interpolation: TypeAlias = Literal["bicubic", "bilinear"]
@@ -71,10 +71,15 @@ class Axis:
         return start, min(self.count * self.scale, length - start)
 
 
-def is_fast(picture: Picture) -> bool:
-    """Whether `resize` takes this picture: it is large, and cykooz-resizer is installed."""
+def is_installed() -> bool:
+    """Whether cykooz-resizer is installed, which `resize` needs."""
+    return cykooz_resizer is not None
+
+
+def is_large(picture: Picture) -> bool:
+    """Whether `resize` pays for this picture."""
     width, height = size_of(picture)
-    return cykooz_resizer is not None and width * height >= LARGE_PIXELS
+    return width * height >= LARGE_PIXELS
 
 
 def resize(picture: Picture, columns: Axis, rows: Axis, interpolation: Interpolation) -> NDArray[np.uint8]:

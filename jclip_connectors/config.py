@@ -15,7 +15,7 @@ from core_encoder.errors import ConfigError, ImageDecodeError, ImageLimitError
 from core_encoder.exported import Exported, read_export
 from core_encoder.file_hash import file_hash
 from core_encoder.image_limits import DEFAULT_LIMITS, ImageLimits
-from core_encoder.image_preprocess import ResizeMode
+from core_encoder.image_preprocess import Resampling, ResizeMode
 from core_encoder.models import FILES, WEIGHTS_FILE, Precision, default_revision, find_folder, is_hub_id, known_model
 from core_encoder.rendering import Rendering
 from core_encoder.tiling import Tiling
@@ -46,6 +46,8 @@ class EmbeddingConfig:
         resize_mode: how an image becomes square; `None` is the model's own way.
         rendering: "as_seen" reads a picture as a viewer shows it: upright, transparency on white, colours in sRGB;
             "as_stored" reads the pixels of the file, as the published model's code does.
+        resampling: "exact" resizes a picture to the pixels that the published model sees; "fast" takes less time for
+            large pictures, and moves their vectors a little.
         precision: number format in which the model computes; "auto" lets the encoder choose for the device.
         tiling: how images are cut into tiles; `None` makes one vector per image.
         max_pixels: width times height of an image; a JPEG with more is shrunk while it is decoded, and any other image
@@ -63,6 +65,7 @@ class EmbeddingConfig:
     max_tokens: int | None = None
     resize_mode: ResizeMode | None = None
     rendering: Rendering = "as_seen"
+    resampling: Resampling = "exact"
     precision: Precision = "auto"
     tiling: Tiling | None = None
     max_pixels: int | None = None
@@ -77,6 +80,8 @@ class EmbeddingConfig:
         _check("revision", self.revision, lambda value: value is None or _is_text(value), "a commit, or None")
         renderings = get_args(Rendering)
         _check("rendering", self.rendering, lambda value: value in renderings, f"one of {renderings}")
+        resamplings = get_args(Resampling)
+        _check("resampling", self.resampling, lambda value: value in resamplings, f"one of {resamplings}")
         modes, precisions = (None, *get_args(ResizeMode)), get_args(Precision)
         _check("resize_mode", self.resize_mode, lambda value: value in modes, f"one of {modes}")
         _check("precision", self.precision, lambda value: value in precisions, f"one of {precisions}")
@@ -189,6 +194,7 @@ class EmbeddingConfig:
             "max_tokens": self.max_tokens,
             "resize_mode": self.resize_mode,
             "rendering": self.rendering,
+            "resampling": self.resampling,
             "precision": _fingerprint_precision(self.model, self.precision),
             "tiling": None if self.tiling is None else _options(self.tiling),
         }
@@ -196,7 +202,14 @@ class EmbeddingConfig:
 
 # What a fingerprint that lacks a field means: how all vectors were made before the field was added.
 _BEFORE: Fingerprint = MappingProxyType(
-    {"normalize": True, "max_tokens": None, "resize_mode": None, "precision": "auto", "tiling": None}
+    {
+        "normalize": True,
+        "max_tokens": None,
+        "resize_mode": None,
+        "resampling": "exact",
+        "precision": "auto",
+        "tiling": None,
+    }
 )
 
 
@@ -307,6 +320,7 @@ _VARIABLES: Mapping[str, tuple[str, Callable[[str], object]]] = MappingProxyType
         "JCLIP_MAX_TOKENS": ("max_tokens", _read_int),
         "JCLIP_RESIZE_MODE": ("resize_mode", str),
         "JCLIP_RENDERING": ("rendering", str),
+        "JCLIP_RESAMPLING": ("resampling", str),
         "JCLIP_PRECISION": ("precision", str),
         "JCLIP_TILES": ("tiling", _read_tiles),
         "JCLIP_MAX_PIXELS": ("max_pixels", _read_int),

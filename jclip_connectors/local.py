@@ -9,6 +9,7 @@ import numpy as np
 
 from core_encoder.errors import ConfigError, ImageDecodeError, InputError
 from core_encoder.image_notes import ImageNote
+from core_encoder.image_preprocess import check_resampling
 from core_encoder.models import RuntimeChoice, default_revision, find_folder
 from core_encoder.tiling import TileEmbeddings
 from jclip_connectors.config import EmbeddingConfig, image_problem
@@ -51,9 +52,10 @@ class LocalEmbedder:
         Raises:
             MissingDependencyError: a package of the extra "onnx" (or "local", for torch) is not installed.
             ConfigError: `encoder` is of another model or revision, its files have changed since it was loaded, or the
-                model does not have an option.
+                model does not have an option, or `resampling` is "fast" without its package.
             CheckpointError: the weights are absent or damaged.
         """
+        check_resampling(config.resampling)
         if encoder is None:
             encoder = _load(config, device=device, runtime=runtime, local_files_only=local_files_only)
         elif device is not None or runtime is not None or local_files_only:
@@ -201,6 +203,7 @@ class LocalEmbedder:
             "normalize": self._config.normalize,
             "resize_mode": self._config.resize_mode,
             "rendering": self._config.rendering,
+            "resampling": self._config.resampling,
             "limits": self._config.image_limits,
         }
 

@@ -25,6 +25,7 @@ FULL = EmbeddingConfig(
     max_tokens=77,
     resize_mode="squash",
     rendering="as_stored",
+    resampling="fast",
     precision="fp32",
     tiling=Tiling(max_tiles=4),
     max_pixels=10**9,
@@ -39,6 +40,7 @@ normalize = false
 max_tokens = 77
 resize_mode = "squash"
 rendering = "as_stored"
+resampling = "fast"
 precision = "fp32"
 tiling = { max_tiles = 4 }
 max_pixels = 1000000000
@@ -52,6 +54,7 @@ VARIABLES = {
     "JCLIP_MAX_TOKENS": "77",
     "JCLIP_RESIZE_MODE": "squash",
     "JCLIP_RENDERING": "as_stored",
+    "JCLIP_RESAMPLING": "fast",
     "JCLIP_PRECISION": "fp32",
     "JCLIP_TILES": "4",
     "JCLIP_MAX_PIXELS": "1000000000",
@@ -76,6 +79,8 @@ VARIABLES = {
         ("resize_mode", "crop"),
         ("resize_mode", ["squash"]),
         ("rendering", None),
+        ("resampling", None),
+        ("resampling", "quick"),
         ("max_pixels", 0),
         ("max_image_bytes", "8"),
         ("precision", "fp8"),
@@ -194,6 +199,7 @@ def test_the_fingerprint_is_json_and_has_what_shapes_vectors():
         "max_tokens": 77,
         "resize_mode": "squash",
         "rendering": "as_stored",
+        "resampling": "fast",
         "precision": "fp32",
         "tiling": "max_tiles=4",
     }
@@ -209,6 +215,7 @@ def test_the_fingerprint_is_json_and_has_what_shapes_vectors():
         ("max_tokens", None),
         ("resize_mode", None),
         ("rendering", "as_seen"),
+        ("resampling", "exact"),
         ("precision", "bf16"),
         ("tiling", None),
         ("tiling", Tiling(max_tiles=5)),
@@ -318,6 +325,9 @@ def test_a_fingerprint_of_an_earlier_version_has_the_defaults_of_what_it_lacks()
         check_fingerprint(old, {**now, "rendering": "as_seen"}, collection="c")
     with pytest.raises(CollectionMismatchError, match="`normalize` True \\(now False\\)"):
         check_fingerprint(old, {**now, "normalize": False}, collection="c")
+    with pytest.raises(CollectionMismatchError, match="`resampling` 'exact' \\(now 'fast'\\)"):
+        check_fingerprint(old, {**now, "resampling": "fast"}, collection="c")
+    assert EmbeddingConfig.from_fingerprint(old).resampling == "exact"
     for rendering in ("as_seen", "as_stored"):
         with pytest.raises(CollectionMismatchError, match="`rendering`"):
             check_fingerprint({**old, "exif_orientation": True}, {**now, "rendering": rendering}, collection="c")

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from core_encoder import JinaClipEncoder, image_formats, image_input
+from core_encoder import JinaClipEncoder, image_formats, image_input, resampling
 from core_encoder.errors import CheckpointError, ConfigError
 from core_encoder.nano import REVISION
 from core_encoder.origin import Origin
@@ -127,6 +127,23 @@ def test_every_option_of_the_configuration_reaches_the_encoder(v2):
     expected = v2.encode_image([wide], truncate_dim=8, normalize=False, resize_mode="squash")
     np.testing.assert_allclose(embedder.embed_images([wide]), expected, atol=1e-6)
     assert embedder.dimensions == 8
+
+
+def test_pictures_are_resized_as_the_configuration_says(v2):
+    large = picture(0, (900, 700))
+    rows = {}
+    for how in ("exact", "fast"):
+        embedder = LocalEmbedder(EmbeddingConfig(model=v2.name, resampling=how), encoder=v2)
+        rows[how] = embedder.embed_images([large])
+        assert np.array_equal(rows[how], v2.encode_image([large], resampling=how))
+    assert np.array_equal(rows["exact"], v2.encode_image([large]))
+    assert not np.array_equal(rows["exact"], rows["fast"])
+
+
+def test_fast_resizing_without_its_package_is_refused_before_the_model_is_loaded(monkeypatch):
+    monkeypatch.setattr(resampling, "cykooz_resizer", None)
+    with pytest.raises(ConfigError, match="`resampling` is 'fast', which needs the package cykooz-resizer"):
+        LocalEmbedder(EmbeddingConfig(model="/no/such/folder", resampling="fast"))
 
 
 def test_photographs_are_turned_if_the_configuration_says_so(v2, tmp_path):

@@ -17,6 +17,7 @@ from jclip_connectors.cli.options import (
     MaxBytesOption,
     MaxPixelsOption,
     RenderingOption,
+    ResamplingOption,
     RuntimeOption,
     StoreOption,
     TimeoutOption,
@@ -88,6 +89,7 @@ def index(
     dimensions: Annotated[int | None, typer.Option(min=1, help="Number of values to keep of each vector.")] = None,
     tiles: Annotated[int | None, typer.Option(min=1, help="Cut large pictures into at most this many tiles.")] = None,
     rendering: RenderingOption = None,
+    resampling: ResamplingOption = None,
     max_pixels: MaxPixelsOption = None,
     max_bytes: MaxBytesOption = None,
     device: DeviceOption = None,
@@ -146,6 +148,7 @@ def index(
             dimensions=dimensions,
             tiles=tiles,
             rendering=rendering,
+            resampling=resampling,
             max_pixels=max_pixels,
             max_bytes=max_bytes,
         )

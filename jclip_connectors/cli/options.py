@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from core_encoder.image_limits import DEFAULT_LIMITS
+from core_encoder.image_preprocess import Resampling
 from core_encoder.models import RuntimeChoice, find_folder
 from core_encoder.rendering import Rendering
 from core_encoder.tiling import Tiling
@@ -85,6 +86,13 @@ RenderingOption = Annotated[
         "used), or as_stored, the pixels of the file; default: as_seen."
     ),
 ]
+ResamplingOption = Annotated[
+    Resampling | None,
+    typer.Option(
+        help="How pictures are resized: exact, to the pixels that the published model sees, or fast, which takes less "
+        "time for large pictures and moves their vectors a little; default: exact."
+    ),
+]
 MaxPixelsOption = Annotated[
     int | None,
     typer.Option(
@@ -116,6 +124,7 @@ def configuration(
     dimensions: int | None = None,
     tiles: int | None = None,
     rendering: Rendering | None = None,
+    resampling: Resampling | None = None,
     max_pixels: int | None = None,
     max_bytes: int | None = None,
 ) -> EmbeddingConfig:
@@ -134,6 +143,7 @@ def configuration(
         "model": model,
         "dimensions": dimensions,
         "rendering": rendering,
+        "resampling": resampling,
         "max_pixels": max_pixels,
         "max_image_bytes": max_bytes,
         "tiling": None if tiles is None else Tiling(max_tiles=tiles),

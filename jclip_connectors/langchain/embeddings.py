@@ -9,7 +9,7 @@ from langchain_core.runnables.config import run_in_executor
 from pydantic import BaseModel, ConfigDict, PrivateAttr, StrictBool, StrictInt, model_validator
 
 from core_encoder.forks import ForkSafeLock
-from core_encoder.image_preprocess import ResizeMode
+from core_encoder.image_preprocess import Resampling, ResizeMode
 from core_encoder.models import Precision
 from core_encoder.rendering import Rendering
 from core_encoder.tiling import Tiling
@@ -67,6 +67,7 @@ class JinaClipEmbeddings(BaseModel, Embeddings):
     max_tokens: StrictInt | None = None
     resize_mode: ResizeMode | None = None
     rendering: Rendering = "as_seen"
+    resampling: Resampling = "exact"
     precision: Precision = "auto"
     tiling: Tiling | None = None
     max_pixels: StrictInt | None = None

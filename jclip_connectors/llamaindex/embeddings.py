@@ -14,7 +14,7 @@ from llama_index.core.schema import BaseNode, MetadataMode
 from llama_index.core.utils import get_tqdm_iterable
 
 from core_encoder.forks import ForkSafeLock
-from core_encoder.image_preprocess import ResizeMode
+from core_encoder.image_preprocess import Resampling, ResizeMode
 from core_encoder.models import Precision
 from core_encoder.rendering import Rendering
 from core_encoder.tiling import Tiling
@@ -53,6 +53,7 @@ class JinaClipEmbedding(MultiModalEmbedding):
     max_tokens: int | None = Field(default=None, frozen=True, description="Texts are cut to this length.")
     resize_mode: ResizeMode | None = Field(default=None, frozen=True, description="How an image becomes square.")
     rendering: Rendering = Field(default="as_seen", frozen=True, description="How a picture becomes RGB.")
+    resampling: Resampling = Field(default="exact", frozen=True, description="How exactly a picture is resized.")
     precision: Precision = Field(default="auto", frozen=True, description="Number format of the model.")
     tiling: Tiling | None = Field(default=None, frozen=True, description="How a collection cuts images into tiles.")
     max_pixels: int | None = Field(default=None, frozen=True, description="Limit on the pixels of an image.")

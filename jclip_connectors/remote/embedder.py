@@ -46,7 +46,8 @@ class RemoteEmbedder(Endpoint):
     The configuration is sent to the endpoint or applied here: `dimensions`, `normalize` and `rendering` work,
     tiles are cut here, and an image that decoders could show differently (turned by EXIF, with transparency, in other
     colour spaces) is sent as a PNG of the pixels that the local encoder would get. Options that can be neither sent nor
-    applied here (`max_tokens`, `resize_mode`, `precision`, a `revision` other than the pinned one) are refused.
+    applied here (`max_tokens`, `resize_mode`, `resampling`, `precision`, a `revision` other than the pinned one) are
+    refused.
 
     An endpoint cannot prove which weights it runs. With a hub id as `model`, *you* state that it runs these weights:
     the fingerprint then equals the local encoder's, and both may use the same collection. Do this only for a server

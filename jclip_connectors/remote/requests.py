@@ -333,6 +333,7 @@ def _check_config(config: EmbeddingConfig) -> None:
     for name, given, default in (
         ("max_tokens", config.max_tokens, None),
         ("resize_mode", config.resize_mode, None),
+        ("resampling", config.resampling, "exact"),
         ("precision", config.precision, "auto"),
     ):
         if given != default:

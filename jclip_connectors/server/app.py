@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from core_encoder.errors import ConfigError
+from core_encoder.image_preprocess import check_resampling
 from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.server.api_keys import ApiKeys
 from jclip_connectors.server.bodies import Bodies
@@ -68,8 +69,9 @@ def create_app(
 
     Raises:
         ConfigError: a key, a host, an origin or a route is malformed, `predict_route` is another dialect's path, or
-            `config` limits images, which `limits` does here.
+            `config` limits images, which `limits` does here, or its `resampling` needs a package that is not installed.
     """
+    check_resampling(config.resampling)
     if config.max_pixels is not None or config.max_image_bytes is not None:
         raise ConfigError(
             "`max_pixels` and `max_image_bytes` of the configuration (JCLIP_MAX_PIXELS, JCLIP_MAX_IMAGE_BYTES) have no "

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from core_encoder.errors import ImageLimitError, InputError
 from core_encoder.image_input import read_picture
 from core_encoder.image_limits import ImageLimits
-from core_encoder.image_preprocess import PreprocessConfig, ResizeMode, squares
+from core_encoder.image_preprocess import PreprocessConfig, Resampling, ResizeMode, squares
 from core_encoder.rendering import Rendering
 from core_encoder.tiling import TOKENS_PER_TILE, count_tiles
 from core_encoder.tokenization import TokenizedText
@@ -99,6 +99,7 @@ class Preparation:
         max_tokens: int,
         resize_mode: ResizeMode | None = None,
         rendering: Rendering = "as_stored",
+        resampling: Resampling = "exact",
     ) -> None:
         """Prepare for `encoder` with the preprocessing of its checkpoint, changed by the options."""
         self._encoder = encoder
@@ -108,6 +109,7 @@ class Preparation:
         self._max_tokens = max_tokens
         self._resize_mode = resize_mode
         self._rendering = rendering
+        self._resampling = resampling
         self.image_cost = 1 + (encoder.image_size // _PATCH_PX) ** 2
 
     def prepare_texts(
@@ -133,8 +135,9 @@ class Preparation:
             loaded = read_picture(data, index=number, limits=self._limits, rendering=self._rendering)
         except InputError as error:
             return encoder_refusal(error, number)
+        (square,) = squares([loaded.picture], self._preprocessing, self._resize_mode, resampling=self._resampling)
         return PreparedImage(
-            square=squares([loaded.picture], self._preprocessing, self._resize_mode)[0],  # (S, S, 3)
+            square=square,
             cost=self.image_cost,
             usage=image_usage(*loaded.full_size, size=self._encoder.image_size),
         )

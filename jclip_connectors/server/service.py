@@ -129,6 +129,7 @@ class EmbeddingService:
             max_tokens=self.max_tokens,
             resize_mode=config.resize_mode,
             rendering=config.rendering,
+            resampling=config.resampling,
         )
         self._fetcher = fetcher
         self._fetches = asyncio.Semaphore(_FETCHES)

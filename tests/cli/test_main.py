@@ -19,6 +19,7 @@ from PIL import Image
 from typer.core import TyperGroup
 from typer.testing import CliRunner
 
+from core_encoder import resampling
 from core_encoder.errors import ConfigError
 from core_encoder.models import KNOWN_MODELS
 from core_encoder.nano.scenes import Scene, SceneObject, draw_canvas, draw_scene
@@ -386,7 +387,7 @@ def test_a_model_in_a_folder_is_named_again_to_search(tmp_path, photos):
     "config",
     [
         EmbeddingConfig(),
-        EmbeddingConfig(model="nano", tiling=Tiling(max_tiles=5)),
+        EmbeddingConfig(model="nano", resampling="fast", tiling=Tiling(max_tiles=5)),
         EmbeddingConfig(model="jinaai/jina-clip-v1", revision="0" * 40, dimensions=7, max_tokens=9),
         EmbeddingConfig(model="a/b", revision="0" * 40, normalize=False, resize_mode="squash", rendering="as_stored"),
     ],
@@ -838,6 +839,20 @@ def test_a_model_is_served_to_those_who_have_a_key(tmp_path):
 def _empty(folder):
     (folder / "empty").write_text("")
     return folder / "empty"
+
+
+def test_a_collection_keeps_how_its_pictures_are_resized(tmp_path, monkeypatch):
+    folder, collection = tmp_path / "in", tmp_path / "c"
+    folder.mkdir()
+    Image.effect_noise((700, 600), 99).convert("RGB").save(folder / "a.png")
+    common = ("index", folder, "--collection", collection, "--model", "nano")
+    jclip(*common, "--resampling", "fast")
+    _, said = jclip(*common, "--resampling", "exact", code=2)
+    assert "`resampling` 'fast' (now 'exact')" in said
+    jclip(*common)
+    monkeypatch.setattr(resampling, "cykooz_resizer", None)
+    _, said = jclip(*common, code=2)
+    assert "needs the package cykooz-resizer" in said
 
 
 def test_the_limits_on_pictures_can_be_changed_where_the_message_says_so(tmp_path, monkeypatch):

@@ -265,6 +265,24 @@ def test_resize_mode_and_orientation_change_the_vector_when_asked(v2, tmp_path):
     assert np.abs(turned - v2.encode_image([wide.transpose(Image.Transpose.ROTATE_270)])).max() < 1e-6
 
 
+def test_a_large_picture_has_the_vector_of_pillows_pixels_unless_fast_is_asked_for(v2):
+    large, side = picture(900, 700), v2.image_size
+    height, width = side, side * 900 // 700
+    left = round((width - side) / 2)
+    resized = large.resize((width, height), Image.Resampling.BICUBIC).crop((left, 0, left + side, side))
+    exact, fast = v2.encode_image([large]), v2.encode_image([large], resampling="fast")
+    assert np.array_equal(exact, v2.encode_image([resized]))
+    assert 0 < np.abs(fast - exact).max() < 1e-2
+    tiling = Tiling(max_tiles=1)
+    for resampling, expected in [("exact", exact), ("fast", fast)]:
+        (whole,) = v2.stream_images([large], resampling=resampling)
+        assert np.array_equal(whole, expected[0])
+        (tiled,) = v2.encode_image_tiles([large], tiling=tiling, resampling=resampling)
+        (streamed,) = v2.stream_images([large], tiling=tiling, resampling=resampling)
+        assert np.abs(tiled.vectors[0] - expected[0]).max() < 1e-6
+        assert np.array_equal(streamed.vectors, tiled.vectors)
+
+
 def test_several_threads_may_share_an_encoder(v2):
     expected = v2.encode_text(TEXTS)
     results = {}
@@ -348,5 +366,7 @@ def test_options_are_checked_before_the_first_image(v2):
     for encode in (v2.encode_image, v2.encode_image_tiles):
         with pytest.raises(ConfigError, match="`resize_mode` is 'nope'"):
             encode([], resize_mode="nope")
+        with pytest.raises(ConfigError, match="`resampling` is 'nope'"):
+            encode([], resampling="nope")
     with pytest.raises(ConfigError, match=r"`tiling` is 4: .*Tiling"):
         v2.encode_image_tiles([picture(9, 9)], tiling=4)

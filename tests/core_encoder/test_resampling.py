@@ -1,4 +1,4 @@
-"""Large pictures are resized with vector instructions, within two levels of Pillow; small ones are Pillow's."""
+"""`resampling="fast"` is within two levels of Pillow, for small pictures Pillow; and only where it is asked for."""
 
 import functools
 from collections.abc import Callable
@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from core_encoder import resampling
-from core_encoder.image_preprocess import PreprocessConfig, squares
+from core_encoder.errors import ConfigError
+from core_encoder.image_preprocess import PreprocessConfig, check_resampling, preprocess_batch, squares
 from core_encoder.pictures import raw_pixels
 from tests.profiles import examples
 
@@ -58,18 +59,44 @@ PICTURES: dict[str, Callable[..., NDArray[np.uint8]]] = {
 
 
 def both_ways(pictures, config):
-    """The squares of pictures of any size: ours with vector instructions, and Pillow's."""
-    ways = []
-    for least in (0, 2**60):
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(resampling, "LARGE_PIXELS", least)
-            ways.append(squares(pictures, config).astype(int))
-    return ways
+    """The squares of pictures of any size: the fast ones, and Pillow's."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(resampling, "LARGE_PIXELS", 0)
+        fast = fast_squares(pictures, config)
+    return fast.astype(int), squares(pictures, config).astype(int)
+
+
+def fast_squares(pictures, config):
+    return squares(pictures, config, resampling="fast")
+
+
+def pillow_square(pixels, size):
+    return np.asarray(Image.fromarray(pixels).resize((size, size), Image.Resampling.BICUBIC))
 
 
 def test_these_tests_have_the_library_that_they_are_about():
-    assert resampling.is_fast(noise(512, 512))
-    assert not resampling.is_fast(noise(512, 511))
+    assert resampling.is_installed()
+    assert resampling.is_large(noise(512, 512))
+    assert not resampling.is_large(noise(512, 511))
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("size", [(700, 500), (2100, 300), (301, 2100)])
+def test_unless_it_is_asked_for_a_large_picture_is_pillows_to_the_last_bit(mode, size):
+    pixels, config = noise(*size), make(64, resize_mode=mode)
+    width, height = size
+    resized = {
+        "shortest": (64 * width // min(size), 64 * height // min(size)),
+        "longest": (round(64 * width / max(size)), round(64 * height / max(size))),
+        "squash": (64, 64),
+    }[mode]
+    left, top = (round((side - 64) / 2) if mode == "shortest" else -((64 - side) // 2) for side in resized)
+    image = Image.fromarray(pixels).resize(resized, Image.Resampling.BICUBIC)
+    expected = np.asarray(image.crop((left, top, left + 64, top + 64)))
+    for picture in (pixels, Image.fromarray(pixels)):
+        np.testing.assert_array_equal(squares([picture], config)[0], expected)
+    values = preprocess_batch([Image.fromarray(pixels)], config, resampling="fast")
+    assert 0 < np.abs(values - preprocess_batch([Image.fromarray(pixels)], config)).max() <= 2 / 255 / 0.5 + 1e-6
 
 
 @pytest.mark.parametrize("kind", PICTURES)
@@ -106,27 +133,35 @@ def test_a_view_is_resized_like_its_copy(size, turn):
     view = pixels.transpose(1, 0, 2) if turn & 4 else pixels
     view = view[:: -1 if turn & 2 else 1, :: -1 if turn & 1 else 1]
     config = make(64)
-    np.testing.assert_array_equal(squares([view], config), squares([view.copy()], config))
+    np.testing.assert_array_equal(fast_squares([view], config), fast_squares([view.copy()], config))
 
 
 def test_an_array_is_resized_like_pillows_image():
     for pixels in (noise(700, 500), noise(90, 50)):
         config = make(64)
-        np.testing.assert_array_equal(squares([pixels], config), squares([Image.fromarray(pixels)], config))
+        np.testing.assert_array_equal(fast_squares([pixels], config), fast_squares([Image.fromarray(pixels)], config))
 
 
 def test_a_small_picture_is_pillows_to_the_last_bit():
     pixels = noise(513, 511)
     assert resampling.LARGE_PIXELS == 513 * 511 + 1
-    expected = Image.fromarray(pixels).resize((64, 64), Image.Resampling.BICUBIC)
-    np.testing.assert_array_equal(squares([pixels], make(64, resize_mode="squash"))[0], np.asarray(expected))
+    square = fast_squares([pixels], make(64, resize_mode="squash"))[0]
+    np.testing.assert_array_equal(square, pillow_square(pixels, 64))
 
 
-def test_without_the_library_pillow_resizes(monkeypatch):
-    pixels = noise(700, 500)
+def test_without_the_library_it_is_refused_and_pillow_resizes(monkeypatch):
+    pixels, config = noise(700, 500), make(64, resize_mode="squash")
     monkeypatch.setattr(resampling, "cykooz_resizer", None)
-    expected = Image.fromarray(pixels).resize((64, 64), Image.Resampling.BICUBIC)
-    np.testing.assert_array_equal(squares([pixels], make(64, resize_mode="squash"))[0], np.asarray(expected))
+    with pytest.raises(ConfigError, match="`resampling` is 'fast', which needs the package cykooz-resizer"):
+        fast_squares([pixels], config)
+    check_resampling("exact")
+    np.testing.assert_array_equal(squares([pixels], config)[0], pillow_square(pixels, 64))
+
+
+@pytest.mark.parametrize("value", ["quick", "Fast", "", None])
+def test_an_unknown_resampling_is_refused(value):
+    with pytest.raises(ConfigError, match=r"`resampling` is .*: choose one of \('exact', 'fast'\)"):
+        squares([], make(64), resampling=value)
 
 
 def test_only_what_the_crop_needs_is_read(monkeypatch):
@@ -137,10 +172,10 @@ def test_only_what_the_crop_needs_is_read(monkeypatch):
         return read[-1]
 
     monkeypatch.setattr(resampling, "raw_pixels", watched)
-    squares([noise(6000, 300)], make(64))
+    fast_squares([noise(6000, 300)], make(64))
     assert sum(map(len, read)) < 1.3 * 3 * (300 * 300 + 64 * 300)
     read.clear()
-    squares([noise(2, 2**17)], make(512))  # enlarged, all of it would have 17 gigapixels
+    fast_squares([noise(2, 2**17)], make(512))  # enlarged, all of it would have 17 gigapixels
     assert sum(map(len, read)) < 40_000
 
 

@@ -78,6 +78,7 @@ def test_the_options_are_those_of_the_configuration_and_the_device():
         max_tokens=8,
         resize_mode="squash",
         rendering="as_stored",
+        resampling="fast",
         precision="fp32",
         tiling=Tiling(max_tiles=3),
         max_pixels=10**6,

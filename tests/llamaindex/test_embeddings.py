@@ -74,7 +74,7 @@ def test_the_options_are_those_of_the_configuration():
         assert fields[field.name].default == field.default
         assert fields[field.name].annotation == EmbeddingConfig.__annotations__[field.name]
     config = EmbeddingConfig(
-        model="nano", dimensions=64, max_tokens=20, resize_mode="squash", tiling=Tiling(max_tiles=3)
+        model="nano", dimensions=64, max_tokens=20, resize_mode="squash", resampling="fast", tiling=Tiling(max_tiles=3)
     )
     values = {field.name: getattr(config, field.name) for field in dataclasses.fields(config)}
     assert JinaClipEmbedding(**values).config == config

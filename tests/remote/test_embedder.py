@@ -386,6 +386,7 @@ def test_vectors_are_taken_by_their_numbers(connect, server):
     [
         ({"max_tokens": 77}, "`max_tokens` is 77"),
         ({"resize_mode": "squash"}, "`resize_mode` is 'squash'"),
+        ({"resampling": "fast"}, "`resampling` is 'fast'"),
         ({"precision": "fp32"}, "`precision` is 'fp32'"),
         ({"revision": "0" * 40}, "`revision` is '0000"),
         ({"model": "jina-clip-v2", "dimensions": 64}, "`revision` is None"),

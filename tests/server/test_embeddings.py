@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from core_encoder import ConfigError, JinaClipEncoder
+from core_encoder import ConfigError, JinaClipEncoder, resampling
 from jclip_connectors.config import EmbeddingConfig
+from jclip_connectors.server.app import create_app
 from jclip_connectors.server.serve import load_served_model
 from tests.checkpoints import V2_TINY
 from tests.pictures import PICTURE, encoded
@@ -60,6 +61,20 @@ def test_images_are_prepared_as_the_servers_configuration_says(model, encoder, o
     with Server(model, config=EmbeddingConfig(model="nano", **options)) as running:
         vectors = running.vectors([{"image": base64.b64encode(jpeg).decode()}])
     assert same(vectors, encoder.encode_image([jpeg], **{"rendering": "as_seen", **options}))
+
+
+def test_images_are_resized_as_the_servers_configuration_says(model, encoder):
+    png = encoded(PICTURE.resize((900, 700)), "PNG")
+    with Server(model, config=EmbeddingConfig(model="nano", resampling="fast")) as running:
+        vectors = running.vectors([{"image": base64.b64encode(png).decode()}])
+    assert same(vectors, encoder.encode_image([png], resampling="fast"))
+    assert not same(vectors, encoder.encode_image([png]))
+
+
+def test_fast_resizing_without_its_package_is_refused_when_the_server_is_made(model, monkeypatch):
+    monkeypatch.setattr(resampling, "cykooz_resizer", None)
+    with pytest.raises(ConfigError, match="needs the package cykooz-resizer"):
+        create_app(model, EmbeddingConfig(model="nano", resampling="fast"))
 
 
 def test_the_servers_configuration_is_the_default_of_what_a_request_leaves_out(model, encoder):
