@@ -27,7 +27,7 @@ from benchmarks.comparison import Bench, Claim, main
 from benchmarks.environment import instruction_sets
 from benchmarks.full_size_checkpoint import Size, kept
 from benchmarks.ours import runtimes
-from benchmarks.text_sides import Rows, encode, mixed_texts, query
+from benchmarks.text_sides import Rows, encode, query, sorted_batches
 
 _FULL = Size(text_layers=6, image_layers=1, vocab_size=30000)
 _QUICK = Size(text_layers=1, image_layers=1, vocab_size=2000)
@@ -95,15 +95,9 @@ class SentenceTransformers:
         return answer
 
 
-def as_texts(rows: Rows, characters: Sequence[int]) -> list[str]:
-    """Texts of which the peer's tokenizer makes the same number of tokens, two of them its own at both ends.
-
-    Spaces at the end, which it strips, give each text its number of characters, by which the peer sorts.
-    """
-    return [
-        "".join(chr(_FIRST_LETTER + token) for token in row[1:-1]).ljust(count)
-        for row, count in zip(rows, characters, strict=True)
-    ]
+def as_texts(rows: Rows) -> list[str]:
+    """Texts of which the peer's tokenizer makes the same number of tokens, two of them its own at both ends."""
+    return ["".join(chr(_FIRST_LETTER + token) for token in row[1:-1]) for row in rows]
 
 
 def shape_difference(expected: NDArray[np.float32], actual: NDArray[np.float32]) -> float:
@@ -112,21 +106,16 @@ def shape_difference(expected: NDArray[np.float32], actual: NDArray[np.float32])
 
 
 def run(bench: Bench) -> None:
-    """A query, then the mix."""
+    """A query, then one batch, as the peer makes them of many texts in three languages that it sorts by characters."""
     size = _QUICK if bench.quick else _FULL
     mine = runtimes(kept(size), threads=bench.threads)
     config = mine["torch"].config.text
     peer = SentenceTransformers(layers=config.num_layers, vocab_size=config.vocab_size, threads=bench.threads)
     one = query(16, config.vocab_size)
-    count = 4 if bench.quick else 32
-    for name, rows, characters in (
-        ("16-token query", one, [16]),
-        (
-            f"{count} texts, Chinese, English, German",
-            *mixed_texts(["chinese", "english", "german"], count, config.vocab_size),
-        ),
-    ):
-        texts = as_texts(rows, characters)
+    batches = sorted_batches(["chinese", "english", "german"], config.vocab_size)
+    mix = batches[-1][:2] if bench.quick else batches[1]
+    for name, rows in (("16-token query", one), (f"a batch of {len(mix)}, Chinese, English, German", mix)):
+        texts = as_texts(rows)
         sides = {side: partial(encode, runtime, rows) for side, runtime in mine.items()}
         claims = []
         for side in mine:

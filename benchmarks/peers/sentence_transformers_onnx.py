@@ -16,17 +16,17 @@ import onnxruntime
 import torch
 from sentence_transformers import SentenceTransformer, export_dynamic_quantized_onnx_model
 from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
-from tokenizers import Regex, Tokenizer, normalizers, pre_tokenizers, processors
+from tokenizers import Regex, Tokenizer, pre_tokenizers, processors
 from tokenizers.models import WordLevel
 from transformers import PreTrainedTokenizerFast, XLMRobertaConfig, XLMRobertaModel
 
-FIRST_LETTER = 0x3400  # the token of id i is the letter of this code and i, so that texts have as many letters as asked
+FIRST_LETTER = 0x3400  # the token of id i is the letter of this code and i
 _UNKNOWN = "<unk>"
 _SPECIAL = {"<s>": 0, "<pad>": 1, "</s>": 2, _UNKNOWN: 3}
 
 
 def write_model(folder: Path, layers: int, vocab_size: int) -> None:
-    """An XLM-R of v2's width with random weights, and a tokenizer of one token a letter; spaces at the end are none."""
+    """An XLM-R of v2's width with random weights, and a tokenizer of one token a letter."""
     torch.manual_seed(0)
     config = XLMRobertaConfig(
         vocab_size=vocab_size,
@@ -41,7 +41,6 @@ def write_model(folder: Path, layers: int, vocab_size: int) -> None:
     XLMRobertaModel(config).save_pretrained(folder)
     letters = {chr(FIRST_LETTER + i): i for i in range(len(_SPECIAL), vocab_size)}
     tokenizer = Tokenizer(WordLevel(_SPECIAL | letters, unk_token=_UNKNOWN))
-    tokenizer.normalizer = normalizers.Strip()
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
     ends = [("<s>", 0), ("</s>", 2)]
     tokenizer.post_processor = processors.TemplateProcessing(single="<s> $A </s>", special_tokens=ends)
