@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from core_encoder.errors import ConfigError
-from core_encoder.pictures import Picture, as_image, size_of
+from core_encoder.pictures import Box, Picture, as_image, size_of
 from core_encoder.resampling import Axis, Interpolation, is_installed, is_large, resize
 
 ResizeMode = Literal["shortest", "longest", "squash"]
 Resampling = Literal["exact", "fast"]
 
 _FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
+_STRIP_BYTES = 2**20  # of an array, which Pillow copies: copies of this size stay in the cache
 _MAX_RESIZED_PIXELS = 2**24  # 64 MiB in Pillow; of a longer strip only the part in the crop is resized
 
 
@@ -216,7 +217,7 @@ def _resized(
     config: PreprocessConfig,
     resampling: Resampling,
     *,
-    box: tuple[int, int, int, int] | None = None,
+    box: Box | None = None,
 ) -> NDArray[np.uint8]:
     """Resize a picture to a width and height; give a box of the result (all of it if `None`), (h, w, 3)."""
     left, top, right, bottom = (0, 0, *resized) if box is None else box
@@ -226,11 +227,32 @@ def _resized(
             for side, new_side, start, end in zip(size_of(picture), resized, (left, top), (right, bottom), strict=True)
         )
         return resize(picture, columns, rows, config.interpolation)
-    image = as_image(picture)
+    size, pillow_filter = size_of(picture), _FILTERS[config.interpolation]
     # Shrinking never adds pixels.
-    if min(image.size) < min(resized) and resized[0] * resized[1] > _MAX_RESIZED_PIXELS:
-        return np.asarray(_resize_centre(image, resized, (left, top), config))
-    return np.asarray(image.resize(resized, _FILTERS[config.interpolation]).crop((left, top, right, bottom)))
+    if min(size) < min(resized) and resized[0] * resized[1] > _MAX_RESIZED_PIXELS:
+        return np.asarray(_resize_centre(as_image(picture), resized, (left, top), config))
+    if isinstance(picture, np.ndarray) and size[1] - resized[1] <= 2 * (size[0] - resized[0]):
+        return _resize_strips(picture, resized, (left, top, right, bottom), pillow_filter)
+    return np.asarray(as_image(picture).resize(resized, pillow_filter).crop((left, top, right, bottom)))
+
+
+def _resize_strips(
+    pixels: NDArray[np.uint8], resized: tuple[int, int], box: Box, pillow_filter: Image.Resampling
+) -> NDArray[np.uint8]:
+    """Resize an array, strip by strip, and crop it: the same pixels to the last bit, in less time.
+
+    Pillow resizes the columns first, each row by itself, and rounds to uint8; only if many more rows than columns are
+    removed, rows come first since Pillow 13.
+    """
+    left, top, right, bottom = box
+    height, width, _ = pixels.shape
+    part = np.empty((height, right - left, 3), np.uint8)
+    lines = max(1, _STRIP_BYTES // (3 * width))
+    for start in range(0, height, lines):
+        strip = Image.fromarray(pixels[start : start + lines])
+        resized_strip = strip.resize((resized[0], strip.height), pillow_filter)
+        part[start : start + lines] = np.asarray(resized_strip)[:, left:right]
+    return np.asarray(Image.fromarray(part).resize((right - left, resized[1]), pillow_filter))[top:bottom]
 
 
 def _resize_centre(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from core_encoder import resampling
+from core_encoder import image_preprocess, resampling
 from core_encoder.errors import ConfigError
 from core_encoder.image_preprocess import PreprocessConfig, check_resampling, preprocess_batch, squares
 from core_encoder.pictures import raw_pixels
@@ -124,6 +124,29 @@ def test_any_size_is_within_two_levels_of_pillows(size, width, height, mode, int
     config = make(size, resize_mode=mode, interpolation=interpolation)
     ours, pillows = both_ways([black_and_white(width, height, seed)], config)
     assert np.abs(ours - pillows).max() <= 2
+
+
+@settings(max_examples=examples(100), deadline=None)
+@given(
+    size=st.sampled_from([16, 62, 224]),
+    width=st.integers(1, 400),
+    height=st.integers(1, 400),
+    mode=st.sampled_from(MODES),
+    interpolation=st.sampled_from(INTERPOLATIONS),
+    strip=st.sampled_from([1, 5000, 40_000, 2**20]),
+    turned=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_an_array_of_any_size_is_resized_exactly_as_pillow_resizes_its_image(
+    size, width, height, mode, interpolation, strip, turned, seed
+):
+    config = make(size, resize_mode=mode, interpolation=interpolation)
+    pixels = black_and_white(width, height, seed)
+    pixels = pixels.transpose(1, 0, 2)[::-1] if turned else pixels
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(image_preprocess, "_STRIP_BYTES", strip)
+        ours = squares([pixels], config)
+    np.testing.assert_array_equal(ours, squares([Image.fromarray(pixels)], config))
 
 
 @pytest.mark.parametrize("size", [(700, 500), (500, 701), (2100, 300), (301, 2100)])
