@@ -1,4 +1,7 @@
 # Every target does its own set-up: it needs Python >= 3.11, make and a package index, nothing else.
+# Where Python may not keep bytecode, each of the many processes of the tests compiles all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
+
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
