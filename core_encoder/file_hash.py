@@ -1,5 +1,6 @@
 """The SHA-256 of a large file, remembered as long as the file does not change."""
 
+import functools
 import hashlib
 import json
 import os
@@ -8,6 +9,7 @@ import tempfile
 from pathlib import Path
 
 from core_encoder.cache import cache_folder
+from core_encoder.errors import ConfigError
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _REMEMBERED_BYTES = 64 * 2**20  # a smaller file is read as fast as it is looked up
@@ -26,10 +28,19 @@ def file_hash(path: Path) -> str:
     if path.parent.name == "blobs" and _SHA256.fullmatch(path.name):
         return path.name
     stat = path.stat()
-    if stat.st_size < _REMEMBERED_BYTES:
+    return _hash(path, stat.st_size, stat.st_mtime_ns, stat.st_ino)
+
+
+@functools.lru_cache(maxsize=16)
+def _hash(path: Path, size_bytes: int, mtime_ns: int, inode: int) -> str:
+    if size_bytes < _REMEMBERED_BYTES:
         return _compute(path)
-    state = [str(path), stat.st_size, stat.st_mtime_ns, stat.st_ino]
-    note = cache_folder() / "hashes" / hashlib.sha256(str(path).encode("utf-8", "surrogateescape")).hexdigest()
+    state: list[object] = [str(path), size_bytes, mtime_ns, inode]
+    try:
+        folder = cache_folder() / "hashes"
+    except ConfigError:  # without a home folder, each process computes the hash again
+        return _compute(path)
+    note = folder / hashlib.sha256(str(path).encode("utf-8", "surrogateescape")).hexdigest()
     found = _recall(note, state)
     if found is None:
         found = _compute(path)

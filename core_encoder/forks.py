@@ -9,6 +9,7 @@ import os
 import sys
 import threading
 from types import TracebackType
+from typing import Protocol
 from weakref import WeakSet
 
 from core_encoder.errors import ConfigError
@@ -42,7 +43,21 @@ class ForkSafeLock:
         self._lock = threading.Lock()
 
 
+class Abandoning(Protocol):
+    """What holds something that a forked process can neither use nor free."""
+
+    def abandon(self) -> None:
+        """Forget it without freeing it; called in a forked process, before anything else."""
+        ...
+
+
 _locks: WeakSet[ForkSafeLock] = WeakSet()
+_abandoning: WeakSet[Abandoning] = WeakSet()
+
+
+def abandon_after_fork(owner: Abandoning) -> None:
+    """Have `owner.abandon()` called in each process that is forked while it exists."""
+    _abandoning.add(owner)
 
 
 def model_was_loaded() -> None:
@@ -78,6 +93,8 @@ def _after_fork() -> None:
     global _is_forked
     for lock in list(_locks):
         lock.renew()
+    for owner in list(_abandoning):
+        owner.abandon()
     if _model_was_loaded:
         _is_forked = True
         # OpenMP's threads do not exist here, and a computation that waits for them never ends. The workers of torch's

@@ -15,7 +15,10 @@ from core_encoder.image_preprocess import PreprocessConfig
 from core_encoder.models import AttentionChoice, Precision, RuntimeChoice, RuntimeName
 from core_encoder.runtime import Runtime
 
-_PACKAGES: Mapping[RuntimeName, str] = MappingProxyType({"onnx": "onnxruntime", "torch": "torch"})
+# What a runtime needs; other libraries bring onnxruntime without onnx, which converts a model.
+_PACKAGES: Mapping[RuntimeName, tuple[str, ...]] = MappingProxyType(
+    {"onnx": ("onnxruntime", "onnx"), "torch": ("torch",)}
+)
 _TITLES: Mapping[RuntimeName, str] = MappingProxyType({"onnx": "ONNX Runtime", "torch": "torch"})
 # Files that the drivers of a GPU make: NVIDIA's, NVIDIA's in the Linux of Windows, and AMD's.
 _GPU_FILES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
@@ -38,6 +41,8 @@ def load_runtime(
         raise ConfigError(f"`precision` is {precision!r}: choose one of {get_args(Precision)}")
     if attention not in get_args(AttentionChoice):
         raise ConfigError(f"`attention` is {attention!r}: choose one of {get_args(AttentionChoice)}")
+    if runtime not in get_args(RuntimeChoice):
+        raise ConfigError(f"`runtime` is {runtime!r}: choose one of {get_args(RuntimeChoice)}")
     exported = read_export(folder)
     if exported is not None:
         runtime, precision = _of_export(exported, runtime=runtime, precision=precision)
@@ -94,11 +99,9 @@ def _choose(
         ConfigError: an unknown runtime.
         ModuleNotFoundError: no runtime is installed.
     """
-    if choice not in get_args(RuntimeChoice):
-        raise ConfigError(f"`runtime` is {choice!r}: choose one of {get_args(RuntimeChoice)}")
     if choice != "auto":
         return choice
-    installed = {name for name, package in _PACKAGES.items() if _is_installed(package)}
+    installed = {name for name, packages in _PACKAGES.items() if all(map(_is_installed, packages))}
     if not installed:
         raise ModuleNotFoundError(
             "no runtime is installed: pip install 'jclip-connectors[onnx]', or [local] for torch", name="onnxruntime"

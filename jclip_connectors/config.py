@@ -11,6 +11,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, TypeAlias, get_args
 
+from core_encoder.cache import VARIABLE as CACHE_VARIABLE
 from core_encoder.errors import ConfigError, ImageDecodeError, ImageLimitError
 from core_encoder.exported import Exported, read_export
 from core_encoder.file_hash import file_hash
@@ -30,7 +31,7 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 _NAME = re.compile(r"\w[\w.-]*")
 _FOLDER_REVISION = "sha256:"  # prefix of the revision of a model in a folder: a hash of its files
 # Variables of other parts of this distribution; any other unknown JCLIP_* name is an error.
-_FOREIGN_PREFIXES = ("JCLIP_SERVER_", "JCLIP_TEST_", "JCLIP_CACHE_DIR")
+_FOREIGN_PREFIXES = ("JCLIP_SERVER_", "JCLIP_TEST_")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +141,7 @@ class EmbeddingConfig:
         environ = os.environ if environ is None else environ
         values: dict[str, object] = {}
         for name, text in environ.items():
-            if not name.startswith("JCLIP_") or name.startswith(_FOREIGN_PREFIXES):
+            if not name.startswith("JCLIP_") or name.startswith(_FOREIGN_PREFIXES) or name == CACHE_VARIABLE:
                 continue
             if name not in _VARIABLES:
                 raise ConfigError(f"unknown variable {name}; known are {', '.join(_VARIABLES)}")

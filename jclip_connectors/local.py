@@ -249,6 +249,11 @@ def _check_options(config: EmbeddingConfig, encoder: "JinaClipEncoder") -> None:
         raise ConfigError(f"`dimensions` is {config.dimensions}, but {config.model!r} has only {encoder.embedding_dim}")
     if config.precision not in ("auto", encoder.precision):
         raise ConfigError(f"`precision` is {config.precision!r}, but the `encoder` was loaded in {encoder.precision!r}")
+    if encoder.precision in ("int8", "fp16") and config.fingerprint()["precision"] != encoder.precision:
+        raise ConfigError(
+            f"the `encoder` was loaded in {encoder.precision!r}, which moves vectors: write "
+            f"`precision={encoder.precision!r}` in the configuration too"
+        )
     encoder.encode_text([], max_tokens=config.max_tokens)
 
 

@@ -3,9 +3,8 @@
 import hashlib
 import json
 import logging
-import os
 import shutil
-import tempfile
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,14 +31,14 @@ def converted(folder: Path, config: ModelConfig, precision: OnnxPrecision) -> Pa
     Raises:
         CheckpointError: the weights are damaged, or the cache cannot be written.
     """
-    name = hashlib.sha256(
-        b"\0".join((file_hash(folder / WEIGHTS_FILE).encode(), (folder / "config.json").read_bytes()))
-    ).hexdigest()[:32]
-    place = cache_folder() / "onnx" / f"{name}-{precision}-{GRAPH_VERSION}"
-    if not place.is_dir():
-        _LOG.info("converting the model to ONNX, once: %s", place)
-        with _written(place) as temporary:
-            write_towers(folder, config, precision, temporary)
+    with _cache_errors(folder):
+        weights = file_hash(folder / WEIGHTS_FILE).encode()
+        name = hashlib.sha256(b"\0".join((weights, (folder / "config.json").read_bytes()))).hexdigest()[:32]
+        place = cache_folder() / "onnx" / f"{name}-{precision}-{GRAPH_VERSION}"
+        if not place.is_dir():
+            _LOG.info("converting the model to ONNX, once: %s", place)
+            with _written(place) as temporary:
+                write_towers(folder, config, precision, temporary)
     return place
 
 
@@ -61,18 +60,21 @@ def export(
     """
     if out.exists():
         raise CheckpointError(f"{str(out)!r} exists already: choose another folder, or remove it first")
-    about = {
-        "format": 1,
-        "precision": precision,
-        "model": source,
-        "revision": revision,
-        "weights_sha256": file_hash(folder / WEIGHTS_FILE),
-    }
-    with _written(out) as temporary:
-        for name in _CONFIG_FILES:
-            shutil.copyfile(folder / name, temporary / name)
-        write_towers(folder, config, precision, temporary)
-        (temporary / EXPORT_FILE).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    try:
+        about = {
+            "format": 1,
+            "precision": precision,
+            "model": source,
+            "revision": revision,
+            "weights_sha256": file_hash(folder / WEIGHTS_FILE),
+        }
+        with _written(out) as temporary:
+            for name in _CONFIG_FILES:
+                shutil.copyfile(folder / name, temporary / name)
+            write_towers(folder, config, precision, temporary)
+            (temporary / EXPORT_FILE).write_text(json.dumps(about, indent=2) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise CheckpointError(f"{str(out)!r} cannot be written: {error.strerror}") from error
 
 
 def write_towers(folder: Path, config: ModelConfig, precision: OnnxPrecision, out: Path) -> None:
@@ -93,29 +95,31 @@ def write_towers(folder: Path, config: ModelConfig, precision: OnnxPrecision, ou
 
 @contextmanager
 def _written(place: Path) -> Iterator[Path]:
-    """Give a temporary folder, and rename it to `place` when everything is written."""
-    temporary: Path | None = None
+    """Give a temporary folder, and rename it to `place` when everything is written.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    place.parent.mkdir(parents=True, exist_ok=True)
+    temporary = place.with_name(f".{place.name}-{uuid.uuid4().hex}")
+    temporary.mkdir()
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{place.name}-", dir=place.parent))
         yield temporary
-        temporary.chmod(0o777 & ~_umask())
         try:
             temporary.rename(place)
         except OSError:
             if not place.is_dir():  # else another process was faster, with the same files
                 raise
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@contextmanager
+def _cache_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
     except OSError as error:
         raise CheckpointError(
-            f"the converted model cannot be written to {str(place)!r} ({error.strerror}); `{VARIABLE}` names another "
-            "folder for the cache"
+            f"the model in {str(folder)!r} cannot be converted to ONNX: {error.strerror} ({error.filename}); "
+            f"`{VARIABLE}` names another folder for the cache"
         ) from error
-    finally:
-        if temporary is not None:
-            shutil.rmtree(temporary, ignore_errors=True)
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -1,5 +1,6 @@
 """The runtime on ONNX Runtime: each tower is a session, which is opened when it is first used."""
 
+import ctypes
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +14,7 @@ from onnxruntime.capi import onnxruntime_pybind11_state as errors
 from core_encoder.config import ModelConfig
 from core_encoder.errors import CheckpointError, ConfigError
 from core_encoder.exported import TOWERS, OnnxPrecision
-from core_encoder.forks import ForkSafeLock, check_process, is_forked, model_was_loaded
+from core_encoder.forks import ForkSafeLock, abandon_after_fork, check_process, is_forked, model_was_loaded
 from core_encoder.image_preprocess import PreprocessConfig, pixel_values
 from core_encoder.onnx.rectangle import split_long, text_inputs
 from core_encoder.tokenization import PackedTexts
@@ -68,8 +69,15 @@ class OnnxRuntime:
         self._threads = threads if threads is not None else _usual_threads()
         self._process = os.getpid()
         self._lock = ForkSafeLock()
-        self._sessions: dict[tuple[int, str], tuple[onnxruntime.InferenceSession, bool]] = {}  # the last one?
+        self._sessions: dict[str, tuple[onnxruntime.InferenceSession, bool]] = {}  # by tower; is it the last one?
         model_was_loaded()
+        abandon_after_fork(self)
+
+    def abandon(self) -> None:
+        """Leave the sessions of the process that this one was forked from: to free them would wait for its threads."""
+        for session, _ in self._sessions.values():
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(session._sess))
+        self._sessions = {}
 
     @property
     def name(self) -> Literal["onnx"]:
@@ -128,14 +136,12 @@ class OnnxRuntime:
         answer before they would be copied. The second call has them copied into the order in which the processor takes
         them, which doubles the speed of short texts. Sums of integers are the same in any order: no vector moves.
         """
-        # A forked process has none of its parent's threads, so it needs sessions of its own.
-        key = (os.getpid(), tower)
         with self._lock:
-            session, is_last = self._sessions.get(key, (None, False))
+            session, is_last = self._sessions.get(tower, (None, False))
             if session is None or not is_last:
                 is_last = session is not None or self._precision != "int8" or self._providers != (_CPU,)
                 session = self._open(self._folder / TOWERS[tower], copied=is_last)
-                self._sessions[key] = (session, is_last)
+                self._sessions[tower] = (session, is_last)
             return session
 
     def _open(self, path: Path, *, copied: bool) -> onnxruntime.InferenceSession:
@@ -147,11 +153,17 @@ class OnnxRuntime:
             options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.log_severity_level = 3  # errors; warnings tell which nodes a provider leaves to the CPU
         try:
-            return onnxruntime.InferenceSession(str(path), options, providers=list(self._providers))
+            session = onnxruntime.InferenceSession(str(path), options, providers=list(self._providers))
         except _DAMAGED as error:
             raise CheckpointError(
-                f"{str(path)!r} cannot be loaded; remove its folder to convert it again: {error}"
+                f"{str(path)!r} cannot be loaded; remove its folder and convert or export the model again: {error}"
             ) from error
+        if (used := session.get_providers()[0]) != self._providers[0]:
+            raise ConfigError(
+                f"`providers` begins with {self._providers[0]!r}, which cannot be used on this machine: ONNX Runtime "
+                f"took {used!r}; its libraries may be missing"
+            )
+        return session
 
 
 def _usual_threads() -> int:

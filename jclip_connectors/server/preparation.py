@@ -103,7 +103,6 @@ class Preparation:
     ) -> None:
         """Prepare for `encoder` with the preprocessing of its checkpoint, changed by the options."""
         self._encoder = encoder
-        # Without mean and deviation the values are 0..1, and convert back to 8 bits exactly.
         self._preprocessing = preprocessing
         self._limits = limits
         self._max_tokens = max_tokens

@@ -1,5 +1,6 @@
 """The runtime on ONNX Runtime: precisions, conversion, its cache, exported folders. Parity is in test_golden_parity."""
 
+import hashlib
 import json
 import shutil
 import subprocess
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from core_encoder import CheckpointError, ConfigError, JinaClipEncoder
+from core_encoder import CheckpointError, ConfigError, JinaClipEncoder, file_hash, runtimes
 from core_encoder.cache import cache_folder
 from core_encoder.config import read_config
 from core_encoder.exporting import export_onnx
@@ -23,6 +24,8 @@ from core_encoder.onnx import conversion
 from core_encoder.onnx.layers import quantise_rows
 from core_encoder.onnx.merged_weights import MergedWeights
 from core_encoder.verification import LEAST_COSINE, LEAST_MEAN_COSINE
+from jclip_connectors.config import EmbeddingConfig
+from jclip_connectors.local import LocalEmbedder
 from tests.checkpoints import V1_TINY, V2_TINY, write_v1, write_v2
 
 
@@ -214,7 +217,10 @@ def test_a_conversion_that_fails_leaves_nothing_behind(tmp_path, cache):
 def test_a_cache_that_cannot_be_written_is_an_error_that_names_it(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("JCLIP_CACHE_DIR", str(tmp_path / "file"))
-    with pytest.raises(CheckpointError, match=r"cannot be written to '.*file/onnx/"):
+    with pytest.raises(
+        CheckpointError,
+        match=r"cannot be converted to ONNX: Not a directory .*; `JCLIP_CACHE_DIR` names another folder",
+    ):
         JinaClipEncoder.load(write_v2(tmp_path / "model"), runtime="onnx")
 
 
@@ -343,3 +349,70 @@ def test_a_folder_that_lacks_a_file_of_the_export_is_refused(tmp_path):
     Path(out, "image.onnx.data").unlink()
     with pytest.raises(CheckpointError, match=r"lacks \['image\.onnx\.data'\]"):
         JinaClipEncoder.load(out)
+
+
+def test_auto_is_torch_where_onnx_runtime_is_without_the_package_that_converts(monkeypatch):
+    present = runtimes._is_installed
+    monkeypatch.setattr(runtimes, "_is_installed", lambda package: package != "onnx" and present(package))
+    assert JinaClipEncoder.load("nano", device="cpu").runtime.name == "torch"
+
+
+def test_an_unknown_runtime_is_refused_for_an_exported_folder_too(tmp_path):
+    with pytest.raises(ConfigError, match="`runtime` is 'tensorflow'"):
+        JinaClipEncoder.load(export_onnx("nano", tmp_path / "out"), runtime="tensorflow")  # type: ignore[arg-type]
+
+
+def test_an_encoder_in_int8_does_not_pass_for_one_in_fp32():
+    small = JinaClipEncoder.load("nano", precision="int8")
+    with pytest.raises(ConfigError, match="loaded in 'int8', which moves vectors: write `precision='int8'`"):
+        LocalEmbedder(EmbeddingConfig(model="nano"), encoder=small)
+    assert LocalEmbedder(EmbeddingConfig(model="nano", precision="int8"), encoder=small).dimensions == 128
+
+
+def test_an_exported_folder_in_int8_is_embedded_without_naming_its_precision(tmp_path):
+    out = export_onnx("nano", tmp_path / "out", precision="int8")
+    assert LocalEmbedder(EmbeddingConfig(model=str(out))).config.fingerprint()["precision"] == "int8"
+
+
+def test_large_files_are_hashed_without_a_home_and_once_in_a_process(tmp_path, monkeypatch):
+    monkeypatch.setattr(file_hash, "_REMEMBERED_BYTES", 0)
+    monkeypatch.setattr(file_hash, "cache_folder", no_folder)
+    computed: list[Path] = []
+    before = file_hash._compute
+
+    def compute(path):
+        computed.append(path)
+        return before(path)
+
+    monkeypatch.setattr(file_hash, "_compute", compute)
+    path = tmp_path / "large"
+    path.write_bytes(b"a")
+    assert file_hash.file_hash(path) == file_hash.file_hash(path) == hashlib.sha256(b"a").hexdigest()
+    assert len(computed) == 1
+    path.write_bytes(b"bc")
+    assert file_hash.file_hash(path) == hashlib.sha256(b"bc").hexdigest()
+
+
+def no_folder():
+    raise ConfigError("there is no home folder")
+
+
+def test_the_hash_of_a_large_file_is_remembered_until_the_file_changes(tmp_path, cache, monkeypatch):
+    monkeypatch.setattr(file_hash, "_REMEMBERED_BYTES", 0)
+    path = tmp_path / "large"
+    path.write_bytes(b"a")
+    expected = file_hash.file_hash(path)
+    assert len(list((cache / "hashes").iterdir())) == 1
+    file_hash._hash.cache_clear()
+    monkeypatch.setattr(file_hash, "_compute", None)  # it cannot be called
+    assert file_hash.file_hash(path) == expected
+    monkeypatch.undo()
+
+
+def test_the_hub_names_a_large_file_by_its_hash(tmp_path):
+    blob = tmp_path / "blobs" / ("0" * 64)
+    blob.parent.mkdir()
+    blob.write_bytes(b"a")
+    link = tmp_path / "model.safetensors"
+    link.symlink_to(blob)
+    assert file_hash.file_hash(link) == "0" * 64
