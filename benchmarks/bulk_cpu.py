@@ -2,7 +2,7 @@
 
     python -m benchmarks.bulk_cpu --quick | --full
 
-B1 sorts 4096 texts by characters into batches of 16, of which five are taken: characters are close to tokens in one
+B1 sorts 4096 texts by characters into batches of 16, of which four are taken: characters are close to tokens in one
 language and far from them in several, as a Chinese text has three times the tokens of an English one of its length.
 B2 is ONNX Runtime's `quantize_dynamic` of our float32 graph, in our batches. One layer of the 24: ratios hold.
 Processor time.

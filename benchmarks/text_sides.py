@@ -28,7 +28,7 @@ from core_encoder.weights import weight_table
 Rows = Sequence[Sequence[int]]  # token ids of each text
 
 _CHARACTERS_PER_TOKEN = {"english": 4.4, "german": 4.0, "chinese": 1.6}  # of the published tokenizer, roughly
-_COLLECTION, _BATCH, _BATCHES = 4096, 16, 5
+_COLLECTION, _BATCH, _BATCHES = 4096, 16, 4
 
 
 class PaddedText:
@@ -145,8 +145,8 @@ def mixed_texts(languages: Sequence[str], count: int, vocab_size: int) -> tuple[
 
 
 def sorted_batches(languages: Sequence[str], vocab_size: int) -> list[list[list[int]]]:
-    """Five batches of 16 of 4096 mixed texts that are sorted by characters, evenly spaced: they pad as all of them."""
+    """Four batches of 16 of 4096 mixed texts that are sorted by characters, evenly spaced; all pad more."""
     rows, characters = mixed_texts(languages, _COLLECTION, vocab_size)
     order = np.argsort(-np.array(characters)).reshape(-1, _BATCH)  # (batches, 16)
-    chosen = order[((np.arange(_BATCHES) + 0.5) * len(order) / _BATCHES).astype(int)]  # (5, 16)
+    chosen = order[((np.arange(_BATCHES) + 0.5) * len(order) / _BATCHES).astype(int)]  # (4, 16)
     return [[rows[i] for i in batch] for batch in chosen]
