@@ -10,7 +10,7 @@ from qdrant_client import AsyncQdrantClient
 from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.errors import CollectionMismatchError, EmbedInputError, PartialFailureError, StoreRequestError
 from jclip_connectors.qdrant.store import AsyncQdrantStore
-from jclip_connectors.store_kit import flows
+from jclip_connectors.store_kit import async_flows
 from jclip_connectors.testing.bridge import BridgedStore, EventLoop
 from jclip_connectors.testing.store_contract import E as CONTRACT_E
 from jclip_connectors.testing.store_contract import StoreContract
@@ -59,7 +59,7 @@ async def test_errors_are_the_same_for_a_program_with_an_event_loop(server, monk
 
     client = AsyncQdrantClient(url=server.url, check_compatibility=False)
     store = await AsyncQdrantStore.open(client, "photos", CONFIG)
-    monkeypatch.setattr(flows, "asyncio", types.SimpleNamespace(sleep=note, to_thread=asyncio.to_thread))
+    monkeypatch.setattr(async_flows, "asyncio", types.SimpleNamespace(sleep=note, to_thread=asyncio.to_thread))
     server.faults.append(Fault(SEARCH, status=429, headers={"Retry-After": "3"}))
     assert await store.search(QUERY) == []
     assert waited == [3.0]
