@@ -22,7 +22,7 @@ from jclip_connectors.indexing import (
 from jclip_connectors.port import Record
 from jclip_connectors.store_kit.blank_text import is_blank
 from jclip_connectors.testing import HashEmbedder
-from tests.shelf import Shelf, picture
+from tests.shelf import Shelf, picture, settled
 
 
 @pytest.fixture
@@ -222,6 +222,46 @@ def test_files_with_equal_content_are_both_found(folder, shelf):
     paths = [str(picture(folder / name, seed=1)) for name in ("1.png", "2.png")]
     shelf.index(folder)
     assert shelf.ids() == paths
+
+
+@pytest.mark.parametrize("age_s", [3600, 0])
+@pytest.mark.parametrize("chunk_size", [1, 32])
+def test_a_picture_that_is_replaced_while_it_is_indexed_gives_its_copies_no_wrong_vector(folder, age_s, chunk_size):
+    first, copy = (settled(picture(folder / name, seed=1), age_s) for name in ("1.png", "2.png"))
+    other = settled(picture(folder / "3.png", seed=3), age_s)
+    replaced: list[Path] = []
+
+    class Replacing(HashEmbedder):
+        def embed_images(self, images):
+            if first in images and not replaced:
+                replaced.append(picture(first, seed=2))
+            return super().embed_images(images)
+
+    shelf = Shelf(Replacing())
+    indexed, unchanged, failed = shelf.index(folder, chunk_size=chunk_size)
+    assert str(first) in failed
+    assert {bad.error for bad in shelf.report.failed} == {"it changed while it was indexed: run the command again"}
+    assert indexed + unchanged + shelf.report.reused + len(failed) == 3
+    assert str(other) in shelf.ids()
+    calm = Shelf()
+    calm.index(folder)
+    assert shelf.index(folder)[2] == []
+    np.testing.assert_equal(vectors(shelf), vectors(calm))
+    assert np.abs(shelf.record(first).embedding - shelf.record(copy).embedding).max() > 0.01
+
+
+def test_a_picture_that_is_deleted_while_it_is_indexed_is_no_record(folder):
+    path = picture(folder / "1.png")
+
+    class Deleting(HashEmbedder):
+        def embed_images(self, images):
+            rows = super().embed_images(images)
+            path.unlink()
+            return rows
+
+    shelf = Shelf(Deleting())
+    assert shelf.index(folder) == (0, 0, [str(path)])
+    assert shelf.ids() == []
 
 
 def test_progress_tells_the_start_and_every_chunk(folder, shelf):

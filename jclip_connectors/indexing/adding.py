@@ -14,10 +14,10 @@ from typing import Any
 
 from jclip_connectors.collection import MultimodalCollection
 from jclip_connectors.collection.adding import Draft, vector_fields
-from jclip_connectors.errors import ConnectorError, PartialFailureError
+from jclip_connectors.errors import ConnectorError, EmbedInputError, PartialFailureError
 from jclip_connectors.indexing.ahead import ahead
 from jclip_connectors.indexing.embedding import embed_images
-from jclip_connectors.indexing.files import BadFile
+from jclip_connectors.indexing.files import BadFile, is_still_of
 from jclip_connectors.indexing.ledger import Ledger
 from jclip_connectors.indexing.notes import FileNotes
 from jclip_connectors.indexing.planning import Step, plan
@@ -173,7 +173,11 @@ class _Run:
         self._tell()
 
     def _keep(self, draft: Draft, vectors: Any) -> None:  # noqa: ANN401 (a row, or tiles)
-        self._records.append(Record(**draft.fields, **vector_fields(vectors)))
+        record = Record(**draft.fields, **vector_fields(vectors))
+        if record.modality == "image" and not is_still_of(record):  # the hash and the vector may be of two pictures
+            self._fail(draft, EmbedInputError("it changed while it was indexed: run the command again"))
+            return
+        self._records.append(record)
         if len(self._records) >= self._chunk_size:
             self._write()
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from core_encoder.image_formats import EXTRAS_OF_SUFFIXES, readable_suffixes
 from jclip_connectors.errors import EmbedInputError
+from jclip_connectors.identity import describe_image
 from jclip_connectors.port import Record
 from jclip_connectors.store_kit.blank_text import is_blank
 
@@ -92,6 +93,20 @@ def is_unchanged(status: os.stat_result, record: Record) -> bool:
         and is_of_a_file(record)
         and stat.S_ISREG(status.st_mode)
     )
+
+
+def is_still_of(record: Record) -> bool:
+    """Whether a picture's file has the content that was hashed for its new record.
+
+    If this is true after the model has seen the picture, the vector and the hash are of the same content. Where the
+    time cannot tell, the file is hashed again.
+    """
+    try:
+        if "modified_ns" in record.metadata:
+            return is_unchanged(os.stat(record.record_id), record)  # noqa: PTH116 (for each picture of a run)
+        return bool(describe_image(Path(record.record_id))["content_hash"] == record.content_hash)
+    except (OSError, EmbedInputError):
+        return False
 
 
 def is_of_a_file(record: Record) -> bool:
