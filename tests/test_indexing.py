@@ -17,6 +17,7 @@ from jclip_connectors.indexing import (
     LITTER,
     MAX_TEXT_BYTES,
     find_files,
+    index_files,
     pruning,
 )
 from jclip_connectors.port import Record
@@ -262,6 +263,16 @@ def test_a_picture_that_is_deleted_while_it_is_indexed_is_no_record(folder):
     shelf = Shelf(Deleting())
     assert shelf.index(folder) == (0, 0, [str(path)])
     assert shelf.ids() == []
+
+
+def test_a_path_that_is_not_normalised_is_the_same_file(folder, shelf):
+    good, bad = picture(folder / "1.png"), folder / "2.png"
+    bad.write_bytes(b"not a picture")
+    odd = [f"{folder}//{name}" for name in ("1.png", "2.png")] + [f"{folder}/./1.png", f"{folder}/x/../1.png", good]
+    report = index_files(shelf.collection, odd)
+    assert (report.indexed, [entry.path for entry in report.failed]) == (1, [str(bad)])
+    assert shelf.ids() == [str(good)]
+    assert index_files(shelf.collection, odd).unchanged == 1
 
 
 def test_progress_tells_the_start_and_every_chunk(folder, shelf):

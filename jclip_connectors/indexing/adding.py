@@ -4,6 +4,7 @@ A thread plans ahead (`planning`), the embedder decodes ahead in threads of its 
 thread, which an interrupt can stop, and a thread writes (`ledger`). Only some chunks are in memory at a time.
 """
 
+import os
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -64,7 +65,7 @@ def index_files(
 
     Args:
         collection: the collection.
-        files: absolute paths.
+        files: absolute paths; `/a//b` and `/a/x/../b` are taken for `/a/b`.
         chunk_size: the number of files that are read, embedded and written at a time.
         verify_content: read every file, for files that have changed but have kept their size and time.
         progress: called with (done, total) before the first file is done, and whenever more files are done: skipped,
@@ -74,7 +75,7 @@ def index_files(
     Raises:
         ConnectorError: the store or the embedder failed; what was written stays.
     """
-    paths = list(dict.fromkeys(map(str, files)))
+    paths = list(dict.fromkeys(os.path.normpath(os.fspath(file)) for file in files))
     with _Run(collection, len(paths), chunk_size=chunk_size, progress=progress, notes=notes) as run:
         steps = plan(paths, run.ledger, chunk_size=chunk_size, verify_content=verify_content)
         return run.finish(steps, paths)
