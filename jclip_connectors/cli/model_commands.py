@@ -162,13 +162,24 @@ def verify(
 
 
 def _read_contents(folders: Sequence[Path]) -> tuple[list[str], list[Path]]:
-    """The texts, and the paths of the pictures, in folders."""
+    """The texts, and the paths of the pictures, in folders; a file that cannot be read is named and left out."""
     from jclip_connectors.indexing import TEXT_SUFFIXES, find_files
-    from jclip_connectors.indexing.files import read_text
+    from jclip_connectors.indexing.files import describe_file, read_text
 
-    files = [Path(path) for path in find_files(folders).files] if folders else []
-    texts = [path for path in files if path.suffix.lower() in TEXT_SUFFIXES]
-    return [read_text(path) for path in texts], [path for path in files if path not in set(texts)]
+    texts: list[str] = []
+    pictures: list[Path] = []
+    for path in map(Path, find_files(folders).files if folders else ()):
+        try:
+            describe_file(path)  # not a pipe, and no link to nothing
+            if path.suffix.lower() in TEXT_SUFFIXES:
+                texts.append(read_text(path))
+            else:
+                pictures.append(path)
+        except EmbedInputError as error:
+            terminal.say(f"left out: {path}: {error}", style="yellow")
+        except OSError as error:
+            terminal.say(f"left out: {path}: it cannot be read: {error.strerror}", style="yellow")
+    return texts, pictures
 
 
 def export(

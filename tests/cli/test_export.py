@@ -1,6 +1,7 @@
 """`jclip export` and what the other commands do with an exported folder, and `jclip verify --precision`."""
 
 import json
+import os
 import shutil
 
 import numpy as np
@@ -61,6 +62,21 @@ def test_verify_measures_what_a_precision_costs_on_the_users_data(photos):
     assert "cosine to fp32 of 3 images" in out
     (photos / "bad.png").write_bytes(b"bad")
     assert "cosine to fp32 of 3 images" in jclip("verify", "nano", "--precision", "int8", "--data", photos)[0]
+
+
+def test_verify_leaves_out_and_names_the_files_that_cannot_be_read(photos):
+    bad = {"empty.txt": b" ", "binary.txt": b"\xff\xfe\x00", "latin.md": b"caf\xe9"}
+    for name, content in bad.items():
+        (photos / name).write_bytes(content)
+    for name in ("gone.txt", "gone.png"):
+        (photos / name).symlink_to(photos / "nowhere")
+    os.mkfifo(photos / "pipe.txt")
+    out, said = jclip("verify", "nano", "--precision", "int8", "--data", photos)
+    assert "cosine to fp32 of 5 texts" in out
+    assert "cosine to fp32 of 3 images" in out
+    for name in (*bad, "gone.txt", "gone.png", "pipe.txt"):
+        assert sum(str(photos / name) in line for line in said.splitlines()) == 1, name
+    assert "note.txt" not in said
 
 
 def test_verify_fails_where_a_precision_costs_too_much(tmp_path, monkeypatch):
