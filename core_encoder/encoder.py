@@ -25,7 +25,7 @@ from core_encoder.image_preprocess import (
     is_mostly_cropped,
     squares,
 )
-from core_encoder.item_list import as_list
+from core_encoder.item_list import as_iterator, as_list
 from core_encoder.matryoshka import check_dim
 from core_encoder.models import AttentionChoice, Precision, RuntimeChoice, known_model
 from core_encoder.origin import Origin
@@ -384,15 +384,20 @@ class JinaClipEncoder:
             that says why it cannot be read.
 
         Raises:
-            EmbeddingDimError, ConfigError: as for `encode_image`.
+            InputError: `images` is one image.
+            EmbeddingDimError, ConfigError: as for `encode_image`, or `at_once` is below 1.
         """
+        source = as_iterator(images, "images")
+        number: object = at_once  # the caller may pass any type
+        if number is not None and (not isinstance(number, int) or isinstance(number, bool) or number < 1):
+            raise ConfigError(f"`at_once` is {at_once!r}: None, or an int of at least 1 is needed")
         self._check_dim(truncate_dim)
         check_resize_mode(resize_mode)
         check_resampling(resampling)
         given: dict[int, ImageInput] = {}  # images on their way, by position
 
         def positions() -> Iterator[int]:
-            for position, image in enumerate(images):
+            for position, image in enumerate(source):
                 given[position] = image
                 yield position
 

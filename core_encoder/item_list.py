@@ -2,7 +2,7 @@
 
 import io
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import TypeVar
 
 import numpy as np
@@ -19,10 +19,31 @@ def as_list(items: Iterable[T], name: str) -> list[T]:
     Raises:
         InputError: not a list, or a bare item.
     """
-    single = isinstance(items, str | bytes | bytearray | memoryview | io.IOBase | os.PathLike | Mapping | Image.Image)
-    if single or (isinstance(items, np.ndarray) and name == "images" and items.ndim < 4):
-        raise InputError(f"`{name}` is one {type(items).__name__}: pass a list; for a single one write [{name[:-1]}]")
+    _refuse_bare(items, name)
     try:
         return list(items)
     except TypeError as error:
-        raise InputError(f"`{name}` is {type(items).__name__}: pass a list") from error
+        raise _not_a_list(items, name) from error
+
+
+def as_iterator(items: Iterable[T], name: str) -> Iterator[T]:
+    """Make an iterator over the caller's items, none of which is asked for yet; one bare item is refused.
+
+    Raises:
+        InputError: nothing to iterate over, or a bare item.
+    """
+    _refuse_bare(items, name)
+    try:
+        return iter(items)
+    except TypeError as error:
+        raise _not_a_list(items, name) from error
+
+
+def _refuse_bare(items: object, name: str) -> None:
+    single = isinstance(items, str | bytes | bytearray | memoryview | io.IOBase | os.PathLike | Mapping | Image.Image)
+    if single or (isinstance(items, np.ndarray) and name == "images" and items.ndim < 4):
+        raise InputError(f"`{name}` is one {type(items).__name__}: pass a list; for a single one write [{name[:-1]}]")
+
+
+def _not_a_list(items: object, name: str) -> InputError:
+    return InputError(f"`{name}` is {type(items).__name__}: pass a list")

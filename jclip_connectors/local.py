@@ -10,6 +10,7 @@ import numpy as np
 from core_encoder.errors import ConfigError, ImageDecodeError, InputError
 from core_encoder.image_notes import ImageNote
 from core_encoder.image_preprocess import check_resampling
+from core_encoder.item_list import as_iterator
 from core_encoder.models import RuntimeChoice, default_revision, find_folder
 from core_encoder.tiling import TileEmbeddings
 from jclip_connectors.config import EmbeddingConfig, image_problem
@@ -154,11 +155,17 @@ class LocalEmbedder:
 
         Yields:
             For each image, in order: its row (E,); or its `TileEmbeddings`; or why it cannot be read.
+
+        Raises:
+            EmbedInputError: `images` is one image.
+            ConfigError: `at_once` is below 1.
         """
         notes: dict[int, list[ImageNote]] = {}
         asked: deque[ImageSource] = deque()
         options = {**self._image_options(), "tiling": self._config.tiling, "at_once": at_once, "notes": notes}
-        with _input_errors(), closing(self._encoder.stream_images(_remembered(images, asked), **options)) as results:
+        with _input_errors():
+            remembered = _remembered(as_iterator(images, "images"), asked)
+        with _input_errors(), closing(self._encoder.stream_images(remembered, **options)) as results:
             for position, result in enumerate(results):
                 image = asked.popleft()
                 for note in notes.pop(position, ()):

@@ -80,6 +80,22 @@ def test_a_stream_of_images_has_the_vectors_errors_and_notes_of_a_list(v2, tmp_p
             np.testing.assert_array_equal(found[at].boxes, expected.boxes)
 
 
+@pytest.mark.parametrize("image", ["1.png", b"png", picture(0), 5])
+def test_a_stream_of_one_bare_image_is_refused_with_what_to_write(v2, image):
+    embedder = LocalEmbedder(EmbeddingConfig(model=v2.name), encoder=v2)
+    with pytest.raises(EmbedInputError, match=r"`images` is .*: pass a list"):
+        next(embedder.stream_images(image, at_once=2))
+
+
+@pytest.mark.parametrize("at_once", [0, -1])
+def test_a_stream_of_less_than_one_image_at_once_is_refused_before_one_is_asked_for(v2, at_once):
+    seeds = iter(range(3))
+    embedder = LocalEmbedder(EmbeddingConfig(model=v2.name), encoder=v2)
+    with pytest.raises(ConfigError, match="`at_once` is"):
+        next(embedder.stream_images(map(picture, seeds), at_once=at_once))
+    assert next(seeds) == 0
+
+
 def test_hash_vectors_are_the_same_in_every_process():
     values = HashEmbedder(HASH).embed_query("red bicycle")[:4]
     np.testing.assert_allclose(values, [-0.173874, -0.165914, 0.198534, -0.11679], atol=1e-6)

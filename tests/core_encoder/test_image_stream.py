@@ -6,7 +6,7 @@ import threading
 import numpy as np
 import pytest
 
-from core_encoder import ConfigError, ImageDecodeError, ImageNote, JinaClipEncoder, Tiling
+from core_encoder import ConfigError, ImageDecodeError, ImageNote, InputError, JinaClipEncoder, Tiling
 from core_encoder.tiling import TileEmbeddings
 from tests.checkpoints import V2_TINY
 from tests.core_encoder.test_encoder import picture
@@ -65,3 +65,15 @@ def test_no_image_is_asked_for_where_an_option_is_wrong(encoder):
     with pytest.raises(ConfigError, match="resize_mode"):
         next(encoder.stream_images(iter(lambda: 1 / 0, None), resize_mode="none"))
     assert list(encoder.stream_images([])) == []
+
+
+@pytest.mark.parametrize("at_once", [0, -1, True, 1.5])
+def test_a_number_of_images_below_one_is_refused_before_an_image_is_asked_for(encoder, at_once):
+    with pytest.raises(ConfigError, match="`at_once` is"):
+        next(encoder.stream_images(iter(lambda: 1 / 0, None), at_once=at_once))
+
+
+@pytest.mark.parametrize("image", ["1.png", b"\x89PNG", picture(64, 64), np.zeros((8, 8, 3), np.uint8), 5])
+def test_one_bare_image_is_refused_with_what_to_write(encoder, image):
+    with pytest.raises(InputError, match=r"`images` is .*: pass a list"):
+        next(encoder.stream_images(image))
