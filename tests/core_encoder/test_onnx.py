@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from nano_training import probes
 from safetensors.numpy import load_file, save_file
 
 from core_encoder import CheckpointError, ConfigError, JinaClipEncoder, file_hash, runtimes
@@ -59,6 +60,20 @@ def test_nano_in_a_lower_precision_passes_the_gate_on_texts_and_pictures(precisi
         assert found.mean() >= LEAST_MEAN_COSINE
         assert found.min() >= LEAST_COSINE
         assert found.min() < 1 - 1e-8  # it is rounded
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_nano_in_a_lower_precision_finds_as_much_within_one_point(precision):
+    exact, rounded = (
+        probes.gallery(JinaClipEncoder.load("nano", runtime="onnx", precision=each), seed=7)
+        for each in ("fp32", precision)
+    )
+    for language in LANGUAGES:
+        for from_text in (True, False):
+            before, after = (found.recall(language, from_text=from_text) for found in (exact, rounded))
+            assert after.at_5 >= before.at_5 - 0.01
+            assert after.at_1 >= before.at_1 - 0.01
 
 
 def with_large_channels(folder, readers, *, factor=30):
