@@ -131,7 +131,7 @@ def test_a_benchmark_runs_on_tiny_sizes(name, tmp_path):
     assert found["environment"]["versions"]["numpy"]
     assert found["rows"]
     for row in found["rows"]:
-        assert row["median"] > (0 if row["at_most"] else 0.2), row["what"]
+        assert row["median"] >= (0 if row["at_most"] else 0.2), row["what"]
 
 
 def test_every_benchmark_has_a_row_with_its_command():
