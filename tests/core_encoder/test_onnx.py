@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from nano_training import probes
+from nano_training.probes import gallery
 from safetensors.numpy import load_file, save_file
 
 from core_encoder import CheckpointError, ConfigError, JinaClipEncoder, file_hash, runtimes
@@ -66,8 +66,7 @@ def test_nano_in_a_lower_precision_passes_the_gate_on_texts_and_pictures(precisi
 @pytest.mark.parametrize("precision", ["fp16", "int8"])
 def test_nano_in_a_lower_precision_finds_as_much_within_one_point(precision):
     exact, rounded = (
-        probes.gallery(JinaClipEncoder.load("nano", runtime="onnx", precision=each), seed=7)
-        for each in ("fp32", precision)
+        gallery(JinaClipEncoder.load("nano", runtime="onnx", precision=each), seed=7) for each in ("fp32", precision)
     )
     for language in LANGUAGES:
         for from_text in (True, False):
