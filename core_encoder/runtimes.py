@@ -96,7 +96,6 @@ def _choose(
     """Decide which runtime computes; torch is imported only where it may find a GPU.
 
     Raises:
-        ConfigError: an unknown runtime.
         ModuleNotFoundError: no runtime is installed.
     """
     if choice != "auto":

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from core_encoder.config import ModelConfig
+from core_encoder.config import LoraConfig, ModelConfig
 from core_encoder.errors import CheckpointError
 from core_encoder.models import WEIGHTS_FILE
 from core_encoder.weights import Weight, check_tensors, weight_table
@@ -43,20 +43,17 @@ class MergedWeights:
     def rows(self, name: str) -> Iterator[FloatArray]:
         """Yield the rows of a parameter in order, as float32, a limited number at a time."""
         for weight in sorted(self._weights[name], key=lambda weight: weight.part):
-            yield from self._merged(weight) if self._is_adapted(weight) else [self._read(weight.key)]
+            if weight.adapter is None or self._lora is None:
+                yield self._read(weight.key)
+            else:
+                yield from self._merged(weight, self._lora)
 
     def whole(self, name: str) -> FloatArray:
         """A parameter as one float32 array."""
         return np.concatenate(list(self.rows(name)))
 
-    def _is_adapted(self, weight: Weight) -> bool:
-        return weight.adapter is not None and self._lora is not None
-
-    def _merged(self, weight: Weight) -> Iterator[FloatArray]:
+    def _merged(self, weight: Weight, lora: LoraConfig) -> Iterator[FloatArray]:
         """The rows of a weight with its adapter; no more than a part of it is in memory."""
-        lora = self._lora
-        if lora is None:
-            return
         a, b = (self._read(f"{weight.key}.0.lora_{letter}", lora.active) for letter in "AB")
         left, right = (b, a) if weight.adapter == "linear" else (a, b)  # (rows, r), (r, columns)
         height, width = weight.shape
