@@ -194,3 +194,24 @@ def test_an_embedded_store_that_was_opened_before_the_fork_is_refused_in_one_sen
 def test_a_remote_embedder_has_connections_of_its_own_in_a_forked_process():
     with JinaServer(lambda _kind, value, _request: np.full(1024, 1 + len(value))) as server:
         run(REMOTE, arguments=[server.url])
+
+
+DROPPED = """
+import gc
+from core_encoder import JinaClipEncoder
+
+encoder = JinaClipEncoder.load("nano", runtime="onnx", threads=4)
+before = encoder.encode_text(["a"])
+
+def drop():
+    global encoder
+    assert (encoder.encode_text(["a"]) == before).all()
+    del encoder
+    gc.collect()
+
+in_a_child(drop)
+"""
+
+
+def test_a_forked_process_may_drop_an_encoder_that_its_parent_used():
+    run(DROPPED)

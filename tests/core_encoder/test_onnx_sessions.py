@@ -1,9 +1,5 @@
 """How the runtime on ONNX Runtime opens its towers."""
 
-import os
-import subprocess
-import sys
-
 import numpy as np
 import onnxruntime
 import pytest
@@ -45,26 +41,6 @@ def test_a_tower_in_fp32_is_opened_once(opened):
     encoder = JinaClipEncoder.load("nano", runtime="onnx", precision="fp32")
     np.testing.assert_array_equal(encoder.encode_text(TEXTS), encoder.encode_text(TEXTS))
     assert opened == [("text.onnx", True)]
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-def test_a_forked_process_may_drop_an_encoder_that_its_parent_used():
-    code = (
-        "import gc, os, warnings\n"
-        "warnings.simplefilter('ignore')\n"
-        "from core_encoder import JinaClipEncoder\n"
-        "encoder = JinaClipEncoder.load('nano', runtime='onnx', threads=4)\n"
-        "before = encoder.encode_text(['a'])\n"
-        "child = os.fork()\n"
-        "if not child:\n"
-        "    same = (encoder.encode_text(['a']) == before).all()\n"
-        "    del encoder\n"
-        "    gc.collect()\n"
-        "    os._exit(0 if same else 3)\n"
-        "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)  # noqa: S603 - our own
-    assert done.stdout.strip() == "0"
 
 
 def test_a_provider_that_onnx_runtime_does_not_take_is_an_error_and_no_silent_change(monkeypatch):
