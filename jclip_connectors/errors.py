@@ -9,6 +9,7 @@ __all__ = [
     "CollectionMismatchError",
     "ConnectorError",
     "EmbedInputError",
+    "EvaluationError",
     "MissingDependencyError",
     "PartialFailureError",
     "StoreRequestError",
@@ -37,6 +38,10 @@ class MissingDependencyError(ConnectorError, ImportError):
 
 class EmbedInputError(ConnectorError, ValueError):
     """A text, image, vector, id, metadata or filter is invalid; the message names it."""
+
+
+class EvaluationError(ConnectorError):
+    """An evaluation cannot be done: data are missing, runs cannot be compared, or a harness failed."""
 
 
 class CollectionMismatchError(ConnectorError):
