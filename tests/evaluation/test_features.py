@@ -29,7 +29,8 @@ def numbered(asked):
 
 
 def test_a_row_is_computed_once_whatever_asks_for_it(tmp_path):
-    cache, asked = FeatureCache(tmp_path, "model"), []
+    cache = FeatureCache(tmp_path, "model")
+    asked: list[list[int]] = []
     rows = cache.rows(digests("a", "b", "a"), numbered(asked))
     assert rows.tolist() == [[0, 1], [1, 1], [0, 1]]
     assert cache.rows(digests("b", "c"), numbered(asked)).tolist() == [[1, 1], [1, 1]]
