@@ -4,16 +4,12 @@
 sums of whole numbers below 2**24.
 """
 
-from typing import Literal, get_args
-
 import numpy as np
 from numpy.typing import NDArray
 
 from core_encoder.matryoshka import encode_int8, encode_ubinary, normalize, truncate
+from jclip_connectors.evaluation.figures import Variant
 
-Variant = Literal["float32", "int8", "binary", "binary_rescored"]
-
-VARIANTS: tuple[Variant, ...] = get_args(Variant)
 RESCORED_PER_RESULT = 4  # candidates for each result that is wanted
 _QUERIES_AT_ONCE = 256  # limits the memory of the first stage
 

@@ -3,7 +3,8 @@ import pytest
 
 from core_encoder.errors import EmbeddingDimError
 from core_encoder.matryoshka import normalize
-from jclip_connectors.evaluation.variants import VARIANTS, bytes_kept, bytes_searched, similarity, vectors
+from jclip_connectors.evaluation.figures import VARIANTS
+from jclip_connectors.evaluation.variants import bytes_kept, bytes_searched, similarity, vectors
 
 
 def rows(count, width, seed=0):
