@@ -79,7 +79,8 @@ class Job:
         dimensions: lengths of vectors; `None` for the full length and all that the model was trained for.
         variants: how vectors are kept.
         tasks: in the order of the tables.
-        data: a folder with one folder for each data set, or `None` if all is downloaded.
+        data: a folder with one folder for each data set.
+        synthetic: the process writes drawn pictures and their captions into `data` first, in the real formats.
         download: whether the harness may fetch data that are not in `data`.
         limit: the most pictures or queries of a task, or `None`.
         out: the folder for results.
@@ -91,7 +92,8 @@ class Job:
     dimensions: tuple[int, ...] | None
     variants: tuple[Variant, ...]
     tasks: tuple[TaskRequest, ...]
-    data: Path | None
+    data: Path
+    synthetic: bool
     download: bool
     limit: int | None
     out: Path
@@ -124,7 +126,7 @@ def read_job(path: Path) -> Job:
             "dimensions": None if lengths is None else tuple(lengths),
             "variants": tuple(fields["variants"]),
             "tasks": tuple(tasks),
-            "data": None if fields["data"] is None else Path(fields["data"]),
+            "data": Path(fields["data"]),
             "out": Path(fields["out"]),
         }
     )
