@@ -21,7 +21,7 @@ from jclip_connectors.errors import ConnectorError, MissingDependencyError
 
 _NOT_DONE, _INTERRUPTED = 2, 130
 _MODULES: Mapping[str, str] = (
-    MappingProxyType(  # by command, in the order of the help; each has a function of this name
+    MappingProxyType(  # by command, in the order of the help; each has a function of this name, or an app
         {
             "demo": "collection_commands",
             "index": "collection_commands",
@@ -32,9 +32,12 @@ _MODULES: Mapping[str, str] = (
             "models": "model_commands",
             "verify": "model_commands",
             "export": "model_commands",
+            "eval": "eval_command",
         }
     )
 )
+
+_WITH_ACTIONS = frozenset({"eval"})
 
 
 class _Commands(TyperGroup):
@@ -80,7 +83,10 @@ def make_app(arguments: Sequence[str] = ()) -> typer.Typer:
     )
     for name in arguments[:1] if arguments and arguments[0] in _MODULES else _MODULES:
         module = import_module(f"jclip_connectors.cli.{_MODULES[name]}")
-        app.command(name, epilog=getattr(module, f"{name.upper()}_NOTES", None))(getattr(module, name))
+        if name in _WITH_ACTIONS:
+            app.add_typer(module.app, name=name)
+        else:
+            app.command(name, epilog=getattr(module, f"{name.upper()}_NOTES", None))(getattr(module, name))
     return app
 
 
