@@ -7,7 +7,8 @@ sums of whole numbers below 2**24.
 import numpy as np
 from numpy.typing import NDArray
 
-from core_encoder.matryoshka import encode_int8, encode_ubinary, normalize, truncate
+from core_encoder.matryoshka import encode_int8, encode_ubinary
+from jclip_connectors.evaluation.features import finish
 from jclip_connectors.evaluation.figures import Variant
 
 RESCORED_PER_RESULT = 4  # candidates for each result that is wanted
@@ -46,7 +47,7 @@ def vectors(raw: NDArray[np.float32], *, dimensions: int, variant: Variant) -> N
     Raises:
         EmbeddingDimError: `dimensions` is not in 1..E, or does not fill whole bytes.
     """
-    unit = normalize(truncate(raw, dimensions))
+    unit = finish(raw, dimensions)
     if variant == "float32":
         return unit
     if variant == "int8":
@@ -92,8 +93,8 @@ def similarity(
     scores = products / np.float32(127 * 127 if variant == "int8" else dimensions)
     if variant != "binary_rescored":
         return scores
-    exact_queries = normalize(truncate(queries_raw, dimensions))
-    exact_documents = normalize(truncate(documents_raw, dimensions))
+    exact_queries = finish(queries_raw, dimensions)
+    exact_documents = finish(documents_raw, dimensions)
     ranking = scores - 3  # behind every cosine
     for start in range(0, len(queries), _QUERIES_AT_ONCE):
         rows = slice(start, start + _QUERIES_AT_ONCE)
