@@ -124,7 +124,7 @@ def _mteb(name: str, title: str) -> Table:
             name=task["name"],
             split=task["split"],
             languages=tuple(task.get("languages", ())),
-            metrics=(task["metric"],),
+            metrics=tuple(task["metrics"]),
         )
         for task in listed["task"]
     ]
