@@ -159,15 +159,19 @@ def _job(evaluation: Evaluation, tables: Sequence[Table]) -> Job:
     )
 
 
+def process_command(harness: Harness) -> list[str]:
+    """The command of the process of a harness; the path of its job follows."""
+    return [sys.executable, "-m", f"jclip_connectors.evaluation.{harness}_process"]
+
+
 def _run_process(harness: Harness, job: Job, found: _Found) -> None:
     path, log = job.out / f"job-{harness}.json", job.out / f"{harness}.log"
     write_job(path, job)
     found.error = None
-    module = f"jclip_connectors.evaluation.{harness}_process"
     with (
         log.open("wb") as chatter,
         subprocess.Popen(  # noqa: S603 (our own module)
-            [sys.executable, "-m", module, str(path)],
+            [*process_command(harness), str(path)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=chatter,
@@ -180,7 +184,8 @@ def _run_process(harness: Harness, job: Job, found: _Found) -> None:
             for line in process.stdout if process.stdout is not None else ():
                 found.hear(line)
         except BaseException:
-            process.send_signal(signal.SIGTERM if sys.platform == "win32" else signal.SIGINT)  # it keeps its features
+            process.send_signal(signal.SIGTERM if sys.platform == "win32" else signal.SIGINT)
+            process.wait()  # it keeps its features first
             raise
     if found.error is not None:
         raise EvaluationError(found.error)
