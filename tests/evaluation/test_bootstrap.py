@@ -19,8 +19,8 @@ SIGNIFICANT = 0.05
 def simulated(seed, *, queries_of_a_picture, shift):
     """Two systems that answer the same questions right or wrong; what a picture is like concerns both."""
     rng = np.random.default_rng(seed)
-    pictures = 200
-    picture = np.arange(pictures).repeat(rng.integers(*queries_of_a_picture, size=pictures, endpoint=True))
+    pictures, (fewest, most) = 200, queries_of_a_picture
+    picture = np.arange(pictures).repeat(rng.integers(fewest, most, size=pictures, endpoint=True))
     names = [f"p{at}" for at in picture]
     pairs = []
     for _ in range(PAIRS):
