@@ -17,6 +17,7 @@ from core_encoder.nano.wording import LANGUAGES, TONGUES, Language
 from jclip_connectors.errors import EmbedInputError
 
 CAPTIONS_PER_PICTURE = 5
+_SMALL_PX = (16, 16)  # shapes are hard to tell apart in so few pixels
 _TRIES = 8  # of a description of some length, before a longer one is tried
 
 
@@ -96,10 +97,11 @@ def synthetic_samples(count: int, seed: int = 0) -> list[Sample]:
 
 
 def synthetic_objects(count: int, seed: int = 0) -> list[tuple[Image.Image, SceneObject]]:
-    """Draw pictures of one object each, for classification; the same seed gives the same pictures."""
+    """Draw small pictures of one object each, for classification; the same seed gives the same pictures."""
     rng = np.random.default_rng((seed, 2))
     scenes = [random_scene(rng, num_objects=1) for _ in range(count)]
-    return [(draw_scene(scene, seed=int(rng.integers(2**32))).image, scene.objects[0]) for scene in scenes]
+    drawn = [draw_scene(scene, seed=int(rng.integers(2**32))).image for scene in scenes]
+    return [(picture.resize(_SMALL_PX), scene.objects[0]) for picture, scene in zip(drawn, scenes, strict=True)]
 
 
 def known_language(language: str) -> Language:

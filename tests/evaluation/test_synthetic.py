@@ -57,15 +57,18 @@ def test_the_bundled_model_finds_most_pictures_and_captions_among_five_but_not_a
         assert 0.6 < found.mean() < 0.95  # chance is 0.08
 
 
-def test_every_class_of_a_labelling_is_named_once_and_the_bundled_model_tells_them_apart(nano):
-    objects = synthetic_objects(60)
+def test_the_bundled_model_tells_most_classes_apart_and_small_shapes_not_always(nano):
+    objects = synthetic_objects(64)
     pictures = nano.encode_image([picture for picture, _ in objects])
+    right = {}
     for name, labelling in LABELLINGS.items():
         assert len(set(labelling.classes)) == len(labelling.classes)
         texts = [template.format(c=one) for one in labelling.classes for template in labelling.templates]
         classes = nano.encode_text(texts).reshape(len(labelling.classes), len(labelling.templates), -1).mean(axis=1)
         labels = np.array([labelling.label(item) for _, item in objects])
-        assert ((pictures @ classes.T).argmax(axis=1) == labels).mean() > 0.9, name
+        right[name] = ((pictures @ classes.T).argmax(axis=1) == labels).mean()
+    assert min(right.values()) > 0.6
+    assert max(right["shape"], right["pair"]) < 0.95  # others may be known without an error
 
 
 def test_captions_of_a_language_that_the_bundled_model_does_not_know_are_english():
