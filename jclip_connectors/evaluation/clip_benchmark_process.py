@@ -41,6 +41,10 @@ def run(job: Job, events: Events) -> None:
     """
     if job.synthetic:
         write_synthetic(job.data, job.tasks)
+    if not job.download:  # before anything is loaded
+        for task in job.tasks:
+            for language in task.languages:
+                _folder(job, task).check(language)
     try:
         from jclip_connectors.evaluation.clip_benchmark_features import open_features
         from jclip_connectors.evaluation.clip_benchmark_reading import Reader
@@ -58,13 +62,15 @@ def run(job: Job, events: Events) -> None:
             events.spent(task.table, time.monotonic() - started)
 
 
+def _folder(job: Job, task: TaskRequest) -> DataFolder:
+    return DataFolder(task=task.task, split=task.split, root=job.data / folder_name(task.task))
+
+
 def _evaluate(
     job: Job, task: TaskRequest, language: str, lengths: Sequence[int], reader: "Reader", events: Events
 ) -> None:
     """Read a data set in a language, and compute its figures."""
-    folder = DataFolder(task=task.task, split=task.split, root=job.data / folder_name(task.task))
-    if not job.download:
-        folder.check(language)
+    folder = _folder(job, task)
 
     def progress(text: str) -> None:
         events.progress(f"{task.task} {language}: {text}")

@@ -2,8 +2,10 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -20,6 +22,7 @@ pytest.importorskip("clip_benchmark", reason="the extra 'eval' is not installed"
 
 PICTURES = 64
 DIMENSIONS = (128, 32)
+TWO = ("de", "zh")
 
 # Jobs run one after another in a process in which every look-up is written down before anything is imported.
 RUNNER = """
@@ -87,6 +90,7 @@ def data(folder):
 def found(folder, data):
     """The figures of every table for the three models, of nano with every variant, and of a part of the data."""
     some = requests("flickr30k", "mscoco_captions", "wds/mnist")
+    two = [replace(task, languages=TWO) for task in requests("crossmodal3600")]
     return run_jobs(
         folder,
         nano=make_job(folder / "nano", "nano", data, requests(), dimensions=DIMENSIONS),
@@ -94,7 +98,24 @@ def found(folder, data):
         v2=make_job(folder / "v2", V2_TINY, data, requests()),
         variants=make_job(folder / "variants", "nano", data, some, dimensions=DIMENSIONS, variants=VARIANTS),
         limited=make_job(folder / "limited", "nano", data, some, dimensions=(128,), limit=8),
+        published=make_job(folder / "published", "nano", published_crossmodal(folder, data), two, dimensions=(128,)),
     )
+
+
+def published_crossmodal(folder, data):
+    """Crossmodal-3600 as it is published: one file with the captions of all languages."""
+    root = folder / "as_published" / "crossmodal3600"
+    shutil.copytree(data / "crossmodal3600" / "xm3600", root / "xm3600")
+    read = {
+        code: json.loads((data / f"crossmodal3600/crossmodal3600_captions-{code}.json").read_text()) for code in TWO
+    }
+    lines = [
+        {"image/key": f"{number:04}"}
+        | {code: {"caption": [read[code]["annotations"][number], "other"]} for code in TWO}
+        for number in range(PICTURES)
+    ]
+    (root / "xm3600" / "captions.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    return folder / "as_published"
 
 
 def value(figures, task, metric, dimensions=128, language="en", variant="float32"):
@@ -200,6 +221,12 @@ def test_a_part_of_the_data_has_its_own_figures_and_revision(found):
     assert queries == {"flickr30k": 8, "mscoco_captions": 8, "wds/mnist": 8}
     assert value(found["limited"], "flickr30k", "text_retrieval_recall@10") is None  # of 8 pictures
     assert value(found["limited"], "flickr30k", "text_retrieval_recall@5") is not None
+
+
+def test_crossmodal_3600_as_it_is_published_gives_the_same_figures(found):
+    for figure in found["published"]:
+        assert figure.value == value(found["nano"], "crossmodal3600", figure.metric, language=figure.language)
+    assert {figure.data_revision for figure in found["published"]} < {figure.data_revision for figure in found["nano"]}
 
 
 COMMAND = """

@@ -1,9 +1,11 @@
 import numpy as np
 import pytest
 
+from core_encoder import JinaClipEncoder
 from core_encoder.errors import EmbeddingDimError
 from core_encoder.matryoshka import normalize
 from jclip_connectors.evaluation.figures import VARIANTS
+from jclip_connectors.evaluation.synthetic import CAPTIONS_PER_PICTURE, synthetic_samples
 from jclip_connectors.evaluation.variants import bytes_kept, bytes_searched, similarity, vectors
 
 
@@ -52,6 +54,43 @@ def test_rescoring_of_all_documents_is_the_exact_ranking():
     queries, documents = rows(20, 64), rows(40, 64, seed=1)
     rescored = similarity(queries, documents, dimensions=64, variant="binary_rescored", k=10)
     np.testing.assert_allclose(rescored, similarity(queries, documents, dimensions=64, variant="float32"), atol=1e-6)
+
+
+def ndcg_at_10(scores, right):
+    """Mean nDCG@10 of rows of scores, with right documents marked."""
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :10]
+    discounts = 1 / np.log2(np.arange(2, 12))
+    gained = (np.take_along_axis(right, order, axis=1) * discounts).sum(axis=1)
+    best = np.array([discounts[: row.sum()].sum() for row in right])
+    return (gained / best).mean()
+
+
+@pytest.mark.parametrize("dimensions", [128, 64, 32])
+def test_int8_ranks_as_well_as_float32(drawn_sets, dimensions):
+    right = np.repeat(np.eye(100, dtype=bool), CAPTIONS_PER_PICTURE, axis=0)
+
+    def mean_ndcg(variant):
+        found = []
+        for pictures, texts in drawn_sets:
+            for queries, documents, own in ((texts, pictures, right), (pictures, texts, right.T)):
+                scores = similarity(queries, documents, dimensions=dimensions, variant=variant)
+                found.append(ndcg_at_10(scores, own))
+        return np.mean(found)
+
+    assert mean_ndcg("float32") > 0.3
+    assert abs(mean_ndcg("int8") - mean_ndcg("float32")) <= 0.005
+
+
+@pytest.fixture(scope="module")
+def drawn_sets():
+    """Raw features of nano for three sets of 100 pictures with five captions each."""
+    nano, found = JinaClipEncoder.load("nano"), []
+    for seed in range(3):
+        samples = synthetic_samples(100, seed)
+        texts = [text for sample in samples for text in sample.captions["en"]]
+        pictures = nano.encode_image([sample.picture for sample in samples], normalize=False)
+        found.append((pictures, nano.encode_text(texts, normalize=False)))
+    return found
 
 
 def test_rounded_products_are_whole_numbers_even_of_the_longest_vectors():
