@@ -98,6 +98,8 @@ def found(folder, data):
         v2=make_job(folder / "v2", V2_TINY, data, requests()),
         variants=make_job(folder / "variants", "nano", data, some, dimensions=DIMENSIONS, variants=VARIANTS),
         limited=make_job(folder / "limited", "nano", data, some, dimensions=(128,), limit=8),
+        # of random weights, which need no download
+        baseline=make_job(folder / "baseline", "open_clip:ViT-S-32-alt,", data, some),
         published=make_job(folder / "published", "nano", published_crossmodal(folder, data), two, dimensions=(128,)),
     )
 
@@ -227,6 +229,15 @@ def test_crossmodal_3600_as_it_is_published_gives_the_same_figures(found):
     for figure in found["published"]:
         assert figure.value == value(found["nano"], "crossmodal3600", figure.metric, language=figure.language)
     assert {figure.data_revision for figure in found["published"]} < {figure.data_revision for figure in found["nano"]}
+
+
+def test_a_baseline_of_the_harness_has_figures_of_its_one_length_beside_ours(found):
+    figures = found["baseline"]
+    assert {figure.dimensions for figure in figures} == {256}
+    assert len(figures) == 6 + 6 + 3
+    assert value(figures, "flickr30k", "image_retrieval_recall@5", 256) < 0.2  # chance is 0.08
+    revisions = {figure.task: figure.data_revision for figure in found["variants"]}
+    assert {figure.task: figure.data_revision for figure in figures} == revisions
 
 
 COMMAND = """
