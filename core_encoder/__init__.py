@@ -3,6 +3,8 @@
 Importing the package is cheap; the first use of `JinaClipEncoder` imports what the encoder needs.
 """
 
+from importlib import import_module
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from core_encoder.errors import (
@@ -23,6 +25,7 @@ from core_encoder.tiling import Tiling
 
 if TYPE_CHECKING:
     from core_encoder.encoder import JinaClipEncoder
+    from core_encoder.zero_shot import LabelClassifier, LabelScore
 
 __all__ = [
     "CheckpointError",
@@ -35,6 +38,8 @@ __all__ = [
     "InputError",
     "JinaClipEncoder",
     "JinaClipError",
+    "LabelClassifier",
+    "LabelScore",
     "MissingWeightsError",
     "TextTooLongError",
     "Tiling",
@@ -42,13 +47,21 @@ __all__ = [
 ]
 
 
+_LATE = MappingProxyType(  # by name, the module that is imported when the name is first used
+    {
+        "JinaClipEncoder": "core_encoder.encoder",
+        "LabelClassifier": "core_encoder.zero_shot",
+        "LabelScore": "core_encoder.zero_shot",
+    }
+)
+
+
 def __getattr__(name: str) -> object:
-    """Import the encoder on first use (PEP 562)."""
-    if name == "JinaClipEncoder":
-        try:
-            from core_encoder.encoder import JinaClipEncoder
-        except ModuleNotFoundError as error:
-            message = f"{error.name} is not installed: pip install 'jclip-connectors[onnx]'"
-            raise ImportError(message, name=error.name) from error
-        return JinaClipEncoder
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    """Import the encoder, and what is made with one, on first use (PEP 562)."""
+    if name not in _LATE:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        return getattr(import_module(_LATE[name]), name)
+    except ModuleNotFoundError as error:
+        message = f"{error.name} is not installed: pip install 'jclip-connectors[onnx]'"
+        raise ImportError(message, name=error.name) from error

@@ -32,12 +32,14 @@ class Exported:
         model: the hub id or name of the model that it was made from; "" if that was a folder.
         revision: the commit of a hub model, or the revision of "nano"; `None` if it was made from a folder.
         weights_sha256: of the safetensors file that it was made from, 64 hex digits.
+        logit_scale: the natural logarithm of the inverse temperature; `None` in a folder of an earlier version.
     """
 
     precision: OnnxPrecision
     model: str
     revision: str | None
     weights_sha256: str
+    logit_scale: float | None
 
 
 def read_export(folder: Path) -> Exported | None:
@@ -55,7 +57,16 @@ def read_export(folder: Path) -> Exported | None:
     precision, model, revision, digest = (
         raw.get(name) for name in ("precision", "model", "revision", "weights_sha256")
     )
-    fits = isinstance(model, str) and isinstance(digest, str) and (revision is None or isinstance(revision, str))
-    if precision not in get_args(OnnxPrecision) or not fits:
-        raise CheckpointError(f"{str(path)!r} is damaged: export the model again")
-    return Exported(precision=precision, model=model, revision=revision, weights_sha256=digest)  # type: ignore[arg-type]
+    scale = raw.get("logit_scale")
+    damaged = CheckpointError(f"{str(path)!r} is damaged: export the model again")
+    if precision not in get_args(OnnxPrecision) or not isinstance(model, str) or not isinstance(digest, str):
+        raise damaged
+    if not isinstance(revision, str | None) or not isinstance(scale, float | None):
+        raise damaged
+    return Exported(
+        precision=precision,  # type: ignore[arg-type]  # one of them, as was seen
+        model=model,
+        revision=revision,
+        weights_sha256=digest,
+        logit_scale=scale,
+    )

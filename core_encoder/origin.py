@@ -7,6 +7,7 @@ from pathlib import Path
 from core_encoder.errors import CheckpointError
 from core_encoder.exported import EXPORT_FILE, EXPORT_FILES, read_export
 from core_encoder.file_hash import file_hash
+from core_encoder.logit_scale import read_logit_scale
 from core_encoder.models import FILES, WEIGHTS_FILE, find_folder
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -53,10 +54,26 @@ class Origin:
         Raises:
             CheckpointError: the files have changed since they were loaded.
         """
-        if not self.is_unchanged():
-            raise CheckpointError(f"the files in {str(self.folder)!r} have changed since the model was loaded")
+        self._check_unchanged()
         exported = read_export(self.folder)
         return file_hash(self.folder / WEIGHTS_FILE) if exported is None else exported.weights_sha256
+
+    def logit_scale(self) -> float | None:
+        """The natural logarithm of the inverse temperature that the model was trained with.
+
+        Returns:
+            A finite number; `None` for a folder that an earlier version exported.
+
+        Raises:
+            CheckpointError: the files have changed since they were loaded, or the weights are damaged.
+        """
+        self._check_unchanged()
+        exported = read_export(self.folder)
+        return read_logit_scale(self.folder / WEIGHTS_FILE) if exported is None else exported.logit_scale
+
+    def _check_unchanged(self) -> None:
+        if not self.is_unchanged():
+            raise CheckpointError(f"the files in {str(self.folder)!r} have changed since the model was loaded")
 
 
 def _stats(folder: Path) -> tuple[tuple[int, int], ...]:

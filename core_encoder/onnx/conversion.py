@@ -14,6 +14,7 @@ from core_encoder.config import ModelConfig
 from core_encoder.errors import CheckpointError
 from core_encoder.exported import EXPORT_FILE, GRAPH_VERSION, TOWERS, OnnxPrecision
 from core_encoder.file_hash import file_hash
+from core_encoder.logit_scale import read_logit_scale
 from core_encoder.models import WEIGHTS_FILE
 
 _LOG = logging.getLogger("core_encoder")
@@ -67,6 +68,7 @@ def export(
             "model": source,
             "revision": revision,
             "weights_sha256": file_hash(folder / WEIGHTS_FILE),
+            "logit_scale": read_logit_scale(folder / WEIGHTS_FILE),
         }
         with _written(out) as temporary:
             for name in _CONFIG_FILES:

@@ -26,6 +26,7 @@ _MODULES: Mapping[str, str] = (
             "demo": "collection_commands",
             "index": "collection_commands",
             "search": "search_command",
+            "classify": "classify_command",
             "check": "check_command",
             "optimize": "collection_commands",
             "serve": "model_commands",
