@@ -243,6 +243,20 @@ def test_every_option_of_reading_pictures_is_used(photos):
     assert "--max-bytes" in message
 
 
+def test_pictures_are_read_as_a_person_sees_them_unless_an_option_says_otherwise(photos, tmp_path):
+    with Image.open(photos / "more" / "star.png") as star:
+        exif = star.getexif()
+        exif[0x0112] = 3  # upside down
+        star.save(tmp_path / "turned.png", exif=exif)
+
+    def cosine(*options):
+        (entry,) = json.loads(classified(tmp_path, "--label", "a yellow star at the top left", "--json", *options)[0])
+        return entry["scores"][0]["cosine"]
+
+    assert cosine() == cosine("--rendering", "as_seen")
+    assert cosine("--rendering", "as_stored") > cosine() + 0.01
+
+
 def test_a_long_picture_has_a_note(tmp_path):
     Image.new("RGB", (300, 60), "red").save(tmp_path / "long.png")
     _, message = classified(tmp_path, "--label", "a")

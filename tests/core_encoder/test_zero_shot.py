@@ -1,5 +1,6 @@
 """Zero-shot classification: known answers with nano, templates, ties, probabilities, and what is refused."""
 
+import itertools
 import json
 import shutil
 import struct
@@ -116,6 +117,14 @@ def test_the_nearest_comes_first_and_equal_labels_keep_their_order(encoder):
     assert [one.score for one in whole] == sorted((one.score for one in whole), reverse=True)
     assert classifier.classify([picture("red", "circle")], top=2) == [whole[:2]]
     assert classifier.classify([picture("red", "circle")], top=99) == [whole]
+
+
+def test_many_equal_labels_keep_their_order(encoder):
+    # nano reads small letters only.
+    labels = ["".join(pair) for pair in itertools.product(*zip("red circle", "RED CIRCLE", strict=True))][:1023]
+    labels = list(dict.fromkeys(labels))
+    (found,) = LabelClassifier(encoder, labels).classify([picture("red", "circle")])
+    assert [one.label for one in found] == labels
 
 
 def test_a_score_does_not_depend_on_what_is_classified_with_it(encoder, classes):
