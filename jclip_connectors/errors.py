@@ -8,6 +8,7 @@ from jclip_connectors.config import Fingerprint
 __all__ = [
     "CollectionMismatchError",
     "ConnectorError",
+    "CopyError",
     "EmbedInputError",
     "EvaluationError",
     "MissingDependencyError",
@@ -62,6 +63,19 @@ class CollectionMismatchError(ConnectorError):
         )
         self.stored = dict(stored)
         self.requested = dict(requested)
+
+
+class CopyError(ConnectorError):
+    """A copy of a collection is not what it should be: records are missing, differ or are refused.
+
+    Attributes:
+        differing: what differs, by the id of the record.
+    """
+
+    def __init__(self, message: str, *, differing: Mapping[str, str] | None = None) -> None:
+        """Store the message and the differences."""
+        super().__init__(message)
+        self.differing = {} if differing is None else dict(differing)
 
 
 class StoreUnavailableError(ConnectorError):

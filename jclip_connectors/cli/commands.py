@@ -28,6 +28,7 @@ _MODULES: Mapping[str, str] = (
             "search": "search_command",
             "classify": "classify_command",
             "check": "check_command",
+            "copy": "copy_command",
             "optimize": "collection_commands",
             "serve": "model_commands",
             "models": "model_commands",
@@ -38,6 +39,7 @@ _MODULES: Mapping[str, str] = (
     )
 )
 
+_KEPT = MappingProxyType({"index": "indexed files are kept", "copy": "copied records are kept"})
 _WITH_ACTIONS = frozenset({"eval"})
 
 
@@ -64,8 +66,8 @@ class _Commands(TyperGroup):
         except OSError as error:
             message = f"{error.filename}: {error.strerror}" if error.filename is not None else str(error)
         except KeyboardInterrupt:
-            kept = "; indexed files are kept, and the same command continues from there"
-            terminal.say("stopped" + (kept if ctx.invoked_subcommand == "index" else ""))
+            kept = _KEPT.get(ctx.invoked_subcommand)
+            terminal.say("stopped" if kept is None else f"stopped; {kept}, and the same command continues from there")
             raise typer.Exit(_INTERRUPTED) from None
         terminal.say(f"error: {message}", style="red")
         raise typer.Exit(_NOT_DONE)

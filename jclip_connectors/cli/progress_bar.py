@@ -18,15 +18,19 @@ _SECONDS_PER_LINE = 5.0  # a long run prints more than `_LINES`, one every 5 s
 
 
 @contextmanager
-def progress() -> Iterator[Progress]:
-    """Show the progress, speed and remaining time of a run: a bar on a terminal, else occasional lines."""
+def progress(*, unit: str = "files") -> Iterator[Progress]:
+    """Show the progress, speed and remaining time of a run: a bar on a terminal, else occasional lines.
+
+    Args:
+        unit: the plural of what is counted.
+    """
     console = Console(stderr=True)
     start = time.monotonic()
     if is_terminal(sys.stderr):
         with Bar(BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), console=console) as bar:
             task = bar.add_task("", total=None)
             yield lambda done, total: bar.update(
-                task, completed=done, total=total, description=_pace(done, total, time.monotonic() - start)
+                task, completed=done, total=total, description=_pace(done, total, time.monotonic() - start, unit)
             )
         return
     last_s, last_done = start - _SECONDS_PER_LINE, 0  # the first line comes at once
@@ -36,13 +40,13 @@ def progress() -> Iterator[Progress]:
         now = time.monotonic()
         if now - last_s >= _SECONDS_PER_LINE or done - last_done >= total / _LINES or done == total:
             last_s, last_done = now, done
-            say(f"{done} of {total} files, {_pace(done, total, now - start)}")
+            say(f"{done} of {total} {unit}, {_pace(done, total, now - start, unit)}")
 
     yield line
 
 
-def _pace(done: int, total: int, passed_s: float) -> str:
+def _pace(done: int, total: int, passed_s: float, unit: str) -> str:
     if done == 0 or passed_s <= 0:
         return "-"
     left = timedelta(seconds=round(passed_s * (total - done) / done))
-    return f"{done / passed_s:.1f} files/s, {left} left"
+    return f"{done / passed_s:.1f} {unit}/s, {left} left"

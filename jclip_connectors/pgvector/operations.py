@@ -33,6 +33,9 @@ from jclip_connectors.store_kit.verification import unfound
 _LOG = logging.getLogger(__package__)
 ATTEMPTS = 3
 
+_VECTOR_TOLERANCE = 1e-6
+_HALFVEC_TOLERANCE = 2.0**-10  # half a unit in the last place of 16 bits, and what that does to the length
+
 _BATCH_RECORDS = 1000
 _BATCH_BYTES = 32 * 2**20  # in memory, and per transaction
 _PAGE_RECORDS, _TILED_PAGE_RECORDS, _PAGE_IDS = 256, 32, 4096
@@ -56,6 +59,11 @@ class PgVectorFlows:
     def fingerprint(self) -> Fingerprint:
         """The fingerprint of the configuration that the collection was made with."""
         return self._fingerprint
+
+    @property
+    def vector_tolerance(self) -> float:
+        """The most that a value of a stored vector may differ from what was written, at unit length."""
+        return _HALFVEC_TOLERANCE if self._layout.storage == "halfvec" else _VECTOR_TOLERANCE
 
     def translate(self, error: Exception) -> ConnectorError | None:
         """Translate an error of psycopg."""

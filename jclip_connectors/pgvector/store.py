@@ -12,7 +12,7 @@ from jclip_connectors.config import EmbeddingConfig, Fingerprint
 from jclip_connectors.pgvector.clients import AsyncClient, AsyncConnection, BlockingClient, Connection
 from jclip_connectors.pgvector.errors import translate
 from jclip_connectors.pgvector.opening import find_flow, open_flow
-from jclip_connectors.pgvector.operations import ATTEMPTS
+from jclip_connectors.pgvector.operations import ATTEMPTS, PgVectorFlows
 from jclip_connectors.pgvector.schema import Hnsw, Quantization, Storage, check_names
 from jclip_connectors.store_kit.async_flows import AsyncStore, run_async
 from jclip_connectors.store_kit.clients import check_client
@@ -26,6 +26,16 @@ _SCHEMA = "public"
 
 class PgVectorStore(BlockingStore):
     """A collection in PostgreSQL."""
+
+    def __init__(self, client: BlockingClient, flows: PgVectorFlows) -> None:
+        """Keep a connection; call `open` instead."""
+        super().__init__(client, flows)
+        self._vector_tolerance = flows.vector_tolerance
+
+    @property
+    def vector_tolerance(self) -> float:
+        """The most that a value of a stored vector of unit length differs from what was written: more for "halfvec"."""
+        return self._vector_tolerance
 
     @classmethod
     def open(
