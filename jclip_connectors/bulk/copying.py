@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias
+from typing import Protocol, TypeAlias, runtime_checkable
 
 from jclip_connectors.bulk.carried import carried_config, shortened
 from jclip_connectors.bulk.equality import Comparison, Sample, tolerance_of
@@ -50,6 +50,14 @@ class RecordTarget(Protocol):
 
     def count(self, *, where: Filter | None = None, modality: Modality | None = None) -> int:
         """See `VectorStore.count`."""
+
+
+@runtime_checkable
+class KnowsRecords(Protocol):
+    """A target that knows which records it lacks without a search for each."""
+
+    def changed(self, records: Sequence[Record]) -> list[Record]:
+        """The records that the target does not have, or has otherwise."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,8 +169,13 @@ def _next(records: Iterator[Record], size: int) -> list[Record]:
 
 def _changed(target: RecordTarget, records: Sequence[Record], comparison: Comparison, tally: _Tally) -> list[Record]:
     """The records that the target does not have, or has otherwise."""
-    stored = {record.record_id: record for record in target.get([record.record_id for record in records])}
-    changed = [record for record in records if comparison.difference(record, stored.get(record.record_id)) is not None]
+    if isinstance(target, KnowsRecords):
+        changed = target.changed(records)
+    else:
+        stored = {record.record_id: record for record in target.get([record.record_id for record in records])}
+        changed = [
+            record for record in records if comparison.difference(record, stored.get(record.record_id)) is not None
+        ]
     tally.unchanged += len(records) - len(changed)
     return changed
 

@@ -20,9 +20,10 @@ from jclip_connectors.store_kit.validation import check_fingerprint
 
 COPY_NOTES = (
     "FROM and TO are a folder, edge:PATH, qdrant://HOST:PORT/NAME, weaviate://HOST:PORT/NAME, pinecone://INDEX or "
-    "postgresql://HOST:PORT/DATABASE/NAME, as for --store. Ids, metadata, texts, tiles and boxes are carried as they "
-    "are; nothing is removed from TO. After an interrupt the same command goes on. At the end the records are counted, "
-    "and a sample is read back and compared. Exit code 1 means that TO has refused some records."
+    "postgresql://HOST:PORT/DATABASE/NAME, as for --store, or parquet:PATH for a folder of Parquet files. Ids, "
+    "metadata, texts, tiles and boxes are carried as they are; nothing is removed from TO. After an interrupt the same "
+    "command goes on. At the end the records are counted, and a sample is read back and compared. Exit code 1 means "
+    "that TO has refused some records."
 )
 _FAILED = 1  # the exit code if the target has refused some records
 _NAMED_FAILURES = 10

@@ -1,18 +1,28 @@
-"""FROM and TO of `jclip copy`: a collection by its URL or its folder."""
+"""FROM and TO of `jclip copy`: a collection by its URL or its folder, or a folder of files of vectors.
+
+`parquet:PATH` is a folder of files of vectors, also at a URL of fsspec's (`parquet:s3://bucket/vectors`). A plain path
+is one if it has the sidecar of one, else a collection in a folder.
+"""
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from jclip_connectors.bulk.carried import CarriedConfig, carried_config
 from jclip_connectors.bulk.copying import RecordSource, RecordTarget
 from jclip_connectors.cli.store_urls import Place, connected, edge_url
 from jclip_connectors.config import Fingerprint
-from jclip_connectors.errors import EmbedInputError, StoreRequestError
+from jclip_connectors.errors import EmbedInputError, MissingDependencyError, StoreRequestError
+
+if TYPE_CHECKING:
+    from jclip_connectors.bulk.vector_files import VectorFolder
 
 _OPTION = "`--store`"  # how the errors about URLs name what they are about
+_FILES = "parquet:"
+_SIDECAR = "_jclip.json"  # as in `vector_files`, which is not loaded to look for it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +61,11 @@ def opened_source(text: str) -> Iterator[Source]:
         StoreRequestError: there is no collection.
         EmbedInputError: a bad URL.
     """
+    if (files := _files(text)) is not None:
+        from jclip_connectors.bulk.file_records import FileRecords
+
+        yield Source(name=files.name, records=FileRecords.open(files))
+        return
     with _connected(text, "FROM", read_only=True) as place:
         fingerprint = place.fingerprint()
         if fingerprint is None:
@@ -65,8 +80,52 @@ def connected_target(text: str) -> Iterator[Target]:
     Raises:
         EmbedInputError: a bad URL.
     """
+    if (files := _files(text)) is not None:
+        with ExitStack() as stack:
+            yield Target(name=files.name, fingerprint=lambda: _files_fingerprint(files), open=_open_files(files, stack))
+        return
     with _connected(text, "TO", read_only=False) as place:
         yield Target(name=place.name, fingerprint=place.fingerprint, open=place.open)
+
+
+def _files_fingerprint(files: "VectorFolder") -> Fingerprint | None:
+    sidecar = files.read_sidecar()
+    return None if sidecar is None else sidecar.fingerprint
+
+
+def _open_files(files: "VectorFolder", stack: ExitStack) -> Callable[[CarriedConfig, int | None], RecordTarget]:
+    """Opens a folder of files of vectors; what waits for a file is written when `stack` is closed."""
+    from jclip_connectors.bulk.file_records import FileRecords
+
+    def open_files(config: CarriedConfig, length: int | None) -> RecordTarget:
+        if length is None:
+            raise EmbedInputError("FROM has no record, and its fingerprint does not say how long vectors are")
+        return stack.enter_context(closing(FileRecords.make(files, config, length=length)))
+
+    return open_files
+
+
+def _files(text: str) -> "VectorFolder | None":
+    """The folder of files of vectors that `text` names, if it names one.
+
+    Raises:
+        MissingDependencyError: the packages for files of vectors are not installed.
+        EmbedInputError: no such file system is known.
+    """
+    path = text.removeprefix(_FILES)
+    if path == text and ("://" in text or not text or not Path(_expanded(text), _SIDECAR).is_file()):
+        return None
+    if not path:
+        raise EmbedInputError("`parquet:` names no folder; write parquet:PATH")
+    try:
+        from jclip_connectors.bulk.vector_files import VectorFolder
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError("pyarrow", extra="bulk") from error
+    return VectorFolder(path)
+
+
+def _expanded(path: str) -> str:
+    return os.path.expanduser(path)  # noqa: PTH111 (Path.expanduser fails for a user that does not exist)
 
 
 def check_different(source: str, target: str) -> None:
@@ -90,11 +149,15 @@ def _connected(text: str, argument: str, *, read_only: bool) -> Iterator[Place]:
 
 
 def _url(text: str) -> str:
-    return text if "://" in text or text.startswith("edge:") else edge_url(Path(text)) if text else "edge:"
+    if "://" in text or text.startswith("edge:"):
+        return text
+    return edge_url(Path(text)) if text else "edge:"
 
 
 def _identity(text: str) -> str:
+    if text.startswith(_FILES) and "://" not in text:
+        return os.path.realpath(_expanded(text.removeprefix(_FILES)))
     scheme, _, rest = _url(text).partition(":")
     if scheme == "edge":
-        return f"edge:{os.path.realpath(os.path.expanduser(rest))}"  # noqa: PTH111 (as for `--store`)
+        return os.path.realpath(_expanded(rest))
     return f"{scheme}:{rest.partition('?')[0].rstrip('/')}"

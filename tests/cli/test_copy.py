@@ -143,6 +143,46 @@ def test_refused_records_are_named_and_reported(tmp_path):
     assert sorted(line["id"] for line in lines) == sorted(f"r {at}" for at in range(20, 31))
 
 
+def test_a_collection_goes_into_parquet_files_and_back(tmp_path):
+    source = collection(tmp_path / "a")
+    files = tmp_path / "files"
+    assert f"to a new collection in '{files}'" in jclip("copy", source, f"parquet:{files}", "--dry-run")[1]
+    assert not files.exists()
+    assert "20 copied, 0 unchanged, 0 failed" in jclip("copy", source, f"parquet:{files}")[1]
+    assert sorted(path.name for path in files.glob("[!.]*")) == ["_jclip.json", "part-00000000.parquet"]
+    assert "0 copied, 20 unchanged" in jclip("copy", f"edge:{source}", files)[1]  # the sidecar says what it is
+    assert "20 copied" in jclip("copy", files, tmp_path / "b")[1]
+    assert_equal_records(records_in(source), records_in(tmp_path / "b"))
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "message"),
+    [
+        ("parquet:{0}/nothing", "{0}/b", "is no folder of vectors"),
+        ("parquet:", "{0}/b", "names no folder; write parquet:PATH"),
+        ("{0}/a", "parquet:{0}/a", "FROM and TO are the same"),
+        ("{0}/a", "parquet:gopher://x/y", "gopher:// cannot be read"),
+    ],
+)
+def test_a_bad_folder_of_files_is_named(tmp_path, source, target, message):
+    collection(tmp_path / "a", 3)
+    assert message in jclip("copy", source.format(tmp_path), target.format(tmp_path), code=2)[1]
+
+
+def test_what_was_read_when_a_copy_into_files_is_interrupted_is_kept(tmp_path, monkeypatch):
+    source = collection(tmp_path / "a", 30)
+    real = QdrantEdgeStore.scroll
+
+    def interrupted(store, **options):
+        yield from itertools.islice(real(store, **options), 20)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(QdrantEdgeStore, "scroll", interrupted)
+        jclip("copy", source, f"parquet:{tmp_path / 'files'}", "--batch-size", 10, code=130)
+    assert "10 copied, 20 unchanged" in jclip("copy", source, tmp_path / "files")[1]
+
+
 @pytest.mark.slow
 def test_two_thousand_records_come_back_through_every_store(tmp_path, monkeypatch):
     source = collection(tmp_path / "first", 2000)
