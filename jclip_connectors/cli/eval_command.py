@@ -8,6 +8,7 @@ from typer.core import TyperGroup
 
 from core_encoder.models import Precision
 from jclip_connectors.cli import terminal
+from jclip_connectors.cli.eval_store_command import store
 from jclip_connectors.cli.options import DeviceOption, RuntimeOption, parse_path
 from jclip_connectors.errors import EmbedInputError
 from jclip_connectors.evaluation.figures import VARIANTS, Variant
@@ -111,6 +112,9 @@ def tables(
     terminal.say(f"{len(results.figures)} figures: {out / 'results.json'}")
     if expect is not None:
         raise typer.Exit(_FAILED)
+
+
+app.command("store")(store)
 
 
 def _lengths(text: str | None) -> tuple[int, ...] | None:

@@ -20,7 +20,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 from urllib.parse import SplitResult, parse_qsl, unquote, urlsplit
 
 from jclip_connectors.config import EmbeddingConfig, Fingerprint
@@ -38,12 +38,28 @@ _FORMS = (
     "postgresql://HOST:PORT/DATABASE/COLLECTION"
 )
 _TIMEOUT = "timeout"
+_DEFAULTS: Mapping[str, Any] = MappingProxyType({})
 _WEAVIATE_GRPC_PORT = 50051
 # gRPC's own wait before it connects again grows to two minutes, and would outlive an outage.
 _RECONNECT_SOON = [("grpc.initial_reconnect_backoff_ms", 500), ("grpc.max_reconnect_backoff_ms", 1000)]
 # PostgreSQL counts milliseconds in 32 bits, and clients fail for numbers that a socket cannot have.
 _LONGEST_TIMEOUT_S = 86_400
 _WEAVIATE_CLOUD = (".weaviate.cloud", ".weaviate.network")  # they have a separate host for gRPC
+
+
+class OpenStore(Protocol):
+    """Opens a collection."""
+
+    def __call__(
+        self, config: EmbeddingConfig, dimensions: int | None, /, search: Mapping[str, Any] = _DEFAULTS
+    ) -> VectorStore:
+        """Open the collection for a configuration, or make it for vectors of the given length.
+
+        Args:
+            config: the configuration.
+            dimensions: the length of the vectors; without it, the collection must exist.
+            search: options of the store's own `open` that change how it searches.
+        """
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,13 +69,16 @@ class Place:
     Attributes:
         name: for messages; without credentials.
         fingerprint: reads the collection's fingerprint; `None` if there is no collection yet.
-        open: opens the collection for a configuration, or makes it for vectors of the given length; without a length
-            the collection must exist.
+        open: opens the collection.
+        folder: the folder of a collection in a folder.
+        search_options: the options of the store's `open` that change how it searches.
     """
 
     name: str
     fingerprint: Callable[[], Fingerprint | None]
-    open: Callable[[EmbeddingConfig, int | None], VectorStore]
+    open: OpenStore
+    folder: Path | None = None
+    search_options: tuple[str, ...] = ()
 
 
 _Client = TypeVar("_Client")
@@ -138,10 +157,12 @@ def _edge(path: str, stack: ExitStack, *, read_only: bool) -> Place:
         sidecar = read_sidecar(folder) if folder.is_dir() else None
         return None if sidecar is None else sidecar.fingerprint
 
-    def open_store(config: EmbeddingConfig, _: int | None) -> VectorStore:
-        return stack.enter_context(QdrantEdgeStore.open(folder, config, read_only=read_only))
+    def open_store(config: EmbeddingConfig, _: int | None, /, search: Mapping[str, Any] = _DEFAULTS) -> VectorStore:
+        return stack.enter_context(QdrantEdgeStore.open(folder, config, read_only=read_only, **search))
 
-    return Place(name=repr(path), fingerprint=fingerprint, open=open_store)
+    return Place(
+        name=repr(path), fingerprint=fingerprint, open=open_store, folder=folder, search_options=("candidates",)
+    )
 
 
 def _qdrant(parts: SplitResult, stack: ExitStack, timeout_s: float | None) -> Place:
@@ -164,10 +185,17 @@ def _qdrant(parts: SplitResult, stack: ExitStack, timeout_s: float | None) -> Pl
     )
     stack.callback(client.close)
 
-    def open_store(config: EmbeddingConfig, dimensions: int | None) -> VectorStore:
-        return QdrantStore.open(client, collection, config, dimensions=dimensions)
+    def open_store(
+        config: EmbeddingConfig, dimensions: int | None, /, search: Mapping[str, Any] = _DEFAULTS
+    ) -> VectorStore:
+        return QdrantStore.open(client, collection, config, dimensions=dimensions, **search)
 
-    return Place(name=_name(parts), fingerprint=lambda: stored_fingerprint(client, collection), open=open_store)
+    return Place(
+        name=_name(parts),
+        fingerprint=lambda: stored_fingerprint(client, collection),
+        open=open_store,
+        search_options=("candidates",),
+    )
 
 
 def _weaviate(parts: SplitResult, stack: ExitStack, timeout_s: float | None) -> Place:
@@ -177,8 +205,10 @@ def _weaviate(parts: SplitResult, stack: ExitStack, timeout_s: float | None) -> 
     client = _connect_weaviate(parts, timeout_s)
     stack.callback(client.close)
 
-    def open_store(config: EmbeddingConfig, dimensions: int | None) -> VectorStore:
-        return WeaviateStore.open(client, collection, config, dimensions=dimensions)
+    def open_store(
+        config: EmbeddingConfig, dimensions: int | None, /, search: Mapping[str, Any] = _DEFAULTS
+    ) -> VectorStore:
+        return WeaviateStore.open(client, collection, config, dimensions=dimensions, **search)
 
     return Place(
         name=_name(parts),
@@ -251,8 +281,10 @@ def _pinecone(parts: SplitResult, stack: ExitStack, timeout_s: float | None) -> 
     client = run(_one(lambda _: Pinecone(**given)), None, translate=translate, attempts=1)
     stack.callback(client.close)
 
-    def open_store(config: EmbeddingConfig, dimensions: int | None) -> VectorStore:
-        store = PineconeStore.open(client, index, config, namespace=namespace, dimensions=dimensions)
+    def open_store(
+        config: EmbeddingConfig, dimensions: int | None, /, search: Mapping[str, Any] = _DEFAULTS
+    ) -> VectorStore:
+        store = PineconeStore.open(client, index, config, namespace=namespace, dimensions=dimensions, **search)
         stack.callback(store.close)
         return store
 
@@ -292,10 +324,17 @@ def _postgresql(parts: SplitResult, stack: ExitStack, timeout_s: float | None) -
     connection = run(_one(connect), None, translate=translate, attempts=1)
     stack.callback(connection.close)
 
-    def open_store(config: EmbeddingConfig, dimensions: int | None) -> VectorStore:
-        return PgVectorStore.open(connection, collection, config, dimensions=dimensions)
+    def open_store(
+        config: EmbeddingConfig, dimensions: int | None, /, search: Mapping[str, Any] = _DEFAULTS
+    ) -> VectorStore:
+        return PgVectorStore.open(connection, collection, config, dimensions=dimensions, **search)
 
-    return Place(name=_name(parts), fingerprint=lambda: stored_fingerprint(connection, collection), open=open_store)
+    return Place(
+        name=_name(parts),
+        fingerprint=lambda: stored_fingerprint(connection, collection),
+        open=open_store,
+        search_options=("candidates",),
+    )
 
 
 _SCHEMES: Mapping[str, _Connect] = MappingProxyType(
