@@ -47,7 +47,7 @@ def test_the_checks_that_need_mteb_hold(tmp_path):
     assert done.returncode == 0, done.stdout[-8000:]
 
 
-def test_every_table_runs_offline_with_nano_and_both_goldens_and_keeps_its_caches(tmp_path):
+def test_every_table_runs_offline_with_both_goldens_and_keeps_its_caches(tmp_path):
     home, out = tmp_path / "home", tmp_path / "out"  # one for all: data and caches are made once
     home.mkdir()
     tasks = tuple(
@@ -56,7 +56,7 @@ def test_every_table_runs_offline_with_nano_and_both_goldens_and_keeps_its_cache
         for task in table.tasks
     )
     out.mkdir()
-    for source, length in (("nano", 64), (str(GOLDEN / "public-v1-tiny"), 96), (str(GOLDEN / "public-v2-tiny"), 64)):
+    for source, length in ((str(GOLDEN / "public-v1-tiny"), 96), (str(GOLDEN / "public-v2-tiny"), 64)):
         job = Job(
             model=ModelChoice(source=source, device="cpu"),
             dimensions=(length,),
@@ -82,12 +82,5 @@ def test_every_table_runs_offline_with_nano_and_both_goldens_and_keeps_its_cache
         for table in TABLES:
             assert {one["task"] for one in figures if one["table"] == table.name} == {task.name for task in table.tasks}
         assert all(one["value"] is not None for one in figures if one["metric"] != "cosine_spearman")
-        if source == "nano":
-            means = {
-                table.name: sum(one["value"] for one in figures if one["table"] == table.name)
-                / sum(one["table"] == table.name for one in figures)
-                for table in TABLES[:4]
-            }
-            assert min(means.values()) > 0.9, means
     written = {path.relative_to(home).parts[:3] for path in home.rglob("*") if path.is_file()}
     assert {place for place in written if place[1] in {"mteb", "huggingface"}} == set()
