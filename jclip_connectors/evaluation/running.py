@@ -24,6 +24,7 @@ from jclip_connectors.evaluation.figures import (
     write_results,
 )
 from jclip_connectors.evaluation.job import Job, ModelChoice, TaskRequest, write_job
+from jclip_connectors.evaluation.report import write_report
 from jclip_connectors.evaluation.tables import Table, find_tables
 
 _HARNESSES: tuple[Harness, ...] = ("clip_benchmark", "mteb")
@@ -61,7 +62,7 @@ class Evaluation:
 
 
 def evaluate(evaluation: Evaluation, *, progress: Callable[[str], None] | None = None) -> Results:
-    """Compute tables, and write `results.json`, `environment.json` and `runs/` into the folder of the evaluation.
+    """Compute tables, and write results and a report of them into the folder of the evaluation.
 
     Each harness runs in a process of its own, one after the other. An evaluation that was stopped continues from the
     features that it has kept.
@@ -101,6 +102,7 @@ def evaluate(evaluation: Evaluation, *, progress: Callable[[str], None] | None =
         results = _together(evaluation, tables, found, before, complete=found.harnesses == len(harnesses))
         if found.figures:
             write_results(evaluation.out, results)
+            write_report(evaluation.out)
     return results
 
 

@@ -143,3 +143,11 @@ def test_a_harness_that_is_not_installed_is_named_with_its_extra(tmp_path, monke
     monkeypatch.setattr(running, "find_spec", lambda _name: None)
     with pytest.raises(MissingDependencyError, match=r"mteb is not installed.*\[eval\]"):
         evaluate(evaluation(tmp_path, "mteb-sts-en"))
+
+
+@pytest.mark.usefixtures("harness")
+def test_a_report_is_written_even_of_an_evaluation_that_failed(tmp_path, monkeypatch):
+    monkeypatch.setenv("END", "refuse")
+    with pytest.raises(EvaluationError):
+        evaluate(evaluation(tmp_path, "mteb-sts-en"))
+    assert "Incomplete" in next(tmp_path.rglob("report.md")).read_text()
