@@ -8,12 +8,14 @@ from typer.core import TyperGroup
 
 from core_encoder.models import Precision
 from jclip_connectors.cli import terminal
+from jclip_connectors.cli.eval_compare_command import compare
 from jclip_connectors.cli.eval_store_command import store
 from jclip_connectors.cli.options import DeviceOption, RuntimeOption, parse_path
-from jclip_connectors.errors import EmbedInputError
-from jclip_connectors.evaluation.figures import VARIANTS, Variant
+from jclip_connectors.errors import ConnectorError, EmbedInputError
+from jclip_connectors.evaluation.figures import RESULTS_FILE, VARIANTS, Results, Variant
 
 _FAILED = 1  # the exit code if a figure is not the published one
+_OWN_COLUMNS = 6  # of the main table; the others are about published figures
 _TABLES = "tables"  # the action that computes them; its name may be left out
 
 
@@ -92,10 +94,14 @@ def tables(
 ) -> None:
     """Compute tables of the release notes with the harnesses that made them."""
     from jclip_connectors.evaluation.job import ModelChoice
+    from jclip_connectors.evaluation.references import refuse_incomparable
+    from jclip_connectors.evaluation.report import REPORT_FILE
     from jclip_connectors.evaluation.running import Evaluation, evaluate
 
     if data is None and not download:
         raise typer.BadParameter("say where the data are: --data DIR, --data synthetic, or --download")
+    if expect is not None:
+        refuse_incomparable(data or "", limit)
     choice = ModelChoice.parse(model, revision=revision, precision=precision, runtime=runtime, device=device)
     evaluation = Evaluation(
         model=choice,
@@ -108,12 +114,19 @@ def tables(
         limit=limit,
         query_prefix=query_prefix,
     )
-    results = evaluate(evaluation, progress=terminal.say)
-    terminal.say(f"{len(results.figures)} figures: {out / 'results.json'}")
+    try:
+        results = evaluate(evaluation, progress=terminal.say)
+    except ConnectorError:
+        if (out / REPORT_FILE).exists():
+            terminal.say(f"what is done: {out / REPORT_FILE}")
+        raise
+    _show(results)
+    terminal.say(f"{len(results.figures)} figures: {out / RESULTS_FILE}; for people: {out / REPORT_FILE}")
     if expect is not None:
-        raise typer.Exit(_FAILED)
+        _judge(results)
 
 
+app.command("compare")(compare)
 app.command("store")(store)
 
 
@@ -135,3 +148,34 @@ def _variants(text: str) -> tuple[Variant, ...]:
     if unknown:
         raise EmbedInputError(f"there is no variant {unknown[0]!r}: choose from {', '.join(VARIANTS)}")
     return cast(tuple[Variant, ...], names)
+
+
+def _show(results: Results) -> None:
+    """Print what the release notes would show; columns of published figures only if there are any."""
+    from jclip_connectors.evaluation.references import main_rows
+    from jclip_connectors.evaluation.report import main_table
+
+    found = main_rows(results)
+    columns = slice(None) if any(one.published is not None for one in found) else slice(_OWN_COLUMNS)
+    heading, *rows = main_table(found)
+    shown = terminal.table(*heading[columns])
+    for row in rows:
+        shown.add_row(*row[columns])
+    terminal.show(shown)
+
+
+def _judge(results: Results) -> None:
+    """Say which figures are not the published ones.
+
+    Raises:
+        Exit: there are some.
+    """
+    from jclip_connectors.evaluation.references import judge
+
+    judged = judge(results)
+    failed = [one for one in judged if one.failed]
+    for one in failed:
+        terminal.say(f"not as published: {one.verdict}", style="red")
+    terminal.say(f"{len(judged) - len(failed)} of {len(judged)} figures that can be judged are as published")
+    if failed:
+        raise typer.Exit(_FAILED)

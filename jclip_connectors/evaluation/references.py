@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import Literal
 
 from jclip_connectors.errors import EvaluationError
 from jclip_connectors.evaluation.figures import Results
+from jclip_connectors.evaluation.markdown import number
 from jclip_connectors.evaluation.means import Row, is_main, lengths, table_rows
 from jclip_connectors.evaluation.published import MEAN, PublishedFigure, find_published, mean_over_languages
 
@@ -76,10 +78,26 @@ class Beside:
         """Whether the difference is larger than its bar."""
         return self.bar is not None and self.difference is not None and abs(self.difference) > self.bar + _ROUNDING
 
+    @property
+    def verdict(self) -> str:
+        """What was found, and what was published, in plain words."""
+        found = "undefined" if self.row.value is None else number(self.row.value)
+        told = f"{self.row.table.name}, {self.row.metric}, {self.row.spoken}: {found}"
+        if self.published is not None:
+            told += f", published {number(self.published.value)}"
+        if self.difference is not None and self.bar is not None:
+            told += f": {number(abs(self.difference))} apart, allowed {self.bar}"
+        return told
+
+
+def model_name(results: Results) -> str:
+    """The name of the model, or what was asked for if none was loaded."""
+    return str(results.model.get("name") or results.model.get("asked", {}).get("source"))
+
 
 def published_name(results: Results) -> str:
     """The short name by which published figures know the model."""
-    last = str(results.model.get("name") or results.model.get("asked", {}).get("source")).rsplit("/", 1)[-1]
+    last = model_name(results).rsplit("/", 1)[-1]
     return _ALIASES.get(last, last)
 
 
@@ -106,18 +124,25 @@ def rows_beside(results: Results) -> list[Beside]:
     return [_beside(results, row, model) for row in table_rows(results, dimensions=lengths(results)[0])]
 
 
+def refuse_incomparable(data: Path | str, limit: int | None) -> None:
+    """Refuse to judge figures of data that are not those of the published ones.
+
+    Raises:
+        EvaluationError: the data are "synthetic", or limited.
+    """
+    if data == "synthetic":
+        raise EvaluationError("synthetic data cannot be judged by published figures: give the real ones with --data")
+    if limit is not None:
+        raise EvaluationError(f"data with a limit of {limit} cannot be judged by published figures: leave out --limit")
+
+
 def judge(results: Results) -> list[Beside]:
     """The rows that can be judged by published values; `failed` tells which are too far from them.
 
     Raises:
         EvaluationError: no row can be judged; the message says why.
     """
-    if results.data == "synthetic":
-        raise EvaluationError("synthetic data cannot be judged by published figures: give the real ones with --data")
-    if results.limit is not None:
-        raise EvaluationError(
-            f"data with a limit of {results.limit} cannot be judged by published figures: leave out --limit"
-        )
+    refuse_incomparable(results.data, results.limit)
     judged = [one for one in rows_beside(results) if one.bar is not None]
     if not judged:
         raise EvaluationError(

@@ -18,6 +18,7 @@ from jclip_connectors.evaluation.references import (
     full_length,
     is_comparable,
     is_headline,
+    model_name,
     published_name,
     reference,
     rows_beside,
@@ -107,7 +108,7 @@ def main_table(beside: Sequence[Beside]) -> list[list[str]]:
 
 def _head(results: Results) -> Iterator[str]:
     model = results.model
-    yield f"# Evaluation of {model.get('name') or model.get('asked', {}).get('source')}"
+    yield f"# Evaluation of {model_name(results)}"
     yield ""
     if not results.complete:
         yield "**Incomplete: the evaluation was stopped or failed, and tasks are missing.**"
