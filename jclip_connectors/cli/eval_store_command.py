@@ -60,6 +60,14 @@ def store(
         Modality | None,
         typer.Option(help="Search among pictures or among texts; default: among pictures, if there are any."),
     ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--setting",
+            metavar="NAME=N,...",
+            help="Options of the store's search to measure, such as candidates=400; again for more. Default: a sweep.",
+        ),
+    ] = None,
     out: Annotated[Path, typer.Option(metavar="DIR", parser=parse_path, help="The folder for the results.")] = Path(
         "evaluation"
     ),
@@ -81,7 +89,8 @@ def store(
             raise StoreRequestError(f"there is no collection in {place.name}")
         if lines is not None:
             rows = _embed(lines, configuration(fingerprint, model=model), device=device, runtime=runtime)
-        points, about = _measure(place, fingerprint, rows, k=k, modality=modality)
+        given = [_read_setting(text, place) for text in settings or ()]
+        points, about = _measure(place, fingerprint, rows, k=k, modality=modality, settings=given)
     about["queries_from"] = "the collection" if rows is None else str(queries or texts)
     terminal.show(_table(points))
     out.mkdir(parents=True, exist_ok=True)
@@ -91,7 +100,13 @@ def store(
 
 
 def _measure(
-    place: Place, fingerprint: Fingerprint, rows: FloatArray | None, *, k: int, modality: Modality | None
+    place: Place,
+    fingerprint: Fingerprint,
+    rows: FloatArray | None,
+    *,
+    k: int,
+    modality: Modality | None,
+    settings: list[dict[str, float]],
 ) -> tuple[list[RecallPoint], dict[str, Any]]:
     config = carried_config(fingerprint)
     opened = place.open(config, None)
@@ -109,7 +124,7 @@ def _measure(
         terminal.say("this store has no setting of its search: what it does is measured once")
     disk_bytes = None if place.folder is None else _disk_bytes(place.folder)
     points = []
-    for setting in settings_to_try(place.search_options, records=total, limit=question.limit):
+    for setting in settings or settings_to_try(place.search_options, records=total, limit=question.limit):
         opened = place.open(config, None, setting)
         points.append(measure(opened, question, ranking, setting=setting, disk_bytes=disk_bytes))
         opened.close()
@@ -138,6 +153,20 @@ def _question(
         raise EvaluationError(f"the collection has no record of the modality {modality!r}")
     checked = check_embeddings(rows, dimensions=first.embedding.shape[0])
     return Question(rows=checked, k=k, modality=modality, tiles=tiles)
+
+
+def _read_setting(text: str, place: Place) -> dict[str, float]:
+    setting: dict[str, float] = {}
+    for pair in text.split(","):
+        name, _, number = pair.partition("=")
+        if name not in place.search_options:
+            known = ", ".join(place.search_options) or "none"
+            raise EmbedInputError(f"--setting is {text!r}: {name!r} is no option of this store's search ({known})")
+        try:
+            setting[name] = int(number) if number.isdecimal() else float(number)
+        except ValueError:
+            raise EmbedInputError(f"--setting is {text!r}: write it like {name}=400") from None
+    return setting
 
 
 def _read_rows(path: Path) -> FloatArray:

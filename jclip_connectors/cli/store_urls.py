@@ -194,7 +194,7 @@ def _qdrant(parts: SplitResult, stack: ExitStack, timeout_s: float | None) -> Pl
         name=_name(parts),
         fingerprint=lambda: stored_fingerprint(client, collection),
         open=open_store,
-        search_options=("candidates",),
+        search_options=("candidates", "hnsw_ef", "oversampling"),
     )
 
 

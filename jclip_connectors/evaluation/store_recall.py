@@ -13,6 +13,7 @@ from jclip_connectors.port import Modality, VectorStore
 from jclip_connectors.store_kit.coarse import CANDIDATES, count_candidates
 
 OWN_QUERIES = 500  # records whose vectors are the queries where none are given
+_WIDTHS = (32, 64, 128, 256, 512, 1024)  # of the search in an index
 _WARM_UP = 5  # searches before those that are timed
 _PAGE = 256
 
@@ -32,7 +33,7 @@ class RecallPoint:
         disk_bytes: what the collection takes on the disk; `None` if the store does not say.
     """
 
-    setting: Mapping[str, int]
+    setting: Mapping[str, float]
     recall_mean: float
     recall_p5: float
     recall_min: float
@@ -53,7 +54,7 @@ def own_queries(store: VectorStore, *, k: int, modality: Modality, tiles: bool) 
     return Question(rows=rows, k=k, modality=modality, tiles=tiles, own_ids=own_ids)
 
 
-def settings_to_try(options: Sequence[str], *, records: int, limit: int) -> list[dict[str, int]]:
+def settings_to_try(options: Sequence[str], *, records: int, limit: int) -> list[dict[str, float]]:
     """The settings of a sweep.
 
     Args:
@@ -63,16 +64,20 @@ def settings_to_try(options: Sequence[str], *, records: int, limit: int) -> list
 
     Returns:
         For `candidates`: the smallest number, and twice as many each time while it is below `records` and below the
-        default; then the default. Without options: the one setting that the store has.
+        default; then the default. For `hnsw_ef`, in a collection that is large enough for an index: some numbers, with
+        the fewest candidates. Without options: the one setting that the store has.
     """
-    settings: list[dict[str, int]] = []
-    if "candidates" in options:
-        candidates = count_candidates(1, limit=limit)
-        while candidates < min(CANDIDATES, records):
-            settings.append({"candidates": candidates})
-            candidates *= 2
-        settings.append({"candidates": max(CANDIDATES, count_candidates(1, limit=limit))})
-    return settings or [{}]
+    if "candidates" not in options:
+        return [{}]
+    fewest = count_candidates(1, limit=limit)
+    default = max(CANDIDATES, fewest)
+    sweep = [fewest]
+    while 2 * sweep[-1] < default:
+        sweep.append(2 * sweep[-1])
+    settings: list[dict[str, float]] = [{"candidates": count} for count in sweep if count < min(records, default)]
+    if "hnsw_ef" in options and records > default:
+        settings += [{"candidates": fewest, "hnsw_ef": width} for width in _WIDTHS]
+    return [*settings, {"candidates": default}]
 
 
 def measure(
@@ -80,7 +85,7 @@ def measure(
     question: Question,
     ranking: ExactRanking,
     *,
-    setting: Mapping[str, int],
+    setting: Mapping[str, float],
     disk_bytes: int | None = None,
 ) -> RecallPoint:
     """Search for each query once, one after the other, and compare the results with the exact ranking.

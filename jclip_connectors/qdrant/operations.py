@@ -63,13 +63,21 @@ class QdrantFlows:
     attempts = ATTEMPTS
 
     def __init__(
-        self, name: str, fingerprint: Fingerprint, layout: Layout, *, candidates: int, indexed: set[str]
+        self,
+        name: str,
+        fingerprint: Fingerprint,
+        layout: Layout,
+        *,
+        candidates: int,
+        params: models.SearchParams | None,
+        indexed: set[str],
     ) -> None:
-        """Use an existing collection; `indexed` are the payload fields with an index."""
+        """Use an existing collection; `params` are of its searches, `indexed` are the payload fields with an index."""
         self._name = name
         self._fingerprint = fingerprint
         self._layout = layout
         self._candidates = candidates
+        self._params = params
         self._indexed = {_unquoted(field) for field in indexed}
         self._checked_s = -float("inf")
 
@@ -198,7 +206,15 @@ class QdrantFlows:
             limit = min(limit, max(1, (yield from self.count(where=None, modality=None))))
         candidates = count_candidates(self._candidates, limit=limit)
         requests = [
-            to_query(query, self._layout, condition, tiles=tiles, limit=limit, candidates=candidates)
+            to_query(
+                query,
+                self._layout,
+                condition,
+                tiles=tiles,
+                limit=limit,
+                candidates=candidates,
+                params=self._params,
+            )
             for query in queries
         ]
         if len(requests) == 1:

@@ -33,7 +33,7 @@ WITHOUT_INDEXED = models.PayloadSelectorExclude(exclude=["terms", "numbers", "fi
 _METADATA_KEY = "jclip"  # key in the collection's metadata; the value is text, which every transport keeps exactly
 _FORMAT_WITH_AN_INDEX_PER_FIELD, _FORMAT = 1, 2
 _DEFAULT_FULL_SCAN_KIB = 10_000
-_OVERSAMPLING = 3.0  # how many more candidates quantized vectors select before the full vectors rescore them
+OVERSAMPLING = 3.0  # how many more candidates quantized vectors select before the full vectors rescore them
 _VALUE_BYTES = 25  # upper bound for a float32 in JSON, with its comma
 _POINT_BYTES = 300  # for the names and brackets
 _MAX_DEPTH = 32  # of `fields`; the server accepts 128 levels of JSON
@@ -185,24 +185,32 @@ def to_filter(where: Filter | None, modality: Modality | None, *, index_per_fiel
 
 
 def to_query(
-    query: FloatArray, layout: Layout, condition: models.Filter, *, tiles: bool, limit: int, candidates: int
+    query: FloatArray,
+    layout: Layout,
+    condition: models.Filter,
+    *,
+    tiles: bool,
+    limit: int,
+    candidates: int,
+    params: models.SearchParams | None = None,
 ) -> dict[str, Any]:
     """The arguments of `query_points` for a search with all stages, from the first vectors to the tiles.
 
-    Each stage passes `candidates` records to the next one, so search is exact in a collection of this size.
+    Each stage passes `candidates` records to the next one, so search is exact in a collection of this size. The first
+    stage has the parameters of `search_params`.
     """
     values: list[float] = query.tolist()
     names = ["coarse", "full"] if layout.coarse is not None else ["full"]
     if tiles:
         names.append("tiles")
     vectors: dict[str, Any] = {"coarse": values[: layout.coarse], "full": values, "tiles": [values]}
-    first = {"filter": condition, "params": _search_params(layout)}
+    first = {"filter": condition, "params": params}
     stage: models.Prefetch | None = None
     for name in names[:-1]:
         options: dict[str, Any] = first if stage is None else {"prefetch": stage}
         stage = models.Prefetch(query=vectors[name], using=name, limit=candidates, **options)
     arguments: dict[str, Any] = (
-        {"query_filter": condition, "search_params": first["params"]} if stage is None else {"prefetch": stage}
+        {"query_filter": condition, "search_params": params} if stage is None else {"prefetch": stage}
     )
     wanted = {"limit": limit, "with_payload": WITHOUT_INDEXED, "with_vectors": ["tiles"] if tiles else False}
     return {"query": vectors[names[-1]], "using": names[-1], **wanted, **arguments}
@@ -214,12 +222,12 @@ def to_part_of_batch(arguments: Mapping[str, Any]) -> models.QueryRequest:
     return models.QueryRequest(**{names.get(name, name): value for name, value in arguments.items()})
 
 
-def _search_params(layout: Layout) -> models.SearchParams | None:
+def search_params(layout: Layout, *, hnsw_ef: int | None, oversampling: float) -> models.SearchParams | None:
+    """The parameters of the first stage; see `QdrantStore.open`."""
+    quantization = models.QuantizationSearchParams(rescore=True, oversampling=oversampling)
     if layout.quantization is None:
-        return None
-    return models.SearchParams(
-        quantization=models.QuantizationSearchParams(rescore=True, oversampling=_OVERSAMPLING),
-    )
+        return None if hnsw_ef is None else models.SearchParams(hnsw_ef=hnsw_ef)
+    return models.SearchParams(hnsw_ef=hnsw_ef, quantization=quantization)
 
 
 def _graph(size: int) -> models.HnswConfigDiff:

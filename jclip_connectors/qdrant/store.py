@@ -6,6 +6,7 @@ Payload indexes are made by writes, so a read-only key can search.
 """
 
 import dataclasses
+import math
 from types import MappingProxyType
 from typing import Any, Self, get_args
 
@@ -16,11 +17,13 @@ from jclip_connectors.errors import EmbedInputError, StoreRequestError
 from jclip_connectors.qdrant.errors import translate
 from jclip_connectors.qdrant.operations import ATTEMPTS, QdrantFlows
 from jclip_connectors.qdrant.requests import (
+    OVERSAMPLING,
     Layout,
     Quantization,
     describe,
     read_description,
     read_layout,
+    search_params,
     vectors_config,
 )
 from jclip_connectors.store_kit.async_flows import AsyncStore, run_async
@@ -49,6 +52,8 @@ class QdrantStore(BlockingStore):
         coarse_dimensions: CoarseDimensions = "auto",
         quantization: Quantization | None = None,
         candidates: int = CANDIDATES,
+        hnsw_ef: int | None = None,
+        oversampling: float = OVERSAMPLING,
         dimensions: int | None = None,
     ) -> Self:
         """Open or create a collection.
@@ -66,6 +71,10 @@ class QdrantStore(BlockingStore):
                 an existing collection; for a new one it is no quantization.
             candidates: the smallest number of records that each stage of a search passes to the next one: more is
                 slower and more exact. Search is exact in a collection of this size.
+            hnsw_ef: how many records the index of a large collection keeps in view during a search: more is slower and
+                more exact. `None` is the server's own number; the records of the first stage are always kept.
+            oversampling: how many times the results of the first stage quantized vectors select, before whole vectors
+                rescore them: at least 1; more is slower and more exact.
             dimensions: length of the vectors of a new collection, if `config` does not set it.
 
         Raises:
@@ -81,6 +90,8 @@ class QdrantStore(BlockingStore):
             coarse_dimensions=coarse_dimensions,
             quantization=quantization,
             candidates=candidates,
+            hnsw_ef=hnsw_ef,
+            oversampling=oversampling,
             dimensions=dimensions,
         )
         return cls(client, run(opening, client, translate=translate, attempts=ATTEMPTS))
@@ -99,6 +110,8 @@ class AsyncQdrantStore(AsyncStore):
         coarse_dimensions: CoarseDimensions = "auto",
         quantization: Quantization | None = None,
         candidates: int = CANDIDATES,
+        hnsw_ef: int | None = None,
+        oversampling: float = OVERSAMPLING,
         dimensions: int | None = None,
     ) -> Self:
         """Open or create a collection; see `QdrantStore.open`."""
@@ -109,6 +122,8 @@ class AsyncQdrantStore(AsyncStore):
             coarse_dimensions=coarse_dimensions,
             quantization=quantization,
             candidates=candidates,
+            hnsw_ef=hnsw_ef,
+            oversampling=oversampling,
             dimensions=dimensions,
         )
         # In threads: the fingerprint of a model in a folder needs the hash of its weights.
@@ -151,11 +166,16 @@ def _open(
     coarse_dimensions: CoarseDimensions,
     quantization: Quantization | None,
     candidates: int,
+    hnsw_ef: int | None,
+    oversampling: float,
     dimensions: int | None,
 ) -> Flow[QdrantFlows]:
     check_config(config)
     _check_name(name)
     check_count(candidates, name="candidates")
+    if hnsw_ef is not None:
+        check_count(hnsw_ef, name="hnsw_ef")
+    _check_oversampling(oversampling)
     _check_quantization(quantization)
     sized = dataclasses.replace(config, dimensions=resolve_dimensions(config, dimensions, most=_MOST_DIMENSIONS))
     # Quantized vectors are a first stage themselves.
@@ -181,7 +201,8 @@ def _open(
                 f"`{option}` is {given!r}, but the collection {name!r} was made with {made_with!r}: leave it out, or "
                 "make a new collection"
             )
-    return QdrantFlows(name, stored, layout, candidates=candidates, indexed=set(info.payload_schema))
+    params = search_params(layout, hnsw_ef=hnsw_ef, oversampling=oversampling)
+    return QdrantFlows(name, stored, layout, candidates=candidates, params=params, indexed=set(info.payload_schema))
 
 
 def _create(name: str, layout: Layout, fingerprint: Fingerprint) -> Flow[models.CollectionInfo]:
@@ -217,3 +238,8 @@ def _check_name(name: str) -> None:
 def _check_quantization(quantization: object) -> None:
     if quantization is not None and quantization not in get_args(Quantization):
         raise EmbedInputError(f"`quantization` is {quantization!r}; use one of {get_args(Quantization)}, or None")
+
+
+def _check_oversampling(oversampling: object) -> None:
+    if isinstance(oversampling, bool) or not isinstance(oversampling, int | float) or not 1 <= oversampling < math.inf:
+        raise EmbedInputError(f"`oversampling` is {oversampling!r}; use a number of at least 1")

@@ -172,6 +172,14 @@ def test_a_sweep_doubles_the_candidates_up_to_the_default():
     assert settings_to_try((), records=3000, limit=10) == [{}]
 
 
+def test_the_index_of_a_large_collection_is_searched_in_several_widths():
+    options = ("candidates", "hnsw_ef", "oversampling")
+    small, large = (settings_to_try(options, records=records, limit=10) for records in (4000, 5000))
+    assert not any("hnsw_ef" in setting for setting in small)
+    assert {"candidates": 200, "hnsw_ef": 128} in large
+    assert large[-1] == {"candidates": 4096}
+
+
 @pytest.fixture(scope="module")
 def nano_collection(tmp_path_factory):
     folder = tmp_path_factory.mktemp("texts")
@@ -208,6 +216,16 @@ def test_the_command_takes_vectors_and_else_those_of_the_collection(nano_collect
     np.save(tmp_path / "rows.npy", rows)
     jclip(*store, "--queries", tmp_path / "rows.npy")
     assert json.loads((tmp_path / "store.json").read_text())["queries"] == 3
+
+
+def test_the_command_measures_the_settings_that_it_is_given(nano_collection, tmp_path):
+    store = ("eval", "store", "--collection", nano_collection, "--out", tmp_path)
+    jclip(*store, "--setting", "candidates=7", "--setting", "candidates=9")
+    points = json.loads((tmp_path / "store.json").read_text())["settings"]
+    assert [point["setting"] for point in points] == [{"candidates": 7}, {"candidates": 9}]
+    assert "'hnsw_ef' is no option of this store's search (candidates)" in refusal(*store, "--setting", "hnsw_ef=2")
+    assert "write it like candidates=400" in refusal(*store, "--setting", "candidates")
+    assert "`candidates` is 0" in jclip(*store, "--setting", "candidates=0", code=2)[1]
 
 
 def test_bad_queries_are_refused_by_name(nano_collection, tmp_path):

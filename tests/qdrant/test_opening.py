@@ -129,6 +129,9 @@ BAD_OPTIONS = [
     ({"coarse_dimensions": 0}, "`coarse_dimensions` is 0"),
     ({"quantization": "product"}, r"`quantization` is 'product'; use one of \('scalar', 'binary'\)"),
     ({"candidates": 0}, "`candidates` is 0"),
+    ({"hnsw_ef": 0}, "`hnsw_ef` is 0"),
+    ({"oversampling": 0.5}, "`oversampling` is 0.5; use a number of at least 1"),
+    ({"oversampling": float("nan")}, "`oversampling` is nan"),
 ]
 
 

@@ -29,6 +29,27 @@ def test_one_request_goes_from_the_prefix_to_the_tiles(client, server):
     assert "prefetch" not in coarse
 
 
+WIDE = {"hnsw_ef": 77, "oversampling": 1.5}
+ASKED = [
+    (None, {}, None),
+    (None, WIDE, {"hnsw_ef": 77}),
+    ("scalar", {}, {"quantization": {"rescore": True, "oversampling": 3.0}}),
+    ("scalar", WIDE, {"hnsw_ef": 77, "quantization": {"rescore": True, "oversampling": 1.5}}),
+]
+
+
+@pytest.mark.parametrize("coarse", [None, 4])
+@pytest.mark.parametrize(("quantization", "options", "params"), ASKED)
+def test_the_search_of_the_index_has_the_options_of_the_store(client, server, coarse, quantization, options, params):
+    kinds = {"coarse_dimensions": coarse, "quantization": quantization}
+    QdrantStore.open(client, "photos", TILED, **kinds, **options).search(QUERY)
+    stage = server.requests[-1].json
+    while "prefetch" in stage:
+        assert "params" not in stage
+        stage = stage["prefetch"]
+    assert stage.get("params") == params
+
+
 @pytest.mark.parametrize(("coarse", "names"), [(None, ["full"]), (4, ["full", "coarse"])])
 def test_a_search_for_wholes_does_not_look_at_tiles(client, server, coarse, names):
     store = QdrantStore.open(client, "photos", TILED, coarse_dimensions=coarse)
