@@ -68,7 +68,7 @@ def url(request, tmp_path, monkeypatch):
         assert server.surprises == []
 
 
-def test_a_folder_is_indexed_once_and_found_again_in_every_store(url, photos):
+def test_a_folder_is_indexed_once_and_found_again_and_measured_in_every_store(url, photos, tmp_path):
     indexed = jclip("index", photos, "--store", url, "--model", "nano", "--dimensions", 64)[1]
     assert "4 indexed, 0 unchanged, 0 failed" in indexed
     assert "0 indexed, 4 unchanged, 0 failed" in jclip("index", photos, "--store", url)[1]
@@ -79,6 +79,13 @@ def test_a_folder_is_indexed_once_and_found_again_in_every_store(url, photos):
     assert [hit["metadata"]["name"] for hit in hits] == ["star.png", "circle.png"]
     by_image = json.loads(jclip("search", "--image", photos / "circle.png", "--store", url, "--json", "--limit", 1)[0])
     assert by_image[0]["metadata"]["name"] == "circle.png"
+    message = jclip("eval", "store", "--store", url, "--k", 1, "--out", tmp_path)[1]
+    assert "2 of 3 records have the modality 'image'" in message
+    (point,) = json.loads((tmp_path / "store.json").read_text())["settings"]
+    assert point["recall_min"] == 1.0
+    tuned = not url.startswith(("weaviate", "pinecone"))
+    assert point["setting"] == ({"candidates": 4096} if tuned else {})
+    assert ("no setting of its search" in message) is not tuned
 
 
 def test_other_dimensions_than_the_collections_are_refused_with_both_values(url, photos):
