@@ -23,6 +23,7 @@ full vectors then rank."""
 VARIANTS: tuple[Variant, ...] = get_args(Variant)
 RESULTS_FILE, RUNS_FOLDER = "results.json", "runs"
 _FORMAT = 1  # of both kinds of files
+_OF_QUERIES = ("query_ids", "clusters")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,7 +123,15 @@ def write_run(out: Path, scores: Iterable[QueryScores]) -> str:
     digest = hashlib.sha256(place.encode()).hexdigest()[:8]
     name = f"{RUNS_FOLDER}/{re.sub(r'[^A-Za-z0-9_.-]', '_', place)}-{digest}.json"
     (out / RUNS_FOLDER).mkdir(parents=True, exist_ok=True)
-    _write(out / name, {"format": _FORMAT, "scores": [dataclasses.asdict(row) for row in rows]})
+    queries: list[dict[str, Sequence[str]]] = []  # metrics of one direction have the same ones: each once
+    scores = []
+    for row in rows:
+        fields = dataclasses.asdict(row)
+        own = {name: fields.pop(name) for name in _OF_QUERIES}
+        if own not in queries:
+            queries.append(own)
+        scores.append({**fields, "queries": queries.index(own)})
+    _write(out / name, {"format": _FORMAT, "queries": queries, "scores": scores})
     return name
 
 
@@ -134,8 +143,8 @@ def read_run(out: Path, name: str) -> list[QueryScores]:
     """
     content = _read(out / name)
     try:
-        return [QueryScores(**row) for row in content["scores"]]
-    except (KeyError, TypeError) as error:
+        return [QueryScores(**content["queries"][row.pop("queries")], **row) for row in content["scores"]]
+    except (KeyError, TypeError, IndexError) as error:
         raise EvaluationError(f"{str(out / name)!r} is not a file of an evaluation's runs") from error
 
 

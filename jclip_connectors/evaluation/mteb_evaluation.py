@@ -1,8 +1,10 @@
 """The evaluation of tasks with mteb: data are read once, and every length and variant of vectors is scored."""
 
 import hashlib
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import mteb
@@ -61,18 +63,36 @@ class TaskEvaluation:
         self._events = events
         self._revisions: dict[str, str] = {}  # of the data in each folder
 
-    def evaluate(self, request: TaskRequest) -> None:
-        """Compute the figures of a task.
+    def run(self) -> None:
+        """Evaluate every task of the job, once the data of all are found.
 
         Raises:
             EmbedInputError: mteb has no such task, split or language, or it is of a kind that is not evaluated.
             EvaluationError: data are missing or cannot be read, or mteb has no such metric.
         """
+        self._check_data()
+        for request in self._job.tasks:
+            started = time.monotonic()
+            self._evaluate(request)
+            self._events.spent(request.table, time.monotonic() - started)
+
+    def _check_data(self) -> None:
+        for request in self._job.tasks:
+            for part in mteb_tasks.parts(mteb_tasks.find_task(request.task)):
+                folder = self._folder(part)
+                if not (self._job.synthetic or self._job.download or folder.is_dir()):
+                    raise EvaluationError(
+                        f"the data of {part.metadata.name} are missing: put a copy of "
+                        f"{part.metadata.dataset['path']!r} of the hub, or data in one of the other forms, into "
+                        f"{str(folder)!r}"
+                    )
+
+    def _evaluate(self, request: TaskRequest) -> None:
         task = mteb_tasks.find_task(request.task)
         languages = list(request.languages or task.metadata.hf_subsets)
         if self._job.synthetic:
             for part in mteb_tasks.parts(task):
-                write_synthetic(self._job.data / part.metadata.name, part, split=request.split)
+                write_synthetic(self._folder(part), part, split=request.split)
             languages = synthetic_languages(task, languages)
         for language in languages:
             if isinstance(task, AbsTaskAggregate):
@@ -118,7 +138,7 @@ class TaskEvaluation:
     def _open(self, task: AbsTask, split: str, language: str) -> tuple[mteb_tasks.Remembering, str]:
         """Load the data of a task; returns the task over them and their revision."""
         job, name = self._job, task.metadata.name
-        hub, folder = task.metadata.dataset["path"], job.data / task.metadata.name
+        hub, folder = task.metadata.dataset["path"], self._folder(task)
         self._events.progress(f"{name} {language}: reading")
         self._subject.new_data()
         if folder.is_dir():
@@ -126,18 +146,17 @@ class TaskEvaluation:
                 self._revisions[name] = revision_of(folder, job.limit)
             revision, where = self._revisions[name], str(folder)
             place = repository(folder, task, split=split, revision=revision, converted=job.out / "converted")
-        elif job.download:
+        else:  # `check_data` has seen that it may be downloaded
             revision, where, place = f"{task.metadata.revision}-{job.limit}", hub, None
-        else:
-            raise EvaluationError(
-                f"the data of {name} are missing: put a copy of {hub!r} of the hub, or data in one of the other forms, "
-                f"into {str(folder)!r}"
-            )
         opened = mteb_tasks.task_over(task, place, revision=revision, split=split, language=language)
         mteb_tasks.load(opened, where=where, cache=job.out / CACHES / "datasets" / revision)
         if job.limit is not None:
             mteb_tasks.limit(opened, job.limit)
         return opened, revision
+
+    def _folder(self, task: AbsTask) -> Path:
+        """The folder of a task's data."""
+        return self._job.data / task.metadata.name
 
     def _settings(self, task: AbsTask) -> list[Setting]:
         """The lengths and variants that a task has: only a search has two stages."""

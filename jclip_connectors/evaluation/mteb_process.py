@@ -2,7 +2,6 @@
 
 import os
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -52,11 +51,7 @@ def _evaluate(job: Job, events: Events, subject_of: "Callable[[Job], Subject]") 
     events.model(subject.facts)
     if not job.download:
         forbid_network()
-    evaluation = TaskEvaluation(job, subject, events)
-    for task in job.tasks:
-        started = time.monotonic()
-        evaluation.evaluate(task)
-        events.spent(task.table, time.monotonic() - started)
+    TaskEvaluation(job, subject, events).run()
 
 
 def _baseline(job: Job) -> "Subject":

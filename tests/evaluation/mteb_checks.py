@@ -64,9 +64,7 @@ def evaluated(out, data, *requests, subject=None, encoder=None, **options):
     job = Job(model=ModelChoice(source="nano"), tasks=requests, data=data, out=out, **{**given, **options})
     told = io.StringIO()
     with CachedEncoder(encoder or JinaClipEncoder.load("nano"), job.features) as cached:
-        evaluation = TaskEvaluation(job, subject or OurModel(job, cached), Events(told))
-        for request in requests:
-            evaluation.evaluate(request)
+        TaskEvaluation(job, subject or OurModel(job, cached), Events(told)).run()
     events = [json.loads(line) for line in told.getvalue().splitlines()]
     return [event["figure"] for event in events if "figure" in event]
 
@@ -431,6 +429,13 @@ def test_data_that_are_missing_or_damaged_are_named(tmp_path):
     problem(tmp_path, data, RETRIEVAL, r"corpus.jsonl', line 2: not JSON")
     (folder / "corpus.jsonl").write_text('{"_id": "d", "text": "a"}\n')
     problem(tmp_path, data, RETRIEVAL, r"the document 'x', which is right for the query 'q', is not in the corpus")
+
+
+def test_data_that_the_last_task_lacks_are_named_before_the_first_is_evaluated(tmp_path):
+    data = synthetic(tmp_path / "data", RETRIEVAL)
+    with pytest.raises(EvaluationError, match="data of CIFAR10ZeroShot are missing"):
+        evaluated(tmp_path / "out", data, RETRIEVAL, CLASSES)
+    assert not (tmp_path / "out" / "runs").exists()
 
 
 def test_columns_that_are_missing_are_named(tmp_path):

@@ -44,6 +44,14 @@ def test_a_run_is_read_as_it_was_written(tmp_path):
     assert read[1].golds == [1.0, 2.0]
 
 
+def test_a_run_has_the_names_of_queries_once_for_all_metrics(tmp_path):
+    other = dataclasses.replace(SCORES, metric="text", query_ids=["3"], clusters=["y"], values=[0.0])
+    rows = [SCORES, dataclasses.replace(SCORES, metric="hit"), other]
+    name = write_run(tmp_path, rows)
+    assert read_run(tmp_path, name) == rows
+    assert len(json.loads((tmp_path / name).read_text())["queries"]) == 2
+
+
 def test_tasks_whose_names_differ_by_a_sign_have_files_of_their_own(tmp_path):
     names = {write_run(tmp_path, [dataclasses.replace(SCORES, task=task)]) for task in ("a/b", "a b", "a_b")}
     assert len(names) == 3
