@@ -124,14 +124,14 @@ def write_run(out: Path, scores: Iterable[QueryScores]) -> str:
     name = f"{RUNS_FOLDER}/{re.sub(r'[^A-Za-z0-9_.-]', '_', place)}-{digest}.json"
     (out / RUNS_FOLDER).mkdir(parents=True, exist_ok=True)
     queries: list[dict[str, Sequence[str]]] = []  # metrics of one direction have the same ones: each once
-    scores = []
+    written: list[dict[str, Any]] = []
     for row in rows:
         fields = dataclasses.asdict(row)
         own = {name: fields.pop(name) for name in _OF_QUERIES}
         if own not in queries:
             queries.append(own)
-        scores.append({**fields, "queries": queries.index(own)})
-    _write(out / name, {"format": _FORMAT, "queries": queries, "scores": scores})
+        written.append({**fields, "queries": queries.index(own)})
+    _write(out / name, {"format": _FORMAT, "queries": queries, "scores": written})
     return name
 
 
