@@ -27,6 +27,7 @@ from jclip_connectors.cli.store_urls import Place, connected
 from jclip_connectors.config import EmbeddingConfig, Fingerprint
 from jclip_connectors.errors import EmbedInputError, EvaluationError, StoreRequestError
 from jclip_connectors.evaluation.exact_ranking import Question, exact_ranking
+from jclip_connectors.evaluation.plots import can_plot, recall_plot
 from jclip_connectors.evaluation.store_recall import RecallPoint, measure, own_queries, settings_to_try
 from jclip_connectors.indexing.files import read_text
 from jclip_connectors.port import FloatArray, Modality, VectorStore
@@ -34,7 +35,7 @@ from jclip_connectors.store_kit.blank_text import is_blank
 from jclip_connectors.store_kit.files import replace_file
 from jclip_connectors.store_kit.validation import check_embeddings
 
-STORE_FILE = "store.json"
+STORE_FILE, STORE_PLOT = "store.json", "store.svg"
 _DISK_BLOCK = 512  # bytes; POSIX, `st_blocks`
 
 
@@ -97,6 +98,11 @@ def store(
     content = {**about, "settings": [dataclasses.asdict(point) for point in points]}
     replace_file(out / STORE_FILE, (json.dumps(content, indent=1) + "\n").encode())
     terminal.say(f"{len(points)} settings: {out / STORE_FILE}")
+    if can_plot():
+        recall_plot(points, out / STORE_PLOT)
+        terminal.say(f"recall against speed: {out / STORE_PLOT}")
+    else:
+        terminal.say("a plot of recall against speed needs matplotlib, which the extra 'eval' brings")
 
 
 def _measure(

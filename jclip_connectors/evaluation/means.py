@@ -54,10 +54,30 @@ class Row:
             return f"mean of {len(self.tasks)} tasks"
         return self.languages[0] if len(self.languages) == 1 else f"{len(self.languages)} languages"
 
+    @property
+    def title(self) -> str:
+        """The table and the languages, for a heading above several metrics."""
+        return self.table.title if self.of_tasks else f"{self.table.title}, {self.spoken}"
+
 
 def is_main(metric: str) -> bool:
     """Whether a metric is one of those that the release notes show."""
     return not metric.endswith(_SECONDARY)
+
+
+def is_headline(row: Row) -> bool:
+    """Whether a row is one that the release notes would show: for a table of several tasks, their mean."""
+    return is_main(row.metric) and (row.of_tasks or not row.table.mean_of_tasks)
+
+
+def headline_groups(rows: Iterable[Row]) -> list[list[Row]]:
+    """For each table its headline rows of different metrics; with several language sets, those of the first."""
+    groups: dict[str, dict[str, Row]] = {}
+    for row in rows:
+        group = groups.setdefault(row.table.name, {}) if is_headline(row) else {}
+        if not group or next(iter(group.values())).what == row.what:
+            group.setdefault(row.metric, row)
+    return [list(group.values()) for group in groups.values()]
 
 
 def lengths(results: Results) -> list[int]:

@@ -9,7 +9,7 @@ from typing import Literal
 from jclip_connectors.errors import EvaluationError
 from jclip_connectors.evaluation.figures import Results
 from jclip_connectors.evaluation.markdown import number
-from jclip_connectors.evaluation.means import Row, is_main, lengths, table_rows
+from jclip_connectors.evaluation.means import Row, is_headline, lengths, table_rows
 from jclip_connectors.evaluation.published import MEAN, PublishedFigure, find_published, mean_over_languages
 
 # What the published figures call the tables whose tasks they do not list.
@@ -109,11 +109,6 @@ def is_comparable(results: Results) -> bool:
 def main_rows(results: Results) -> list[Beside]:
     """What the release notes show, at the longest vectors: for a table of several tasks, their mean."""
     return [one for one in rows_beside(results) if is_headline(one.row)]
-
-
-def is_headline(row: Row) -> bool:
-    """Whether a row is one that the release notes would show."""
-    return is_main(row.metric) and (row.of_tasks or not row.table.mean_of_tasks)
 
 
 def rows_beside(results: Results) -> list[Beside]:

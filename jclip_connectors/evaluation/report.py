@@ -1,7 +1,7 @@
 """`report.md`: the tables of an evaluation for people, beside the published figures."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -9,7 +9,8 @@ from typing import Any
 from jclip_connectors.evaluation.environment import ENVIRONMENT_FILE
 from jclip_connectors.evaluation.figures import VARIANTS, Results, Variant, read_results
 from jclip_connectors.evaluation.markdown import markdown_table, number, signed
-from jclip_connectors.evaluation.means import Row, lengths, table_rows
+from jclip_connectors.evaluation.means import Row, headline_groups, is_headline, lengths, table_rows
+from jclip_connectors.evaluation.plots import can_plot, plot_names
 from jclip_connectors.evaluation.published import find_published, published_warnings
 from jclip_connectors.evaluation.references import (
     MODELS,
@@ -17,7 +18,6 @@ from jclip_connectors.evaluation.references import (
     Reference,
     full_length,
     is_comparable,
-    is_headline,
     model_name,
     published_name,
     reference,
@@ -56,9 +56,7 @@ def write_report(out: Path) -> None:
     """
     results = read_results(out)
     environment = json.loads((out / ENVIRONMENT_FILE).read_bytes()) if (out / ENVIRONMENT_FILE).exists() else {}
-    replace_file(
-        out / REPORT_FILE, report(results, environment, plots=sorted(p.name for p in out.glob("*.svg"))).encode()
-    )
+    replace_file(out / REPORT_FILE, report(results, environment, plots=plot_names(out, results)).encode())
 
 
 def report(results: Results, environment: dict[str, Any], *, plots: Sequence[str] = ()) -> str:
@@ -78,7 +76,7 @@ def report(results: Results, environment: dict[str, Any], *, plots: Sequence[str
         _sweep(results),
         _variants(results),
         _details(beside),
-        _plots(plots),
+        _plots(results, plots),
         _environment(results, environment),
     ]
     return "\n".join(line for part in parts for line in part)
@@ -249,8 +247,8 @@ def _variants(results: Results) -> Iterator[str]:
         for variant in used
     }
     full = by_setting.get((found[0], "float32"), {})
-    for group in _groups(next((rows for rows in by_setting.values() if rows), {}).values()):
-        yield f"### {group[0].table.title}, {group[0].spoken}"
+    for group in headline_groups(row for rows in by_setting.values() for row in rows.values()):
+        yield f"### {group[0].title}"
         yield ""
         heading = ["values", "kept as", "bytes searched", "bytes kept", *(row.metric for row in group)]
         rows = [
@@ -284,15 +282,17 @@ def _details(beside: Sequence[Beside]) -> Iterator[str]:
         yield ""
 
 
-def _plots(names: Sequence[str]) -> Iterator[str]:
+def _plots(results: Results, names: Sequence[str]) -> Iterator[str]:
+    settings = {(figure.dimensions, figure.variant) for figure in results.figures}
+    if not names and (len(settings) < 2 or can_plot()):
+        return
     yield "## Plots"
     yield ""
-    if names:
-        for name in names:
-            yield f"![{name.removesuffix('.svg').replace('-', ' ')}]({name})"
-            yield ""
-    else:
+    if not names:
         yield "There are none: they need matplotlib, which the extra `eval` brings."
+        yield ""
+    for name in names:
+        yield f"![{name.removesuffix('.svg').replace('-', ' ')}]({name})"
         yield ""
 
 
@@ -310,16 +310,6 @@ def _environment(results: Results, environment: dict[str, Any]) -> Iterator[str]
         packages = environment["packages"].items()
         yield f"- {', '.join(f'{name} {version}' for name, version in packages if version is not None)}"
         yield ""
-
-
-def _groups(rows: Iterable[Row]) -> list[list[Row]]:
-    """The headline rows of each table, of its first language set."""
-    groups: dict[tuple[str, str], list[Row]] = {}
-    for row in rows:
-        if is_headline(row):
-            groups.setdefault((row.table.name, row.what), []).append(row)
-    first = dict(reversed(groups))
-    return [group for (table, what), group in groups.items() if first[table] == what]
 
 
 def _place(row: Row) -> tuple[str, str, str]:

@@ -24,6 +24,7 @@ from jclip_connectors.evaluation.figures import (
     write_results,
 )
 from jclip_connectors.evaluation.job import Job, ModelChoice, TaskRequest, write_job
+from jclip_connectors.evaluation.plots import write_plots
 from jclip_connectors.evaluation.report import write_report
 from jclip_connectors.evaluation.tables import Table, find_tables
 
@@ -102,6 +103,7 @@ def evaluate(evaluation: Evaluation, *, progress: Callable[[str], None] | None =
         results = _together(evaluation, tables, found, before, complete=found.harnesses == len(harnesses))
         if found.figures:
             write_results(evaluation.out, results)
+            write_plots(evaluation.out)
             write_report(evaluation.out)
     return results
 
