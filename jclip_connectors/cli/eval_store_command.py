@@ -26,6 +26,7 @@ from jclip_connectors.cli.options import (
 from jclip_connectors.cli.store_urls import Place, connected
 from jclip_connectors.config import EmbeddingConfig, Fingerprint
 from jclip_connectors.errors import EmbedInputError, EvaluationError, StoreRequestError
+from jclip_connectors.evaluation.environment import describe_environment
 from jclip_connectors.evaluation.exact_ranking import Question, exact_ranking
 from jclip_connectors.evaluation.plots import can_plot, recall_plot
 from jclip_connectors.evaluation.store_recall import RecallPoint, measure, own_queries, settings_to_try
@@ -91,17 +92,19 @@ def store(
         if lines is not None:
             rows = _embed(lines, configuration(fingerprint, model=model), device=device, runtime=runtime)
         given = [_read_setting(text, place) for text in settings or ()]
+        out.mkdir(parents=True, exist_ok=True)  # before the work: it may be impossible
         points, about = _measure(place, fingerprint, rows, k=k, modality=modality, settings=given)
     about["queries_from"] = "the collection" if rows is None else str(queries or texts)
     terminal.show(_table(points))
-    out.mkdir(parents=True, exist_ok=True)
-    content = {**about, "settings": [dataclasses.asdict(point) for point in points]}
+    measured = [dataclasses.asdict(point) for point in points]
+    content = {**about, "settings": measured, "environment": describe_environment()}
     replace_file(out / STORE_FILE, (json.dumps(content, indent=1) + "\n").encode())
     terminal.say(f"{len(points)} settings: {out / STORE_FILE}")
     if can_plot():
         recall_plot(points, out / STORE_PLOT)
         terminal.say(f"recall against speed: {out / STORE_PLOT}")
     else:
+        (out / STORE_PLOT).unlink(missing_ok=True)  # of earlier results
         terminal.say("a plot of recall against speed needs matplotlib, which the extra 'eval' brings")
 
 

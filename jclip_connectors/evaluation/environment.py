@@ -33,15 +33,19 @@ _PACKAGES = (
 
 def write_environment(out: Path, options: Mapping[str, Any]) -> None:
     """Write `environment.json`: versions of packages, the machine, and the options that the evaluation was given."""
-    content = {
+    content = {**describe_environment(), "options": dict(options)}
+    replace_file(out / ENVIRONMENT_FILE, (json.dumps(content, indent=1, default=str) + "\n").encode())
+
+
+def describe_environment() -> dict[str, Any]:
+    """Versions of packages, and the machine."""
+    return {
         "python": sys.version.split()[0],
         "platform": platform.platform(),
         "machine": platform.machine(),
         "processors": os.cpu_count(),
         "packages": {name: _version(name) for name in _PACKAGES},
-        "options": dict(options),
     }
-    replace_file(out / ENVIRONMENT_FILE, (json.dumps(content, indent=1, default=str) + "\n").encode())
 
 
 def _version(name: str) -> str | None:

@@ -1,6 +1,7 @@
 """The recall of stores against the exact ranking of their vectors, and `jclip eval store`."""
 
 import json
+import xml.etree.ElementTree as ET
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from core_encoder.tiling import Tiling
 from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.edge import QdrantEdgeStore
 from jclip_connectors.errors import EvaluationError
+from jclip_connectors.evaluation import plots
 from jclip_connectors.evaluation.exact_ranking import Question, exact_ranking
 from jclip_connectors.evaluation.store_recall import measure, own_queries, settings_to_try
 from jclip_connectors.memory import InMemoryStore
@@ -200,12 +202,22 @@ def test_the_command_measures_an_embedded_collection(nano_collection, tmp_path):
     assert "candidates 4096" in out
     assert "30 of 30 records have the modality 'text'; 2 queries (given vectors)" in message
     written = json.loads((tmp_path / "store.json").read_text())
+    assert ET.fromstring((tmp_path / "store.svg").read_text()).tag.endswith("svg")  # noqa: S314 (our own file)
+    assert written["environment"]["packages"]["numpy"]
     (point,) = written.pop("settings")
     assert point["setting"] == {"candidates": 4096}
     assert point["recall_mean"] == point["recall_min"] == 1.0
     assert point["disk_bytes"] > 0
     assert written["fingerprint"]["model"]
     assert (written["k"], written["queries"], written["compared"]) == (3, 2, 30)
+
+
+def test_without_matplotlib_there_is_no_plot_and_no_earlier_one(nano_collection, tmp_path, monkeypatch):
+    monkeypatch.setattr(plots, "find_spec", lambda _name: None)
+    (tmp_path / "store.svg").write_text("of earlier results")
+    _, message = jclip("eval", "store", "--collection", nano_collection, "--k", 1, "--out", tmp_path)
+    assert "needs matplotlib" in message
+    assert [path.name for path in tmp_path.iterdir()] == ["store.json"]
 
 
 def test_the_command_takes_vectors_and_else_those_of_the_collection(nano_collection, tmp_path):
