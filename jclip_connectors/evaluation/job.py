@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TextIO
+from typing import Any, ClassVar, Literal, TextIO
 
 from core_encoder.errors import JinaClipError
 from core_encoder.models import Precision, RuntimeChoice
@@ -85,7 +85,7 @@ class Job:
         limit: the most pictures or queries of a task, or `None`.
         out: the folder for results.
         query_prefix: "auto" gives the model's query prefix to the queries of text retrieval; "never" to none.
-        batch_size: texts or pictures that the model sees together, at most.
+        batch_size: pictures that are in memory together, and queries that a harness compares at once.
     """
 
     model: ModelChoice
@@ -98,7 +98,7 @@ class Job:
     limit: int | None
     out: Path
     query_prefix: Literal["auto", "never"] = "auto"
-    batch_size: int = 64
+    batch_size: ClassVar[int] = 64
 
     @property
     def features(self) -> Path:
