@@ -1,5 +1,6 @@
 """The rows of a table: its figures, and their means over languages and tasks."""
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -90,7 +91,8 @@ def table_rows(results: Results, *, dimensions: int, variant: Variant = "float32
 
     A table of several languages has one row for each of its language sets. A table of several tasks has the mean over
     all tasks that the metric is defined for, and then each task: the mean over its languages. A mean that lacks
-    one of its figures has no row.
+    one of its figures has no row; only of synthetic data, which are not drawn in every language of a task, it is taken
+    over what there is.
 
     Args:
         results: of an evaluation.
@@ -111,6 +113,8 @@ def table_rows(results: Results, *, dimensions: int, variant: Variant = "float32
                 for task in tasks
                 if (found := figures.get((table.name, task.name, task.split, metric))) is not None
             ]
+            if results.data == "synthetic":
+                of_tasks = [(dataclasses.replace(task, languages=()), found) for task, found in of_tasks]
             rows += _rows(table, metric, len(tasks), of_tasks)
     return sorted(rows, key=lambda row: (results.tables.index(row.table.name), not row.of_tasks))
 

@@ -158,7 +158,11 @@ def _notes(results: Results, beside: Sequence[Beside]) -> Iterator[str]:
     for task in dict.fromkeys(one.row.tasks[0] for one in beside if not one.row.of_tasks):
         for figure in published_warnings(model=published_name(results), task=task):
             notes.append(f"{task}: a user got {figure.metric} {number(figure.value)} ({figure.source}); {figure.note}.")
+    if any(one.row.metric == "acc5" and one.row.of_tasks for one in beside):
+        notes.append("The mean of acc5 leaves out sets of fewer than five classes, for which it is not defined.")
     if notes:
+        yield "## What to know"
+        yield ""
         yield from (f"- {note}" for note in notes)
         yield ""
 
@@ -177,7 +181,7 @@ def _main_table(beside: Sequence[Beside]) -> Iterator[str]:
         revisions = one.row.data_revisions
         row += [
             one.row.table.harness,
-            revisions[0][:_SHOWN_REVISION] if len(revisions) == 1 else f"{len(revisions)} sets",
+            revisions[0][:_SHOWN_REVISION] if len(revisions) == 1 else f"{len(revisions)} revisions",
         ]
     yield from markdown_table(heading, rows, text_columns=4)
     yield ""

@@ -96,6 +96,15 @@ def test_an_unfinished_table_has_no_mean_of_tasks():
     assert len(rows) == 36
 
 
+def test_of_drawn_data_a_task_has_the_mean_of_the_languages_that_are_drawn():
+    tasks = find_table("mteb-sts-multi").tasks
+    figures = [
+        figure("mteb-sts-multi", task.name, (*task.languages, "default")[0], metric="cosine_spearman") for task in tasks
+    ]
+    assert table_rows(results(*figures, data="synthetic"), dimensions=1024)[0].of_tasks
+    assert not any(row.of_tasks for row in table_rows(results(*figures), dimensions=1024))
+
+
 def test_a_metric_that_is_not_defined_for_a_task_is_averaged_over_the_others():
     tasks = [task.name for task in find_table("classification").tasks]
     figures = [
