@@ -1,7 +1,7 @@
 """`report.md`: the tables of an evaluation for people, beside the published figures."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -31,6 +31,19 @@ REPORT_FILE = "report.md"
 _NONE = "\N{EN DASH}"
 _MARKS = MappingProxyType({"same": "", "assumed": " (a)", "unknown": " (b)"})
 _SHOWN_REVISION = 12  # characters
+
+# What is said of a metric, and of which rows.
+_METRIC_NOTES: tuple[tuple[str, Callable[[Row], bool]], ...] = (
+    (
+        "mteb's `recall_at_5` is not the recall@5 of the papers where a picture has several captions: it divides by "
+        "all of them. The papers' is `hit_rate_at_5`, and clip-benchmark's `text_retrieval_recall@5`.",
+        lambda row: row.metric == "recall_at_5",
+    ),
+    (
+        "The mean of acc5 leaves out sets of fewer than five classes, for which it is not defined.",
+        lambda row: row.metric == "acc5" and row.of_tasks,
+    ),
+)
 
 # The release notes tell what is kept of a value at 64 values; they name these groups of tasks.
 _KEPT_LENGTH = 64
@@ -144,11 +157,7 @@ def _notes(results: Results, beside: Sequence[Beside]) -> Iterator[str]:
         notes.append("(b): the source does not name the languages of this mean.")
     tables = [find_table(name) for name in results.tables]
     notes += [f"{table.title}: {' '.join(table.note.split())}" for table in tables if table.note is not None]
-    if any(one.row.metric == "recall_at_5" for one in beside):
-        notes.append(
-            "mteb's `recall_at_5` is not the recall@5 of the papers where a picture has several captions: it divides "
-            "by all of them. The papers' is `hit_rate_at_5`, and clip-benchmark's `text_retrieval_recall@5`."
-        )
+    notes += [note for note, applies in _METRIC_NOTES if any(applies(one.row) for one in beside)]
     revisions = {
         one.published.revision for one in beside if one.published is not None and one.published.revision is not None
     }
@@ -158,8 +167,6 @@ def _notes(results: Results, beside: Sequence[Beside]) -> Iterator[str]:
     for task in dict.fromkeys(one.row.tasks[0] for one in beside if not one.row.of_tasks):
         for figure in published_warnings(model=published_name(results), task=task):
             notes.append(f"{task}: a user got {figure.metric} {number(figure.value)} ({figure.source}); {figure.note}.")
-    if any(one.row.metric == "acc5" and one.row.of_tasks for one in beside):
-        notes.append("The mean of acc5 leaves out sets of fewer than five classes, for which it is not defined.")
     if notes:
         yield "## What to know"
         yield ""
