@@ -79,7 +79,6 @@ def _evaluate(
     compute, revision = read(job, task, language, folder, reader, progress)
     for dimensions in lengths:
         for variant in job.variants:
-            progress(f"{dimensions} values, {variant}")
             scores = compute(dimensions, variant)
             rows = [
                 QueryScores(

@@ -164,8 +164,6 @@ class TaskEvaluation:
         return [setting for setting in self._subject.settings if searches or setting[1] != "binary_rescored"]
 
     def _result(self, task: AbsTask, setting: Setting) -> TaskResult:
-        length, variant = setting
-        self._events.progress(f"{task.metadata.name} {task.hf_subsets[0]}: {length} values, {variant}")
         result = mteb.evaluate(
             self._subject.model(setting),
             task,
