@@ -95,7 +95,8 @@ class Results:
         tables: names of the tables that were asked for.
         data: "synthetic" if this program wrote the data, else "local" or "download".
         limit: the most pictures or queries of a task, or `None`.
-        complete: whether every task was done.
+        options: lengths, variants and the prefix for queries, as they were asked for.
+        unfinished: names of the tables that were stopped or have failed.
         seconds: for each table, how long its tasks took.
         figures: all of them, in the order of the tables.
     """
@@ -104,7 +105,8 @@ class Results:
     tables: Sequence[str]
     data: Literal["synthetic", "local", "download"]
     limit: int | None
-    complete: bool
+    options: Mapping[str, Any]
+    unfinished: Sequence[str]
     seconds: Mapping[str, float]
     figures: Sequence[Figure]
 

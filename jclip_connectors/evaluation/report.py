@@ -121,8 +121,8 @@ def _head(results: Results) -> Iterator[str]:
     model = results.model
     yield f"# Evaluation of {model_name(results)}"
     yield ""
-    if not results.complete:
-        yield "**Incomplete: the evaluation was stopped or failed, and tasks are missing.**"
+    if results.unfinished:
+        yield f"**Incomplete: {', '.join(results.unfinished)} was stopped or has failed, and tasks may be missing.**"
         yield ""
     for name, title in (
         ("revision", "Revision"),

@@ -40,8 +40,8 @@ class Evaluation:
     Attributes:
         model: the model.
         tables: names; "all" and "truncation" stand for several.
-        out: the folder for results; it is made. Results of other tables that are there, of the same model and kind of
-            data, are kept.
+        out: the folder for results; it is made. Results of other tables that are there are kept; they must be of the
+            same model, kind of data, limit and options.
         data: a folder with one folder for each data set, or "synthetic": drawn pictures and their captions in the real
             formats, below `out`.
         dimensions: lengths of vectors; `None` for the full length and all that the model was trained for.
@@ -78,7 +78,7 @@ def evaluate(evaluation: Evaluation, *, progress: Callable[[str], None] | None =
     Raises:
         EmbedInputError: an unknown table, or a table of a harness that does not know the model.
         EvaluationError: data are missing, a harness failed, or the folder has results that do not belong together with
-            the new ones. What was found until then is in `results.json`, with `complete` false.
+            the new ones. What was found until then is in `results.json`, with its table in `unfinished`.
         MissingDependencyError: a harness is not installed.
     """
     tables = find_tables(evaluation.tables)
@@ -93,14 +93,14 @@ def evaluate(evaluation: Evaluation, *, progress: Callable[[str], None] | None =
         if find_spec(harness) is None:
             raise MissingDependencyError(harness, extra="eval")
     evaluation.out.mkdir(parents=True, exist_ok=True)
-    before = _results_before(evaluation)
+    before = _results_before(evaluation, tables)
     write_environment(evaluation.out, dataclasses.asdict(evaluation))
     found = _Found(progress, before)
     try:
         for harness in harnesses:
             _run_process(harness, _job(evaluation, [table for table in tables if table.harness == harness]), found)
     finally:
-        results = _together(evaluation, tables, found, before, complete=found.harnesses == len(harnesses))
+        results = _together(evaluation, tables, found, before)
         if found.figures:
             write_results(evaluation.out, results)
             write_plots(evaluation.out)
@@ -115,7 +115,7 @@ class _Found:
         self.figures: list[Figure] = []
         self.model: dict[str, Any] = {}
         self.seconds: dict[str, float] = {}
-        self.harnesses = 0
+        self.finished: list[Harness] = []
         self.error: str | None = None
         self._progress = progress
         self._before = {} if before is None else before.model
@@ -198,20 +198,38 @@ def _run_process(harness: Harness, job: Job, found: _Found) -> None:
         raise EvaluationError(
             f"{harness} stopped with exit code {process.returncode}; the end of {str(log)!r}: {' | '.join(lines)}"
         )
-    found.harnesses += 1
+    found.finished.append(harness)
 
 
-def _results_before(evaluation: Evaluation) -> Results | None:
-    """The results that are in the folder, if the new ones belong beside them."""
+def _results_before(evaluation: Evaluation, tables: Sequence[Table]) -> Results | None:
+    """The results that are in the folder, if the new ones belong beside them.
+
+    Raises:
+        EvaluationError: they do not; the message names what differs.
+    """
     if not (evaluation.out / RESULTS_FILE).exists():
         return None
     before = read_results(evaluation.out)
-    asked = before.model.get("asked"), before.data, before.limit
-    if asked != (dataclasses.asdict(evaluation.model), _kind_of_data(evaluation), evaluation.limit):
-        raise EvaluationError(
-            f"{str(evaluation.out)!r} has results of another model, limit or kind of data: choose another folder"
-        )
+    pairs: dict[str, tuple[object, object]] = {
+        "model": (before.model.get("asked"), dataclasses.asdict(evaluation.model)),
+        "kind of data": (before.data, _kind_of_data(evaluation)),
+        "limit": (before.limit, evaluation.limit),
+    }
+    if set(before.tables) - {table.name for table in tables}:  # else all that is there is computed anew
+        pairs["set of lengths, variants or query prefix"] = (before.options, _options(evaluation))
+    differing = [name for name, (old, new) in pairs.items() if old != new]
+    if differing:
+        raise EvaluationError(f"{str(evaluation.out)!r} has results of another {differing[0]}: choose another folder")
     return before
+
+
+def _options(evaluation: Evaluation) -> dict[str, Any]:
+    lengths = evaluation.dimensions
+    return {
+        "dimensions": None if lengths is None else list(lengths),
+        "variants": list(evaluation.variants),
+        "query_prefix": evaluation.query_prefix,
+    }
 
 
 def _kind_of_data(evaluation: Evaluation) -> Literal["synthetic", "local", "download"]:
@@ -220,25 +238,36 @@ def _kind_of_data(evaluation: Evaluation) -> Literal["synthetic", "local", "down
     return "download" if evaluation.download else "local"
 
 
-def _together(
-    evaluation: Evaluation, tables: Sequence[Table], found: _Found, before: Results | None, *, complete: bool
-) -> Results:
+def _together(evaluation: Evaluation, tables: Sequence[Table], found: _Found, before: Results | None) -> Results:
+    """The new results, with those of the folder that they do not replace."""
+    finished = {table.name for table in tables if table.harness in found.finished}
     results = Results(
         model={**found.model, "asked": dataclasses.asdict(evaluation.model)},
         tables=[table.name for table in tables],
         data=_kind_of_data(evaluation),
         limit=evaluation.limit,
-        complete=complete,
+        options=_options(evaluation),
+        unfinished=[table.name for table in tables if table.name not in finished],
         seconds=found.seconds,
         figures=found.figures,
     )
     if before is None:
         return results
-    kept = [name for name in before.tables if name not in results.tables]
+    # What a run has not finished does not replace what an earlier one has.
+    same = before.options == results.options
+    kept = [
+        name
+        for name in before.tables
+        if name not in results.tables or (same and name in results.unfinished and name not in before.unfinished)
+    ]
+    names = [*kept, *(name for name in results.tables if name not in kept)]
     return dataclasses.replace(
         results,
-        tables=[*kept, *results.tables],
-        complete=complete and before.complete,
-        seconds={**{name: before.seconds[name] for name in kept if name in before.seconds}, **results.seconds},
-        figures=[*(figure for figure in before.figures if figure.table in kept), *results.figures],
+        tables=names,
+        unfinished=[name for name in names if name in (before.unfinished if name in kept else results.unfinished)],
+        seconds={name: (before if name in kept else results).seconds.get(name, 0.0) for name in names},
+        figures=[
+            *(figure for figure in before.figures if figure.table in kept),
+            *(figure for figure in results.figures if figure.table not in kept),
+        ],
     )

@@ -76,7 +76,7 @@ def test_nothing_to_judge_is_not_a_success(tmp_path, evaluated):
 
 
 def test_after_a_failure_the_report_of_what_is_done_is_named(tmp_path, evaluated):
-    evaluated(results(figure(), complete=False), error=EvaluationError("a harness stopped"))
+    evaluated(results(figure(), unfinished=["flickr30k"]), error=EvaluationError("a harness stopped"))
     messages = run_eval(tmp_path, code=2)[1].splitlines()
     assert str(tmp_path / "report.md") in messages[-2]
     assert messages[-1] == "error: a harness stopped"

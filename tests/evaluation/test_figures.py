@@ -63,7 +63,8 @@ def test_results_are_read_as_they_were_written(tmp_path):
         tables=["coco"],
         data="local",
         limit=None,
-        complete=True,
+        options={},
+        unfinished=[],
         seconds={"coco": 1.5},
         figures=[figure(), figure(value=defined(float("nan")), variant="binary")],
     )

@@ -40,7 +40,7 @@ def test_synthetic_data_are_shown_without_a_difference_or_other_models():
 
 
 def test_an_unfinished_evaluation_says_so():
-    assert "Incomplete" in report(results(figure(), complete=False), {})
+    assert "Incomplete" in report(results(figure(), unfinished=["coco"]), {})
     assert "Incomplete" not in report(results(figure()), {})
 
 

@@ -65,7 +65,7 @@ def test_results_have_the_figures_of_every_table_and_the_time_that_each_took(tmp
     told: list[str] = []
     results = evaluate(evaluation(tmp_path, "flickr30k", "mteb-sts-en"), progress=told.append)
     assert read_results(tmp_path / "out") == results
-    assert results.complete
+    assert results.unfinished == []
     assert results.data == "synthetic"
     assert {figure.table for figure in results.figures} == set(results.tables) == {"flickr30k", "mteb-sts-en"}
     assert results.seconds == {"flickr30k": 1.5, "mteb-sts-en": 15.0}
@@ -84,7 +84,7 @@ def test_what_was_found_before_a_harness_failed_is_kept_and_called_incomplete(tm
         evaluate(evaluation(tmp_path, "flickr30k"))
     results = read_results(tmp_path / "out")
     assert len(results.figures) == 1
-    assert not results.complete
+    assert results.unfinished == ["flickr30k"]
 
 
 @pytest.mark.usefixtures("harness")
@@ -98,7 +98,7 @@ def test_an_interrupt_lets_the_process_keep_its_features(tmp_path, monkeypatch):
     with pytest.raises(KeyboardInterrupt):
         evaluate(evaluation(tmp_path, "flickr30k"), progress=interrupt)
     assert (tmp_path / "out" / "features-are-kept").exists()
-    assert not read_results(tmp_path / "out").complete
+    assert read_results(tmp_path / "out").unfinished == ["flickr30k"]
 
 
 @pytest.mark.usefixtures("harness")
@@ -109,6 +109,30 @@ def test_a_table_that_is_computed_again_replaces_its_own_figures_and_no_others(t
     values = {figure.table: figure.value for figure in results.figures}
     assert values == {"flickr30k": 0.5, "coco": 0.75, "mteb-sts-en": 0.75}
     assert results.tables == ["flickr30k", "coco", "mteb-sts-en"]
+
+
+@pytest.mark.usefixtures("harness")
+def test_a_run_that_fails_replaces_nothing_and_one_that_is_continued_is_finished(tmp_path, monkeypatch):
+    before = evaluate(evaluation(tmp_path, "flickr30k", "coco"))
+    monkeypatch.setenv("END", "refuse")
+    monkeypatch.setenv("VALUE", "0.75")
+    with pytest.raises(EvaluationError):
+        evaluate(evaluation(tmp_path, "coco", "xtd10"))
+    results = read_results(tmp_path / "out")
+    assert {figure.table: figure.value for figure in results.figures} == {"flickr30k": 0.5, "coco": 0.5, "xtd10": 0.75}
+    assert results.unfinished == ["xtd10"]
+    assert [figure for figure in results.figures if figure.table != "xtd10"] == before.figures
+    monkeypatch.delenv("END")
+    assert evaluate(evaluation(tmp_path, "xtd10")).unfinished == []
+
+
+@pytest.mark.usefixtures("harness")
+@pytest.mark.parametrize("other", [{"dimensions": (64,)}, {"variants": ("int8",)}, {"query_prefix": "never"}])
+def test_other_options_are_for_all_tables_of_a_folder(tmp_path, other):
+    evaluate(evaluation(tmp_path, "flickr30k"))
+    with pytest.raises(EvaluationError, match="another set of lengths, variants or query prefix: choose another folder"):
+        evaluate(evaluation(tmp_path, "coco", **other))
+    assert evaluate(evaluation(tmp_path, "flickr30k", "coco", **other)).tables == ["flickr30k", "coco"]
 
 
 @pytest.mark.usefixtures("harness")

@@ -63,7 +63,8 @@ def write_evaluation(out: Path, parts: Sequence[Part], *, model: str = "nano", *
         "tables": list(dict.fromkeys(part.table for part in parts)),
         "data": "local",
         "limit": None,
-        "complete": True,
+        "options": {},
+        "unfinished": [],
         "seconds": {},
         **options,
     }
