@@ -3,15 +3,18 @@
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
+import open_clip
 import torch
 from clip_benchmark.models import load_clip
 from clip_benchmark.models.nllb_clip import lang_map, set_language
 from numpy.typing import NDArray
 from PIL import Image
 
+from core_encoder.file_hash import file_hash
 from jclip_connectors.errors import EmbedInputError, EvaluationError
 from jclip_connectors.evaluation.encoder_loading import load_encoder, model_facts, vector_lengths
 from jclip_connectors.evaluation.features import CachedEncoder, FeatureCache, picture_digest, text_digest
@@ -71,11 +74,29 @@ class _OwnFeatures:
         return self._cached.texts(texts)
 
 
+def _check_activation(architecture: str, weights: str) -> None:
+    """Refuse weights that were trained with another activation than the architecture's: open_clip only warns.
+
+    Raises:
+        EvaluationError: it is another one.
+    """
+    config, trained = (
+        open_clip.get_model_config(architecture) or {},
+        open_clip.get_pretrained_cfg(architecture, weights),
+    )
+    if bool(trained.get("quick_gelu", False)) and not config.get("quick_gelu", False):
+        raise EvaluationError(
+            f"the weights {weights!r} were trained with another activation than {architecture!r} has: write "
+            f"open_clip:{architecture}-quickgelu,{weights}"
+        )
+
+
 class _BaselineFeatures:
     """The features of a model of open_clip, which has one length of vectors."""
 
     def __init__(self, job: Job) -> None:
         architecture, _, weights = job.model.source.partition(",")
+        _check_activation(architecture, weights)
         device = job.model.device or ("cuda" if torch.cuda.is_available() else "cpu")
         try:
             self._model, self._transform, self._tokenizer = load_clip("open_clip", architecture, weights, None, device)
@@ -85,7 +106,10 @@ class _BaselineFeatures:
         self._device, self._batch_size = device, job.batch_size
         # NLLB-CLIP reads a text in the language that its tokenizer was told.
         self._told_language = "nllb-clip" in architecture
-        self.cache = FeatureCache(job.features, json.dumps(["open_clip", job.model.source, device]))
+        own = (
+            file_hash(Path(weights)) if Path(weights).is_file() else None
+        )  # a name stands for its weights, a path does not
+        self.cache = FeatureCache(job.features, json.dumps(["open_clip", job.model.source, own, device]))
         length = self.texts(["a"], language="en").shape[1]
         if job.dimensions not in (None, (length,)):
             raise EmbedInputError(f"{job.model.source!r} has vectors of {length} values, and none that are shortened")

@@ -21,6 +21,7 @@ from torch import Tensor
 
 from core_encoder import JinaClipEncoder
 from core_encoder.errors import JinaClipError
+from core_encoder.image_input import load_image
 from core_encoder.image_preprocess import squares
 from jclip_connectors.errors import ConnectorError, EmbedInputError
 from jclip_connectors.evaluation.encoder_loading import load_encoder
@@ -57,7 +58,7 @@ class HarnessModel:
 
     def square(self, picture: Image.Image) -> Tensor:
         """Resize a picture: (S, S, 3) uint8. The harness stacks them."""
-        return torch.from_numpy(squares([picture.convert("RGB")], self._encoder.preprocessing)[0])
+        return torch.from_numpy(squares([load_image(picture, index=0)], self._encoder.preprocessing)[0])
 
     def encode_image(self, pictures: Tensor) -> Tensor:
         """Encode squares, (B, S, S, 3) uint8.

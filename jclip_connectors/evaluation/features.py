@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from core_encoder.file_hash import file_hash
 from core_encoder.matryoshka import normalize, truncate
+from core_encoder.models import FILES, WEIGHTS_FILE
 from jclip_connectors.errors import EvaluationError
 
 if TYPE_CHECKING:
@@ -166,9 +168,11 @@ def text_digest(text: str, *, task: str | None = None) -> bytes:
 
 def picture_digest(picture: Image.Image) -> bytes:
     """What the features of a picture are kept under, by its pixels: 32 bytes."""
-    head = json.dumps(["picture", picture.mode, picture.size, bool(picture.info.get("transparency"))])
+    pixels = picture.tobytes()
+    colours = picture.getpalette(None)  # of a picture whose pixels are numbers of colours
+    head = json.dumps(["picture", picture.mode, picture.size, colours, repr(picture.info.get("transparency"))])
     digest = hashlib.sha256(head.encode())
-    digest.update(picture.tobytes())
+    digest.update(pixels)
     return digest.digest()
 
 
@@ -192,7 +196,9 @@ def _key(encoder: "JinaClipEncoder") -> str:
     origin = encoder.origin
     if origin is None:
         raise EvaluationError("features are kept only for a model that was loaded from files")
-    return json.dumps([origin.weights_hash(), encoder.runtime.name, encoder.precision, encoder.preprocessing.size])
+    # How texts and pictures are read: the files beside the weights.
+    reading = [file_hash(origin.folder / name) for name in FILES if name != WEIGHTS_FILE]
+    return json.dumps([origin.weights_hash(), encoder.runtime.name, encoder.precision, *reading])
 
 
 def _piece_type(width: int) -> np.dtype[np.void]:

@@ -44,7 +44,7 @@ class ModelChoice:
 
     @classmethod
     def parse(cls, text: str, **options: Any) -> "ModelChoice":  # noqa: ANN401 (the other fields)
-        """Read `--model`: "nano", a folder or a hub id; "open_clip:ViT-B-16,openai"; "mteb:NAME".
+        """Read `--model`: "nano", a folder or a hub id; "open_clip:ViT-B-16-quickgelu,openai"; "mteb:NAME".
 
         Raises:
             EmbedInputError: no name follows the prefix, or open_clip's has no weights.

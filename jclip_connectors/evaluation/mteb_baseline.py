@@ -32,8 +32,8 @@ class Baseline:
         if not lengths:
             raise EvaluationError(f"mteb does not say how long the vectors of {choice.source!r} are")
         length = max(lengths)
-        if job.dimensions is not None and length not in job.dimensions:
-            raise EmbedInputError(f"a model that mteb loads is evaluated in its full length, {length}")
+        if job.dimensions not in (None, (length,)) or job.variants != ("float32",):
+            raise EmbedInputError(f"a model that mteb loads is evaluated in its full length, {length}, and in float32")
         self.facts = {"name": choice.source, "revision": meta.revision, "embedding_dim": length}
         self.settings: Sequence[tuple[int, Variant]] = [(length, "float32")]
         self._model = model

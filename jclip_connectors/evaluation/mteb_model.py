@@ -158,7 +158,7 @@ class JinaClipMteb(MtebInputs):
 
     def encode_pictures(self, pictures: Iterable[Image.Image], *, count: int) -> NDArray[np.float32]:
         """Encode pictures, which are read while the model computes: (N, E) float32, rows of unit L2 norm."""
-        rows = np.empty((count, self.embed_dim or self.encoder.embedding_dim), np.float32)
+        rows = np.empty((count, self.encoder.embedding_dim if self.embed_dim is None else self.embed_dim), np.float32)
         for position, row in enumerate(self.encoder.stream_images(pictures, truncate_dim=self.embed_dim)):
             if isinstance(row, ImageDecodeError):
                 raise row

@@ -10,11 +10,16 @@ from jclip_connectors.errors import EvaluationError
 
 _LOOK_UPS = frozenset({"socket.getaddrinfo", "socket.gethostbyname", "socket.gethostbyaddr"})
 _CONNECTIONS = frozenset({"socket.connect", "socket.sendto", "socket.sendmsg"})
-_SHELLS = frozenset({"sh", "bash", "cmd.exe"})  # a harness downloads by wget, kaggle and unzip in a shell
+_STARTS = frozenset({"os.posix_spawn", "os.exec", "os.spawn"})
+# What a harness downloads by, in a shell or alone.
+_PROGRAMS = frozenset(
+    {"sh", "bash", "dash", "zsh", "ksh", "env", "cmd", "powershell", "pwsh"}
+    | {"wget", "curl", "aria2c", "kaggle", "gdown", "git", "git-lfs", "hf", "rsync", "scp", "ssh"}
+)
 
 
 def forbid_network() -> None:
-    """Refuse, from now on and until the process ends, what could download: hosts that are not this one, and shells.
+    """Refuse, until the process ends, hosts that are not this one, shells, and the usual programs to download by.
 
     The refused call raises `EvaluationError`, which names the host or the command. There is no way back, so only a
     process that was started for a job calls this.
@@ -31,7 +36,7 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
         address = arguments[1]
         if isinstance(address, tuple):  # of a Unix socket it is a path
             _check_host(address[0])
-    elif event == "subprocess.Popen":
+    elif event == "subprocess.Popen" or event in _STARTS:
         _check_program(arguments[1])
     elif event == "os.system":
         raise _refusal(f"to run {_text(arguments[0])!r}")
@@ -51,8 +56,8 @@ def _check_host(host: object) -> None:
 
 def _check_program(arguments: object) -> None:
     words = [_text(word) for word in arguments] if isinstance(arguments, list | tuple) else [_text(arguments)]
-    if words and PurePath(words[0]).name in _SHELLS:
-        raise _refusal(f"to run {' '.join(words[1:])!r} in a shell")
+    if words and PurePath(words[0]).stem.lower() in _PROGRAMS:
+        raise _refusal(f"to run {' '.join(words)!r}")
 
 
 def _refusal(what: str) -> EvaluationError:

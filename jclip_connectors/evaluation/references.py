@@ -24,7 +24,7 @@ _GROUPS = MappingProxyType(
 # Names under which the harnesses load models that have published figures.
 _ALIASES = MappingProxyType(
     {
-        "ViT-B-16,openai": "clip-vit-b16",
+        "ViT-B-16-quickgelu,openai": "clip-vit-b16",
         "clip-vit-base-patch16": "clip-vit-b16",
         "nllb-clip-large-siglip,v1": "nllb-clip-large-siglip",
     }
@@ -135,13 +135,14 @@ def judge(results: Results) -> list[Beside]:
     """The rows that can be judged by published values; `failed` tells which are too far from them.
 
     Raises:
-        EvaluationError: no row can be judged; the message says why.
+        EvaluationError: no row of a table can be judged; the message says why.
     """
     refuse_incomparable(results.data, results.limit)
     judged = [one for one in rows_beside(results) if one.bar is not None]
-    if not judged:
+    without = [name for name in results.tables if name not in {one.row.table.name for one in judged}]
+    if without:
         raise EvaluationError(
-            f"no figure of {published_name(results)!r} in {', '.join(results.tables)} can be judged: published ones of "
+            f"no figure of {published_name(results)!r} in {', '.join(without)} can be judged: published ones of "
             "flickr30k, coco, xm3600 and multilingual-coco are, at the model's full length and for all languages"
         )
     return judged

@@ -477,7 +477,7 @@ def test_a_model_of_mteb_is_evaluated_in_its_own_length(tmp_path):
     data = synthetic(tmp_path / "data", RETRIEVAL)
     choice = ModelChoice(kind="mteb", source="mteb/baseline-random-encoder")
     job = Job(
-        model=choice, dimensions=None, variants=("float32", "int8"), tasks=(), data=data, synthetic=False,
+        model=choice, dimensions=None, variants=("float32",), tasks=(), data=data, synthetic=False,
         download=False, limit=None, out=tmp_path,
     )  # fmt: skip
     [figure] = evaluated(tmp_path / "out", data, RETRIEVAL, subject=Baseline(job))
@@ -487,3 +487,5 @@ def test_a_model_of_mteb_is_evaluated_in_its_own_length(tmp_path):
         Baseline(Job(**{**vars(job), "model": ModelChoice(kind="mteb", source="nobody/nothing")}))
     with pytest.raises(EmbedInputError, match="in its full length"):
         Baseline(Job(**{**vars(job), "dimensions": (4,)}))
+    with pytest.raises(EmbedInputError, match="in float32"):
+        Baseline(Job(**{**vars(job), "variants": ("float32", "int8")}))

@@ -10,10 +10,11 @@ import pytest
 from PIL import Image
 
 from core_encoder import JinaClipEncoder
-from core_encoder.errors import EmbeddingDimError
+from core_encoder.errors import EmbeddingDimError, ImageDecodeError
 from core_encoder.nano.wording import LANGUAGES
 from jclip_connectors.errors import EmbedInputError, EvaluationError
 from jclip_connectors.evaluation.clip_benchmark_synthetic import write_synthetic
+from jclip_connectors.evaluation.job import Job, ModelChoice
 from jclip_connectors.evaluation.synthetic import LABELLINGS, synthetic_objects, synthetic_samples
 from tests.checkpoints import V1_TINY, V2_TINY
 from tests.evaluation.test_clip_benchmark_folders import requests
@@ -22,6 +23,7 @@ from tests.late import late
 pytestmark = pytest.mark.slow  # the harness takes long to load
 pytest.importorskip("clip_benchmark", reason="the extra 'eval' is not installed")
 model = late("jclip_connectors.evaluation.clip_benchmark_model")
+features = late("jclip_connectors.evaluation.clip_benchmark_features")
 reading = late("jclip_connectors.evaluation.clip_benchmark_reading")
 scores = late("jclip_connectors.evaluation.clip_benchmark_scores")
 torch = late("torch")
@@ -50,6 +52,22 @@ def test_the_vectors_in_the_harness_are_the_encoders_bit_for_bit(source, dimensi
     tokens = tokenizer(TEXTS).to("cpu")
     expected = encoder.encode_text(TEXTS, truncate_dim=dimensions)
     assert harness_model.encode_text(tokens).numpy().tobytes() == expected.tobytes()
+
+
+def test_a_picture_of_16_bits_is_refused_as_the_encoder_refuses_it():
+    with pytest.raises(ImageDecodeError, match="16"):
+        model().HarnessModel(JinaClipEncoder.load("nano"), None).square(Image.new("I;16", (80, 80), 40000))
+
+
+def test_weights_of_another_activation_are_refused_with_the_right_name(tmp_path):
+
+    choice = ModelChoice.parse("open_clip:ViT-B-16,openai")
+    job = Job(
+        model=choice, dimensions=None, variants=("float32",), tasks=(), data=tmp_path, synthetic=False,
+        download=False, limit=None, out=tmp_path,
+    )  # fmt: skip
+    with pytest.raises(EvaluationError, match="ViT-B-16-quickgelu,openai"), features().open_features(job):
+        pass
 
 
 def test_mixed_precision_is_refused():

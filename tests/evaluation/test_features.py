@@ -1,6 +1,7 @@
 """Features are computed once, kept in a folder, and cut to every length."""
 
 import hashlib
+import shutil
 
 import numpy as np
 import pytest
@@ -82,6 +83,29 @@ def test_cut_features_equal_shortened_vectors_bit_for_bit(tmp_path, nano):
 def test_no_texts_and_no_pictures_give_no_rows(tmp_path, nano):
     with CachedEncoder(nano, tmp_path) as cached:
         assert cached.texts([]).shape == cached.pictures([]).shape == (0, 128)
+
+
+def test_pictures_whose_pixels_are_numbers_of_other_colours_differ(tmp_path, nano):
+    pictures = []
+    for colour in ((255, 0, 0), (0, 0, 255)):
+        picture = Image.new("P", (72, 72), 0)
+        picture.putpalette(colour)
+        pictures.append(picture)
+    transparent = pictures[0].copy()
+    transparent.info["transparency"] = 0
+    assert len({picture_digest(one) for one in [*pictures, transparent]}) == 3
+    with CachedEncoder(nano, tmp_path) as cached:
+        assert np.array_equal(cached.pictures(pictures), nano.encode_image(pictures, normalize=False))
+
+
+def test_another_tokenizer_or_preprocessing_has_features_of_its_own(tmp_path, nano):
+    folder = shutil.copytree(nano.origin.folder, tmp_path / "model")
+    preprocessing = folder / "preprocessor_config.json"
+    preprocessing.write_text(preprocessing.read_text() + "\n")
+    for encoder in (nano, JinaClipEncoder.load(folder)):
+        with CachedEncoder(encoder, tmp_path / "features") as cached:
+            cached.texts(["a red circle"])
+    assert len(list((tmp_path / "features").iterdir())) == 2
 
 
 def test_what_moves_a_vector_is_in_the_digest():

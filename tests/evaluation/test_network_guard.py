@@ -22,6 +22,9 @@ def run_guarded(code):
         ("import socket; socket.socket().connect(('192.0.2.1', 80))", "192.0.2.1"),
         ("import subprocess; subprocess.call('wget http://example.org/a', shell=True)", "wget http://example.org/a"),
         ("import os; os.system('touch made')", "touch made"),
+        ("import subprocess; subprocess.call(['wget', 'http://example.org/a'])", "wget http://example.org/a"),
+        ("import os; os.posix_spawn('/bin/sh', ['/bin/sh', '-c', 'touch made'], {})", "touch made"),
+        ("import os; os.execv('/usr/bin/env', ['/usr/bin/env', 'curl', 'http://example.org'])", "http://example.org"),
         ("import os; os.popen('curl http://example.org')", "curl http://example.org"),
     ],
 )

@@ -103,7 +103,7 @@ def test_nano_cannot_be_judged():
     ("name", "short"),
     [
         ("jinaai/jina-clip-v2", "jina-clip-v2"),
-        ("ViT-B-16,openai", "clip-vit-b16"),
+        ("ViT-B-16-quickgelu,openai", "clip-vit-b16"),
         ("openai/clip-vit-base-patch16", "clip-vit-b16"),
         ("nllb-clip-large-siglip,v1", "nllb-clip-large-siglip"),
         ("nllb-clip-large-siglip,mrl", "nllb-clip-large-siglip,mrl"),

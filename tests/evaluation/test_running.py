@@ -130,7 +130,7 @@ def test_a_run_that_fails_replaces_nothing_and_one_that_is_continued_is_finished
 @pytest.mark.parametrize("other", [{"dimensions": (64,)}, {"variants": ("int8",)}, {"query_prefix": "never"}])
 def test_other_options_are_for_all_tables_of_a_folder(tmp_path, other):
     evaluate(evaluation(tmp_path, "flickr30k"))
-    with pytest.raises(EvaluationError, match="another set of lengths, variants or query prefix: choose another folder"):
+    with pytest.raises(EvaluationError, match=r"another set of lengths.*: choose another folder"):
         evaluate(evaluation(tmp_path, "coco", **other))
     assert evaluate(evaluation(tmp_path, "flickr30k", "coco", **other)).tables == ["flickr30k", "coco"]
 
