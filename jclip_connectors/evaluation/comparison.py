@@ -20,6 +20,7 @@ from jclip_connectors.evaluation.bootstrap import (
 from jclip_connectors.evaluation.figures import Figure, Variant, read_results
 from jclip_connectors.evaluation.markdown import number, signed
 from jclip_connectors.evaluation.paired_runs import FigurePair, RunReader, Setting, paired_values, shared_figures
+from jclip_connectors.evaluation.tables import LanguageSet, find_table
 
 LEVEL = 1 - CONFIDENCE
 
@@ -50,6 +51,8 @@ class Comparison:
         dimensions_a: length of A's vectors.
         dimensions_b: length of B's vectors.
         variant: how the vectors were kept.
+        languages: the set of languages that the values are over, as the table's first row of the report; `None` for
+            all that both evaluations have.
         a: A's value: the mean over tasks, of each the mean over languages.
         b: B's value.
         difference: b - a.
@@ -65,6 +68,7 @@ class Comparison:
     dimensions_a: int
     dimensions_b: int
     variant: Variant
+    languages: str | None
     a: float
     b: float
     difference: float
@@ -79,6 +83,8 @@ class Comparison:
         """The result in plain words."""
         lengths = {self.dimensions_a, self.dimensions_b}
         what = f"{self.table}, {self.metric}, {' and '.join(map(str, sorted(lengths)))} values"
+        if self.languages is not None:
+            what += f", {self.languages}"
         if self.variant != "float32":
             what += f", {self.variant}"
         span = f"95 % interval {signed(self.low)} to {signed(self.high)}"
@@ -131,6 +137,7 @@ def _compare_table(
     tasks: dict[tuple[str, str], list[FigurePair]] = {}
     for figure, other in pairs:
         tasks.setdefault((figure.task, figure.split), []).append((figure, other))
+    counted = _counted_languages(table, pairs)
     # For each metric and task: the parts, and the differences of their mean in every draw.
     found: dict[str, list[tuple[list[PartDifference], Numbers]]] = {}
     for (task, split), of_task in tasks.items():
@@ -139,21 +146,34 @@ def _compare_table(
         for metric in dict.fromkeys(figure.metric for figure, _ in of_task):
             rows = [at for at, (figure, _) in enumerate(of_task) if figure.metric == metric]
             parts = [_part(of_task[at][0], paired[at], drawn[at]) for at in rows]
-            found.setdefault(metric, []).append((parts, drawn[rows].mean(axis=0)))
-    return [_of_tasks(table, metric, of_metric, one) for metric, of_metric in found.items()]
+            in_mean = [at for at in rows if counted is None or of_task[at][0].language in counted.languages]
+            found.setdefault(metric, []).append((parts, drawn[in_mean].mean(axis=0)))
+    return [_of_tasks(table, metric, of_metric, one, counted) for metric, of_metric in found.items()]
+
+
+def _counted_languages(table: str, pairs: Sequence[FigurePair]) -> LanguageSet | None:
+    """The languages of the table's first mean, if both evaluations have all of them."""
+    sets = find_table(table).language_sets
+    return sets[0] if sets and set(sets[0].languages) <= {figure.language for figure, _ in pairs} else None
 
 
 def _of_tasks(
-    table: str, metric: str, tasks: Sequence[tuple[Sequence[PartDifference], Numbers]], one: Setting
+    table: str,
+    metric: str,
+    tasks: Sequence[tuple[Sequence[PartDifference], Numbers]],
+    one: Setting,
+    counted: LanguageSet | None,
 ) -> Comparison:
     drawn = np.mean([differences for _, differences in tasks], axis=0)  # (R,)
-    a, b = (float(np.mean([np.mean([getattr(part, side) for part in parts]) for parts, _ in tasks])) for side in "ab")
+    in_mean = [[part for part in parts if counted is None or part.language in counted.languages] for parts, _ in tasks]
+    a, b = (float(np.mean([np.mean([getattr(part, side) for part in parts]) for parts in in_mean])) for side in "ab")
     low, high = interval(drawn)
     p = p_value(drawn)
     return Comparison(
         table=table,
         metric=metric,
         **dataclasses.asdict(one),
+        languages=None if counted is None else counted.name,
         a=a,
         b=b,
         difference=b - a,

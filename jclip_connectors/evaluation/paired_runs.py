@@ -75,15 +75,19 @@ def _settings(of_a: Iterable[Figure], of_b: Iterable[Figure]) -> list[Setting]:
 
 
 def left_out(folder_a: Path, folder_b: Path) -> list[str]:
-    """The tasks and languages that only one of two evaluations has, for people."""
-    of_a, of_b = (
-        {(figure.table, figure.task, figure.language) for figure in read_results(folder).figures if figure.run}
-        for folder in (folder_a, folder_b)
+    """The tasks and languages that a comparison leaves out, for people: one evaluation lacks them, or their values."""
+    figures = [read_results(folder).figures for folder in (folder_a, folder_b)]
+    all_a, all_b = ({(one.table, one.task, one.language) for one in of_one} for of_one in figures)
+    with_values = {(one.table, one.task, one.language) for of_one in figures for one in of_one if one.run is not None}
+    reasons = (
+        ("only in A", all_a - all_b),
+        ("only in B", all_b - all_a),
+        ("without values of its queries", (all_a & all_b) - with_values),
     )
     return [
-        f"{table}: {task} ({language}), only in {name}"
-        for name, single in (("A", of_a - of_b), ("B", of_b - of_a))
-        for table, task, language in sorted(single)
+        f"{table}: {task} ({language}), {reason}"
+        for reason, places in reasons
+        for table, task, language in sorted(places)
     ]
 
 

@@ -8,7 +8,9 @@ import pytest
 from jclip_connectors.errors import EvaluationError
 from jclip_connectors.evaluation.comparison import compare_runs
 from jclip_connectors.evaluation.comparison_report import comparison_report, write_comparison
+from jclip_connectors.evaluation.figures import read_results, write_results
 from jclip_connectors.evaluation.paired_runs import left_out
+from jclip_connectors.evaluation.tables import find_table
 from tests.evaluation.written import Part, write_evaluation
 
 RNG = np.random.default_rng(11)
@@ -176,6 +178,35 @@ def test_what_only_one_evaluation_has_is_said(tmp_path):
     a = write_evaluation(tmp_path / "a", [shared, retrieval(answers(0.6), table="coco", task="mscoco_captions")])
     b = write_evaluation(tmp_path / "b", [shared, dataclasses.replace(shared, language="de")])
     assert left_out(a, b) == ["coco: mscoco_captions (en), only in A", "flickr30k: flickr30k (de), only in B"]
+
+
+def test_a_task_without_values_of_its_queries_is_named(tmp_path):
+    for name in "ab":
+        write_evaluation(tmp_path / name, [retrieval(answers(0.5))])
+        results = read_results(tmp_path / name)
+        aggregate = dataclasses.replace(results.figures[0], task="CQADupstackRetrieval", run=None)
+        write_results(tmp_path / name, dataclasses.replace(results, figures=[*results.figures, aggregate]))
+    [told] = left_out(tmp_path / "a", tmp_path / "b")
+    assert told.endswith("CQADupstackRetrieval (en), without values of its queries")
+
+
+def test_a_mean_over_languages_is_over_those_of_the_release_notes(tmp_path):
+    table = find_table("multilingual-coco")
+    for name, right in (("a", 0.0), ("b", 1.0)):
+        parts = [
+            Part(
+                table=table.name,
+                task="multilingual_mscoco_captions",
+                language=language,
+                values=[right if language == "jp" else 0.5] * 50,
+            )
+            for language in table.tasks[0].languages
+        ]
+        write_evaluation(tmp_path / name, parts)
+    [row] = compare_runs(tmp_path / "a", tmp_path / "b")
+    assert (row.a, row.b, row.languages) == (0.5, 0.5, "10 languages, without jp")
+    assert len(row.parts) == 11
+    assert "10 languages" in row.verdict
 
 
 def test_equal_comparisons_give_equal_files(tmp_path):
