@@ -13,12 +13,12 @@ from tests.remote.jina_server import JinaServer
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the operating system has no fork")
 
 IN_A_CHILD = """
-import os, signal, sys, threading, traceback
+import os, signal, sys, threading, time, traceback
 
-def in_a_child(do):
+def in_a_child(do, meanwhile=lambda: None):
     pid = os.fork()
     if pid == 0:
-        signal.alarm(50)
+        signal.alarm(200)  # a wait without end is an error; a slow machine is none
         try:
             do()
         except BaseException:
@@ -27,6 +27,7 @@ def in_a_child(do):
             os._exit(1)
         sys.stdout.flush()
         os._exit(0)
+    meanwhile()
     status = os.waitpid(pid, 0)[1]
     assert status == 0, f"the forked process ended with status {status}"
 """
@@ -141,16 +142,19 @@ def test_a_forked_process_and_a_process_forked_from_it_get_the_same_vectors(runt
 @pytest.mark.parametrize("runtime", ["onnx", "torch"])
 def test_a_process_that_is_forked_while_other_threads_encode_gets_vectors(runtime):
     busy = """
-stop = threading.Event()
+stop, going = threading.Event(), threading.Event()
 def encode():
-    while not stop.is_set():
+    while going.wait() and not stop.is_set():
         vectors()
 threads = [threading.Thread(target=encode, daemon=True) for _ in range(2)]
 for thread in threads:
     thread.start()
-for _ in range(3):
-    in_a_child(check)
+for seconds in (0.01, 0.1, 0.3):
+    going.set()
+    time.sleep(seconds)
+    in_a_child(check, meanwhile=going.clear)  # the forked process has the processors for itself
 stop.set()
+going.set()
 for thread in threads:
     thread.join()
 """
