@@ -39,9 +39,8 @@ sys.addaudithook(audit)
 """
 
 
-@pytest.fixture(scope="module")
-def out(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("tables")
+def evaluated(folder):
+    """The folder of `jclip eval all`, in which no process has looked up another machine."""
     (folder / "sitecustomize.py").write_text(GUARD)
     environ = {**os.environ, "PYTHONPATH": str(folder), "ASKED": str(folder / "asked.txt")}
     lengths = ",".join(map(str, LENGTHS))
@@ -56,11 +55,6 @@ def out(tmp_path_factory):
     assert done.returncode == 0, done.stderr[-3000:]
     assert not (folder / "asked.txt").exists(), (folder / "asked.txt").read_text()
     return folder / "out"
-
-
-@pytest.fixture(scope="module")
-def results(out):
-    return read_results(out)
 
 
 def card_rows():
@@ -90,7 +84,7 @@ def means(results):
     }
 
 
-def test_the_figures_of_nanos_card_hold(results):
+def check_card(results):
     found = means(results)
     rows = card_rows()
     assert {table for table, _ in rows} == {table.name for table in find_tables(["all"])}
@@ -98,7 +92,7 @@ def test_the_figures_of_nanos_card_hold(results):
         assert found[key] == pytest.approx(expected, abs=TOLERANCE), key
 
 
-def test_every_task_of_every_table_has_figures_at_every_length(results):
+def check_tasks(results):
     assert results.unfinished == []
     assert results.data == "synthetic"
     assert set(results.seconds) == {table.name for table in find_tables(["all"])}
@@ -113,7 +107,7 @@ def test_every_task_of_every_table_has_figures_at_every_length(results):
     assert asked <= found
 
 
-def test_the_values_of_queries_have_the_mean_that_the_figure_is(out, results):
+def check_values_of_queries(out, results):
     checked = 0
     for figure in results.figures:
         if figure.run is None or figure.dimensions != 32:
@@ -125,7 +119,17 @@ def test_the_values_of_queries_have_the_mean_that_the_figure_is(out, results):
     assert checked > 200
 
 
-def test_the_files_that_a_run_leaves_are_those_that_are_documented(out):
+def check_files(out):
     names = {path.name for path in out.iterdir()}
     assert {"results.json", "environment.json", "runs", "features", "data"} <= names
     assert json.loads((out / "environment.json").read_text())["packages"]["mteb"]
+
+
+def test_every_table_runs_offline_with_nano_and_the_figures_of_its_card_hold(tmp_path):
+    # One test, since the command takes minutes: a fixture would be made in each process of the tests.
+    out = evaluated(tmp_path)
+    results = read_results(out)
+    check_tasks(results)
+    check_card(results)
+    check_values_of_queries(out, results)
+    check_files(out)
