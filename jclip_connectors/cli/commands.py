@@ -9,6 +9,7 @@ others need takes as long as a search. Neither a runtime nor the store is loaded
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
+from keyword import iskeyword
 from types import MappingProxyType
 from typing import Any
 
@@ -21,7 +22,7 @@ from jclip_connectors.errors import ConnectorError, MissingDependencyError
 
 _NOT_DONE, _INTERRUPTED = 2, 130
 _MODULES: Mapping[str, str] = (
-    MappingProxyType(  # by command, in the order of the help; each has a function of this name, or an app
+    MappingProxyType(  # by command, in the order of the help; each has a function of `_function`'s name, or an app
         {
             "demo": "collection_commands",
             "index": "collection_commands",
@@ -29,17 +30,20 @@ _MODULES: Mapping[str, str] = (
             "classify": "classify_command",
             "check": "check_command",
             "copy": "copy_command",
+            "export": "transfer_commands",
+            "import": "transfer_commands",
             "optimize": "collection_commands",
             "serve": "model_commands",
             "models": "model_commands",
             "verify": "model_commands",
-            "export": "model_commands",
+            "export onnx": "model_commands",
             "eval": "eval_command",
         }
     )
 )
 
-_KEPT = MappingProxyType({"index": "indexed files are kept", "copy": "copied records are kept"})
+_COPIED = "copied records are kept"
+_KEPT = MappingProxyType({"index": "indexed files are kept", "copy": _COPIED, "export": _COPIED, "import": _COPIED})
 _WITH_ACTIONS = frozenset({"eval"})
 
 
@@ -53,6 +57,10 @@ class _Commands(TyperGroup):
         except KeyboardInterrupt:
             terminal.say("stopped")
             raise typer.Exit(_INTERRUPTED) from None
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:  # noqa: ANN401 (as above)
+        """Read the name of the command, which may be two words."""
+        return super().parse_args(ctx, [" ".join(args[:2]), *args[2:]] if " ".join(args[:2]) in _MODULES else args)
 
     def invoke(self, ctx: Any) -> Any:  # noqa: ANN401 (typer's own classes move between its versions)
         try:
@@ -84,13 +92,18 @@ def make_app(arguments: Sequence[str] = ()) -> typer.Typer:
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
     )
-    for name in arguments[:1] if arguments and arguments[0] in _MODULES else _MODULES:
+    asked = [name for name in (" ".join(arguments[:2]), *arguments[:1]) if name in _MODULES][:1]
+    for name in asked if asked else _MODULES:
         module = import_module(f"jclip_connectors.cli.{_MODULES[name]}")
         if name in _WITH_ACTIONS:
             app.add_typer(module.app, name=name)
         else:
-            app.command(name, epilog=getattr(module, f"{name.upper()}_NOTES", None))(getattr(module, name))
+            app.command(name, epilog=getattr(module, f"{name.upper()}_NOTES", None))(getattr(module, _function(name)))
     return app
+
+
+def _function(name: str) -> str:
+    return f"{name}_" if iskeyword(name) else name.replace(" ", "_")
 
 
 def _keep_group() -> None:

@@ -29,31 +29,53 @@ _FAILED = 1  # the exit code if the target has refused some records
 _NAMED_FAILURES = 10
 
 
+DimensionsOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="Keep this many values of each vector; for models that were trained for it."),
+]
+WhereOption = Annotated[
+    str | None, typer.Option(metavar="JSON", help='Only records like this: \'{"size_bytes": {"gte": 100000}}\'.')
+]
+BatchSizeOption = Annotated[int, typer.Option(min=1, help="Records to read and write at a time.")]
+ReportOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE.jsonl", parser=parse_path, help="Write the list of refused records here."),
+]
+DryRunOption = Annotated[
+    bool, typer.Option("--dry-run", help="Say what would be copied, and whether the target is for such vectors.")
+]
+
+
 def copy(
     source: Annotated[str, typer.Argument(metavar="FROM", help="The collection to read.", show_default=False)],
     target: Annotated[str, typer.Argument(metavar="TO", help="The collection to write.", show_default=False)],
     *,
-    dimensions: Annotated[
-        int | None,
-        typer.Option(min=1, help="Keep this many values of each vector; for models that were trained for it."),
-    ] = None,
-    where: Annotated[
-        str | None, typer.Option(metavar="JSON", help='Only records like this: \'{"size_bytes": {"gte": 100000}}\'.')
-    ] = None,
-    batch_size: Annotated[int, typer.Option(min=1, help="Records to read and write at a time.")] = BATCH_RECORDS,
-    report: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE.jsonl", parser=parse_path, help="Write the list of refused records here."),
-    ] = None,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="Say what would be copied, and whether TO is for such vectors.")
-    ] = False,
+    dimensions: DimensionsOption = None,
+    where: WhereOption = None,
+    batch_size: BatchSizeOption = BATCH_RECORDS,
+    report: ReportOption = None,
+    dry_run: DryRunOption = False,
 ) -> None:
     """Copy a collection to another place, with its vectors: nothing is embedded again."""
+    run_copy(source, target, dimensions=dimensions, where=where, batch_size=batch_size, report=report, dry_run=dry_run)
+
+
+def run_copy(
+    source: str,
+    target: str,
+    *,
+    dimensions: int | None,
+    where: str | None,
+    batch_size: int,
+    report: Path | None,
+    dry_run: bool,
+    names: tuple[str, str] = ("FROM", "TO"),
+) -> None:
+    """Copy from one place to another, and say what was done; errors call the places by `names`."""
     check_output(report)
     condition = parse_where(where)
-    check_different(source, target)
-    with opened_source(source) as read, connected_target(target) as written:
+    check_different(source, target, names)
+    with opened_source(source, names[0]) as read, connected_target(target, names[1]) as written:
         length = _length(read.records)
         config = carried_config(read.records.fingerprint, length=length, dimensions=dimensions)
         kept = length if dimensions is None else dimensions

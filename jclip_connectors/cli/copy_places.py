@@ -1,4 +1,4 @@
-"""FROM and TO of `jclip copy`: a collection by its URL or its folder, or a folder of files of vectors.
+"""The two places of `jclip copy`: a collection by its URL or its folder, or a folder of files of vectors.
 
 `parquet:PATH` is a folder of files of vectors, also at a URL of fsspec's (`parquet:s3://bucket/vectors`). A plain path
 is one if it has the sidecar of one, else a collection in a folder.
@@ -54,8 +54,12 @@ class Target:
 
 
 @contextmanager
-def opened_source(text: str) -> Iterator[Source]:
+def opened_source(text: str, argument: str) -> Iterator[Source]:
     """Open what records are read from; a collection in a folder is read without locking it.
+
+    Args:
+        text: the place.
+        argument: what errors call it.
 
     Raises:
         StoreRequestError: there is no collection.
@@ -66,7 +70,7 @@ def opened_source(text: str) -> Iterator[Source]:
 
         yield Source(name=files.name, records=FileRecords.open(files))
         return
-    with _connected(text, "FROM", read_only=True) as place:
+    with _connected(text, argument, read_only=True) as place:
         fingerprint = place.fingerprint()
         if fingerprint is None:
             raise StoreRequestError(f"there is no collection in {place.name}")
@@ -74,8 +78,12 @@ def opened_source(text: str) -> Iterator[Source]:
 
 
 @contextmanager
-def connected_target(text: str) -> Iterator[Target]:
+def connected_target(text: str, argument: str) -> Iterator[Target]:
     """Connect to what records are written to.
+
+    Args:
+        text: the place.
+        argument: what errors call it.
 
     Raises:
         EmbedInputError: a bad URL.
@@ -84,7 +92,7 @@ def connected_target(text: str) -> Iterator[Target]:
         with ExitStack() as stack:
             yield Target(name=files.name, fingerprint=lambda: _files_fingerprint(files), open=_open_files(files, stack))
         return
-    with _connected(text, "TO", read_only=False) as place:
+    with _connected(text, argument, read_only=False) as place:
         yield Target(name=place.name, fingerprint=place.fingerprint, open=place.open)
 
 
@@ -99,7 +107,7 @@ def _open_files(files: "VectorFolder", stack: ExitStack) -> Callable[[CarriedCon
 
     def open_files(config: CarriedConfig, length: int | None) -> RecordTarget:
         if length is None:
-            raise EmbedInputError("FROM has no record, and its fingerprint does not say how long vectors are")
+            raise EmbedInputError("there is no record to copy, and the fingerprint does not say how long vectors are")
         return stack.enter_context(closing(FileRecords.make(files, config, length=length)))
 
     return open_files
@@ -128,14 +136,19 @@ def _expanded(path: str) -> str:
     return os.path.expanduser(path)  # noqa: PTH111 (Path.expanduser fails for a user that does not exist)
 
 
-def check_different(source: str, target: str) -> None:
+def parquet_url(folder: str) -> str:
+    """FROM or TO for a folder of files of vectors."""
+    return folder if folder.startswith(_FILES) else f"{_FILES}{folder}"
+
+
+def check_different(source: str, target: str, names: tuple[str, str]) -> None:
     """Refuse to copy a collection into itself.
 
     Raises:
         EmbedInputError: both texts name one collection.
     """
     if _identity(source) == _identity(target):
-        raise EmbedInputError(f"FROM and TO are the same, {target!r}: name another place to copy to")
+        raise EmbedInputError(f"{' and '.join(names)} are the same, {target!r}: name another place to copy to")
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""The commands of `jclip` on models: `serve`, `models`, `verify`, `export`."""
+"""The commands of `jclip` on models: `serve`, `models`, `verify`, `export onnx`."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -182,8 +182,7 @@ def _read_contents(folders: Sequence[Path]) -> tuple[list[str], list[Path]]:
     return texts, pictures
 
 
-def export(
-    form: Annotated[Literal["onnx"], typer.Argument(metavar="onnx", help="The format.", show_default=False)],
+def export_onnx(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="A hub id, a folder with a model, or 'nano'.")],
     out: Annotated[Path, typer.Argument(metavar="OUT", parser=parse_path, help="The new folder.", show_default=False)],
     *,
@@ -195,13 +194,13 @@ def export(
 ) -> None:
     """Write a model as ONNX into a folder that loads anywhere without torch and without a conversion."""
     try:
-        from core_encoder.exporting import export_onnx
+        from core_encoder.exporting import export_onnx as write_onnx
 
-        export_onnx(model, out, precision=precision, revision=revision, local_files_only=offline)
+        write_onnx(model, out, precision=precision, revision=revision, local_files_only=offline)
     except ModuleNotFoundError as error:
         raise MissingDependencyError(str(error.name), extra="onnx") from error
     size = sum(path.stat().st_size for path in out.iterdir())
-    terminal.say(f"{form} in {precision}, {size / 2**20:,.0f} MiB: {out}; `--model {out}` loads it")
+    terminal.say(f"onnx in {precision}, {size / 2**20:,.0f} MiB: {out}; `--model {out}` loads it")
 
 
 def _is_here(model: KnownModel) -> str:

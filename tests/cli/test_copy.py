@@ -155,6 +155,36 @@ def test_a_collection_goes_into_parquet_files_and_back(tmp_path):
     assert_equal_records(records_in(source), records_in(tmp_path / "b"))
 
 
+def test_export_and_import_are_copies_to_and_from_parquet_files(tmp_path):
+    source = collection(tmp_path / "a")
+    files = tmp_path / "files"
+    told = jclip("export", source, files, "--where", '{"n": {"lt": 7}}', "--batch-size", 3)[1]
+    assert "7 copied, 0 unchanged, 0 failed" in told
+    assert sorted(path.name for path in files.glob("[!.]*")) == ["_jclip.json", "part-00000000.parquet"]
+    assert "13 copied, 7 unchanged" in jclip("export", source, f"parquet:{files}")[1]
+    assert "20 records of" in jclip("import", files, tmp_path / "b", "--dry-run")[1]
+    assert not (tmp_path / "b").exists()
+    assert "20 copied, 0 unchanged, 0 failed" in jclip("import", files, tmp_path / "b")[1]
+    assert_equal_records(records_in(source), records_in(tmp_path / "b"))
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("export", "{0}/nothing", "{0}/b"), "there is no collection in"),
+        (("export", "qdrant://host", "{0}/b"), "STORE names no collection"),
+        (("export", "{0}/a", "{0}/a"), "STORE and FOLDER are the same"),
+        (("export", "{0}/a", "qdrant://host/photos"), "qdrant:// cannot be read"),
+        (("import", "{0}/a", "{0}/b"), "is no folder of vectors"),
+        (("import", "{0}/files", "qdrant://host"), "STORE names no collection"),
+    ],
+)
+def test_export_and_import_name_a_bad_place(tmp_path, words, message):
+    jclip("export", collection(tmp_path / "a", 3), tmp_path / "files")
+    assert message in jclip(*(word.format(tmp_path) for word in words), code=2)[1]
+    assert not (tmp_path / "b").exists()
+
+
 @pytest.mark.parametrize(
     ("source", "target", "message"),
     [

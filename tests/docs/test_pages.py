@@ -188,7 +188,8 @@ JCLIP = {where: words for where, words in COMMANDS.items() if words[0] == "jclip
 @pytest.mark.parametrize("where", JCLIP)
 def test_a_command_of_a_page_has_the_options_that_the_page_gives_it(where):
     group = typer.main.get_command(make_app())
-    command = group.commands[JCLIP[where][1]]  # type: ignore[attr-defined]  # typer's group is click's
+    names, words = group.commands, JCLIP[where]  # type: ignore[attr-defined]  # typer's group is click's
+    command = names.get(" ".join(words[1:3]), names.get(words[1]))
     if hasattr(command, "commands"):  # actions of `jclip eval`; what is not the name of one is a table's
         command = command.commands.get(JCLIP[where][2], command.commands.get("tables"))
     known = {option for parameter in command.params for option in parameter.opts}
