@@ -100,6 +100,11 @@ class LocalEmbedder:
         """E, the length of every vector."""
         return self._encoder.embedding_dim if self._truncate_dim is None else self._truncate_dim
 
+    @property
+    def device(self) -> str:
+        """Where the model runs: "cpu", "cuda", ..."""
+        return self._encoder.device
+
     def embed_texts(self, texts: Sequence[str]) -> FloatArray:
         """Embed documents or captions: (B, E)."""
         vectors = self._encode_text(texts, task=None)

@@ -143,9 +143,15 @@ class VectorFolder:
             return []
         return sorted(name for path in found if (name := posixpath.basename(path.rstrip("/"))))
 
-    def put(self, name: str, content: bytes) -> None:
-        """Write a small file in one step."""
-        with self._replaced(name) as path:
+    def put(self, name: str, content: bytes, *, durable: bool = True) -> None:
+        """Write a small file in one step.
+
+        Args:
+            name: of the file.
+            content: of the file.
+            durable: whether the file must be there after a power failure as well, which takes longer.
+        """
+        with self._replaced(name, durable=durable) as path:
             path.write_bytes(content)
 
     def read(self, name: str) -> bytes:
@@ -235,7 +241,7 @@ class VectorFolder:
                 yield records
 
     @contextlib.contextmanager
-    def _replaced(self, name: str) -> Iterator[Path]:
+    def _replaced(self, name: str, *, durable: bool = True) -> Iterator[Path]:
         """Give a path to write to; what is written there becomes the file `name` if there is no error."""
         target = self._inside(name)
         if isinstance(self.fs, LocalFileSystem):
@@ -245,8 +251,9 @@ class VectorFolder:
             written = folder / f"{posixpath.basename(name)}.{os.getpid()}.{uuid.uuid4().hex[:8]}"
             try:
                 yield written
-                with written.open("rb+") as file:
-                    os.fsync(file.fileno())
+                if durable:
+                    with written.open("rb+") as file:
+                        os.fsync(file.fileno())
                 written.replace(target)
             finally:
                 written.unlink(missing_ok=True)

@@ -1,0 +1,179 @@
+"""Sources in shards: tar files, Parquet files and pictures; each shard becomes one file of vectors."""
+
+import hashlib
+import json
+import posixpath
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from fsspec.implementations.local import LocalFileSystem
+
+from core_encoder.image_formats import readable_suffixes
+from jclip_connectors.bulk.columns import Columns, check_schema
+from jclip_connectors.bulk.source_names import expand_braces
+from jclip_connectors.bulk.vector_files import SUFFIX, file_system
+from jclip_connectors.config import Fingerprint
+from jclip_connectors.errors import EmbedInputError
+
+ROWS = 10_000  # of a shard of a Parquet file, or of pictures
+_TARS = (".tar", ".tar.gz", ".tgz")
+_NAME_DIGITS = 20
+# What tells that a file has changed, in the words of the file systems of fsspec; the first one that is there.
+_CHANGES = ("ETag", "etag", "md5Hash", "blob_id", "mtime", "LastModified", "last_modified", "updated", "created")
+Kind = Literal["tar", "parquet", "files"]
+
+
+class _Entry(NamedTuple):
+    path: str
+    state: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shard:
+    """A part of a source that is embedded as a whole, into one file.
+
+    Attributes:
+        kind: how it is read.
+        url: of the file, or of the source that has the pictures.
+        state: what changes when the files change: their sizes, with their etags or the times when they were changed.
+        groups: the first row group of a Parquet file that belongs to the shard, and the one behind the last.
+        paths: of pictures.
+        first_row: the position in its file of the first row of a Parquet file.
+        rows: how many there are, if that is known without reading them.
+        limit: how many rows are read, if not all are.
+    """
+
+    kind: Kind
+    url: str
+    state: str
+    groups: tuple[int, int] = (0, 0)
+    paths: tuple[str, ...] = ()
+    first_row: int = 0
+    rows: int | None = None
+    limit: int | None = None
+
+    def name(self, fingerprint: Fingerprint, columns: Columns) -> str:
+        """The name of its file of vectors: another one if its files, the configuration or the columns change.
+
+        Args:
+            fingerprint: of the configuration of the vectors.
+            columns: those that are embedded.
+        """
+        chosen = [columns.images, columns.texts, columns.key, columns.metadata]
+        own = [self.kind, self.url, self.state, self.groups, self.paths, self.limit]
+        told = json.dumps([own, sorted(fingerprint.items()), chosen])
+        return f"{hashlib.sha256(told.encode()).hexdigest()[:_NAME_DIGITS]}{SUFFIX}"
+
+
+def find_shards(
+    sources: Sequence[str | Path], *, columns: Columns | None = None, out: str | Path | None = None
+) -> list[Shard]:
+    """Find the shards of sources.
+
+    Args:
+        sources: tar files of webdataset, Parquet files, pictures, folders of these, globs, names with ranges such as
+            {000..099}, and URLs of these.
+        columns: those that will be embedded: every Parquet file is checked for them. `None` checks nothing.
+        out: the folder of vectors, which is left out where it lies in a source.
+
+    Raises:
+        EmbedInputError: a source does not exist or has nothing to embed, its file system is not known, or a Parquet
+            file does not have the columns.
+    """
+    if isinstance(sources, str | Path):
+        raise EmbedInputError(f"`sources` is {str(sources)!r}; write a list, [source]")
+    left_out = None if out is None else _absolute(out)
+    shards = (shard for source in sources for shard in _find(str(source), columns, left_out))
+    return list(dict.fromkeys(shards))
+
+
+def _find(source: str, columns: Columns | None, left_out: str | None) -> Iterator[Shard]:
+    fs, path = file_system(source)
+    pictures: list[_Entry] = []
+    found = False
+    suffixes = readable_suffixes()
+    for entry in _entries(fs, path, source):
+        url = _url(fs, entry.path)
+        if left_out is not None and (url == left_out or url.startswith(f"{left_out}/")):
+            continue
+        name = posixpath.basename(entry.path).lower()
+        if name.endswith(_TARS):
+            found = True
+            yield Shard(kind="tar", url=url, state=entry.state)
+        elif name.endswith(SUFFIX):
+            found = True
+            yield from _parquet_shards(fs, entry, url, columns)
+        elif posixpath.splitext(name)[1] in suffixes:
+            pictures.append(_Entry(url, entry.state))
+    if not pictures and not found:
+        raise EmbedInputError(f"{source!r} has nothing to embed: no tar or Parquet files, and no pictures")
+    if pictures and columns is not None and columns != Columns():
+        raise EmbedInputError(
+            f"{source!r} has pictures in files, which have no columns to choose: leave these options out"
+        )
+    for start in range(0, len(pictures), ROWS):
+        some = pictures[start : start + ROWS]
+        state = hashlib.sha256("\n".join(entry.state for entry in some).encode()).hexdigest()
+        paths = tuple(entry.path for entry in some)
+        yield Shard(kind="files", url=_url(fs, path), state=state, paths=paths, rows=len(paths))
+
+
+def _entries(fs: Any, path: str, source: str) -> Iterator[_Entry]:  # noqa: ANN401 (of fsspec)
+    """The files of a source in order, without hidden ones."""
+    for each in [path] if fs.exists(path) else expand_braces(path):
+        if any(mark in each for mark in "*?[") and not fs.exists(each):
+            found: Mapping[str, Any] = fs.glob(each, detail=True)
+        else:
+            try:
+                found = {each: fs.info(each)}
+            except FileNotFoundError as error:
+                raise EmbedInputError(f"{source!r} does not exist: there is no {each!r}") from error
+        for name in sorted(found):
+            if found[name].get("type") != "directory":
+                yield _Entry(name, _state(found[name]))
+                continue
+            inside = fs.find(name, detail=True)
+            for file in sorted(inside):
+                if not any(part.startswith(".") for part in file.removeprefix(name).split("/")):
+                    yield _Entry(file, _state(inside[file]))
+
+
+def _parquet_shards(fs: Any, entry: _Entry, url: str, columns: Columns | None) -> Iterator[Shard]:  # noqa: ANN401
+    with fs.open(entry.path, "rb") as file:
+        try:
+            metadata = pq.read_metadata(file)
+        except pa.ArrowInvalid:
+            yield Shard(kind="parquet", url=url, state=entry.state)  # its one row will say what is wrong
+            return
+    if columns is not None:
+        check_schema(metadata.schema.to_arrow_schema(), columns, where=url)
+    first, first_row, rows = 0, 0, 0
+    for group in range(metadata.num_row_groups):
+        rows += metadata.row_group(group).num_rows
+        if rows >= ROWS or group + 1 == metadata.num_row_groups:
+            yield Shard(
+                kind="parquet",
+                url=url,
+                state=entry.state,
+                groups=(first, group + 1),
+                first_row=first_row,
+                rows=rows,
+            )
+            first, first_row, rows = group + 1, first_row + rows, 0
+
+
+def _state(info: Mapping[str, Any]) -> str:
+    changed = next((str(info[name]) for name in _CHANGES if info.get(name) is not None), "")
+    return f"{info.get('size')} {changed}"
+
+
+def _absolute(url: str | Path) -> str:
+    return _url(*file_system(url))
+
+
+def _url(fs: Any, path: str) -> str:  # noqa: ANN401 (of fsspec)
+    return path if isinstance(fs, LocalFileSystem) else str(fs.unstrip_protocol(path))
