@@ -54,6 +54,10 @@ upgrade: $(UV)  ## write the newest versions that pyproject.toml allows into con
 			--output-file constraints/$$extra.txt || exit 1; \
 	done
 	$(COMPILE) tests/clients/requirements.in --output-file tests/clients/requirements.txt
+	for engine in requirements daft; do \
+		$(COMPILE) pyproject.toml --extra bulk tests/engines/$$engine.in \
+			--output-file tests/engines/$$engine.txt || exit 1; \
+	done
 
 clean:  ## forget the environment and every cache
 	rm -rf $(VENV) .test-environments .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist site

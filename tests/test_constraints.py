@@ -10,7 +10,7 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 EXTRAS = PROJECT["optional-dependencies"]
-FILES = [*sorted(ROOT.glob("constraints/*")), ROOT / "tests" / "clients" / "requirements.txt"]
+FILES = [*sorted(ROOT.glob("constraints/*")), *sorted(ROOT.glob("tests/*/*.txt"))]
 
 
 def pinned(path):
@@ -60,6 +60,7 @@ def test_the_versions_of_an_extra_are_those_that_the_tests_run_with(extra):
     assert {pin for pin in own if pin[0] in names} <= tested
 
 
-def test_every_client_of_others_is_pinned():
-    asked = (ROOT / "tests" / "clients" / "requirements.in").read_text().splitlines()
-    assert set(asked) <= {each.name for each in pinned(ROOT / "tests" / "clients" / "requirements.txt")}
+@pytest.mark.parametrize("path", sorted(ROOT.glob("tests/*/*.in")), ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_every_package_of_others_is_pinned(path):
+    asked = {Requirement(line).name for line in path.read_text().splitlines()}
+    assert asked <= {each.name for each in pinned(path.with_suffix(".txt"))}

@@ -2,7 +2,7 @@
 
 ```python                       runs, after the blocks before it and in the same names
 ```python title="a/file.py"     is a file
-```python run                   is run by tests/clients, against a server and with clients of others
+```python run                   is run by tests/clients or tests/engines, with packages of others
 ```text                         after a block that runs: what it prints
 """
 

@@ -10,6 +10,7 @@ import shlex
 import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,11 +18,11 @@ import typer
 import weaviate
 from psycopg.conninfo import make_conninfo
 
-from core_encoder.nano.scenes import Scene, SceneObject, draw_canvas, draw_scene
 from jclip_connectors.cli.commands import make_app
 from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.server.serve import load_served_model
 from tests.checkpoints import V2_TINY
+from tests.docs import readers_folder
 from tests.docs.blocks import DOCS, Block, blocks_of
 from tests.doubles.pinecone_server import KEY, PineconeDouble
 from tests.doubles.postgres_server import postgres
@@ -31,15 +32,10 @@ from tests.server.harness import Server
 
 ROOT = DOCS.parent
 ELSEWHERE = {"serving.md"}  # tests/clients/test_documentation.py runs its blocks, with the clients of others
+WITH_ENGINES = {"copy.md"}  # tests/engines runs the blocks that say so, in environments of their own
 PAGES = {str(path.relative_to(DOCS)): blocks_of(path) for path in sorted(DOCS.rglob("*.md"))}
 PAGES["README.md"] = blocks_of(ROOT / "README.md")
 RUN_PAGES = [name for name, blocks in PAGES.items() if any(block.language == "python" for block in blocks)]
-PICTURES = {
-    "bicycle.jpg": SceneObject(shape="ring", colour="red", size="large", place="centre"),
-    "boat.jpg": SceneObject(shape="moon", colour="blue", size="large", place="left"),
-    "cat.jpg": SceneObject(shape="heart", colour="orange", size="large", place="centre"),
-}
-STREET = SceneObject(shape="star", colour="yellow", size="small", place="centre")
 # What stands on the page, and what the test has in its place.
 SMALL = {"jinaai/jina-clip-v2": "nano", "dimensions=512": "dimensions=64", "dimensions=256": "dimensions=32"}
 SMALL |= {"@256": "@32", "truncate_dim=256": "truncate_dim=32", "size=256": "size=32"}
@@ -47,7 +43,7 @@ World = Callable[[pytest.MonkeyPatch], AbstractContextManager[dict[str, str]]]
 
 
 def is_run(name: str, block: Block) -> bool:
-    return block.language == "python" and block.title is None and name not in ELSEWHERE
+    return block.language == "python" and not block.options and name not in ELSEWHERE
 
 
 def is_file(name: str, block: Block) -> bool:
@@ -97,6 +93,12 @@ def _pgvector(_: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
 
 
 @contextmanager
+def _exported(_: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+    readers_folder.export(Path.cwd())
+    yield {}
+
+
+@contextmanager
 def _hub(_: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
     yield {"jinaai/jina-clip-v2": str(V2_TINY)}  # nano is no checkpoint of transformers; this one has v2's layout
 
@@ -110,6 +112,7 @@ def _served(_: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
 
 WORLDS: dict[str, World] = {
     "README.md": _nowhere,
+    "copy.md": _exported,
     "frameworks/huggingface.md": _hub,
     "frameworks/qdrant-inference.md": _qdrant,
     "remote.md": _served,
@@ -123,10 +126,7 @@ WORLDS: dict[str, World] = {
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     """The folder that a reader is in: with a few pictures."""
-    for seed, (name, item) in enumerate(PICTURES.items()):
-        draw_scene(Scene(objects=(item,)), seed=seed, side_px=144).image.save(tmp_path / name)
-    draw_canvas(STREET, seed=9, tiles_per_side=3).image.save(tmp_path / "street.png")
-    (tmp_path / "notes.txt").write_text("a large red ring in the centre")
+    readers_folder.fill(tmp_path)
     monkeypatch.chdir(tmp_path)
     for name in ("JINA_API_KEY", "PINECONE_API_KEY", "QDRANT_API_KEY", "WEAVIATE_API_KEY"):
         monkeypatch.delenv(name, raising=False)
@@ -163,7 +163,8 @@ def test_every_block_is_of_a_kind_that_is_checked():
     for name, blocks in PAGES.items():
         for block in blocks:
             assert block.language in kinds, f"{name}:{block.line}"
-            assert block.options in ("", f'title="{block.title}"') or name in ELSEWHERE, f"{name}:{block.line}"
+            elsewhere = block.options == "run" and (name in ELSEWHERE or name in WITH_ENGINES)
+            assert elsewhere or block.options in ("", f'title="{block.title}"'), f"{name}:{block.line}"
             assert block.title is None or is_file(name, block), f"{name}:{block.line}"
 
 
