@@ -110,3 +110,13 @@ class PartialFailureError(ConnectorError):
         super().__init__(f"{len(failed)} of {len(failed) + len(kept)} {what} failed: {named}{more}")
         self.failed = dict(failed)
         self.kept = dict(kept)
+
+    @property
+    def unavailable(self) -> dict[int, StoreUnavailableError]:
+        """The failures that the same call may not meet again, by position."""
+        return {at: error for at, error in self.failed.items() if isinstance(error, StoreUnavailableError)}
+
+    @property
+    def refused(self) -> dict[int, Exception]:
+        """The failures that the same call will meet again, by position."""
+        return {at: error for at, error in self.failed.items() if not isinstance(error, StoreUnavailableError)}

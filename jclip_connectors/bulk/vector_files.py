@@ -5,12 +5,13 @@ under another name first, which is then renamed; elsewhere as an object that is 
 """
 
 import contextlib
+import hashlib
 import json
 import os
 import posixpath
 import tempfile
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -32,6 +33,8 @@ SUFFIX = ".parquet"
 TEMPORARY = ".tmp"  # a folder inside, for files that are not complete
 READ_ROWS = 1024  # that are in memory at a time
 _FORMAT = 1
+# What file systems list of a file that changes when it is written: of S3, GCS, Azure, a disk, memory.
+_WRITTEN = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "created")
 _GROUP_BYTES = 16 * 2**20  # of vectors in a row group: what a reader must have in memory at once
 _GROUP_ROWS = 16_384
 
@@ -142,6 +145,16 @@ class VectorFolder:
         except (FileNotFoundError, NotADirectoryError):
             return []
         return sorted(name for path in found if (name := posixpath.basename(path.rstrip("/"))))
+
+    def versions(self) -> dict[str, str]:
+        """The complete files of vectors in their order, each with what tells whether it was written again."""
+        self.fs.invalidate_cache()
+        try:
+            found = self.fs.ls(self.path, detail=True)
+        except (FileNotFoundError, NotADirectoryError):
+            return {}
+        entries = {posixpath.basename(entry["name"]): entry for entry in found}
+        return {name: _version(entries[name]) for name in sorted(entries) if name.endswith(SUFFIX)}
 
     def put(self, name: str, content: bytes, *, durable: bool = True) -> None:
         """Write a small file in one step.
@@ -316,6 +329,12 @@ def file_system(url: str | Path) -> tuple[Any, str]:
         scheme = str(url).partition("://")[0]
         raise EmbedInputError(f"{scheme}:// cannot be read: {error}") from error
     return fs, path.rstrip("/") or "/"
+
+
+def _version(entry: Mapping[str, Any]) -> str:
+    """What tells a file from another one of its name; `entry` is what a file system lists of it."""
+    written = next((entry[name] for name in _WRITTEN if name in entry), None)
+    return hashlib.sha256(f"{entry['size']} {written}".encode()).hexdigest()[:12]
 
 
 def _write(path: Path, batches: Iterable[pa.RecordBatch], schema: pa.Schema) -> int:

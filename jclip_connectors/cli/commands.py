@@ -32,6 +32,7 @@ _MODULES: Mapping[str, str] = (
             "copy": "copy_command",
             "export": "transfer_commands",
             "import": "transfer_commands",
+            "load": "load_command",
             "optimize": "collection_commands",
             "serve": "model_commands",
             "models": "model_commands",
@@ -43,7 +44,15 @@ _MODULES: Mapping[str, str] = (
 )
 
 _COPIED = "copied records are kept"
-_KEPT = MappingProxyType({"index": "indexed files are kept", "copy": _COPIED, "export": _COPIED, "import": _COPIED})
+_KEPT = MappingProxyType(
+    {
+        "index": "indexed files are kept",
+        "copy": _COPIED,
+        "load": "loaded files are kept",
+        "export": _COPIED,
+        "import": _COPIED,
+    }
+)
 _WITH_ACTIONS = frozenset({"eval"})
 
 

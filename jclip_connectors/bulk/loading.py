@@ -1,0 +1,235 @@
+"""Files of vectors written to a store, by a few threads, so that a killed run goes on where it was."""
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from jclip_connectors.bulk.carried import CarriedConfig, carried_config
+from jclip_connectors.bulk.last_rows import LastRows
+from jclip_connectors.bulk.load_marks import LoadMarks
+from jclip_connectors.bulk.refusals import write_records
+from jclip_connectors.bulk.vector_files import VectorFolder
+from jclip_connectors.bulk.vector_rows import to_records
+from jclip_connectors.port import VectorStore
+from jclip_connectors.store_kit.validation import check_count
+
+_LOG = logging.getLogger(__package__)
+OpenStore: TypeAlias = Callable[[CarriedConfig, int], VectorStore]  # with the length of the vectors
+BATCH_RECORDS = 256
+WRITERS = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadProgress:
+    """How far a load is.
+
+    Attributes:
+        files: how many files are loaded, of `of_files`.
+        of_files: how many files were to be loaded when this run began, and those that came since.
+        written: how many records this run has written.
+        refused: how many records the store has refused.
+    """
+
+    files: int
+    of_files: int
+    written: int
+    refused: int
+
+
+Progress: TypeAlias = Callable[[LoadProgress], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoadReport:
+    """What `load` has done.
+
+    Attributes:
+        files: how many files this run has loaded.
+        files_before: how many files were loaded before.
+        written: how many records this run has written.
+        skipped: how many rows of these files are items that failed when they were embedded.
+        folded: how many rows of these files have the id of a later row, which is written in their place.
+        refused: what the store has refused, in this run and before: file, id and error of each record.
+    """
+
+    files: int
+    files_before: int
+    written: int
+    skipped: int
+    folded: int
+    refused: tuple[dict[str, str], ...]
+
+
+@dataclass(kw_only=True)
+class _Tally:
+    files: int = 0
+    of_files: int = 0
+    written: int = 0
+    skipped: int = 0
+    folded: int = 0
+    refused: int = 0
+
+
+def load(
+    folder: str | Path,
+    open_store: OpenStore,
+    *,
+    store_name: str,
+    writers: int = WRITERS,
+    batch_size: int = BATCH_RECORDS,
+    limit: int | None = None,
+    redo_refused: bool = False,
+    progress: Progress | None = None,
+) -> LoadReport:
+    """Write the records of a folder of files of vectors to a store.
+
+    Each writer is a thread with a store of its own; it takes a file, writes its records in batches, and then puts a
+    mark beside the files. A run that was interrupted writes the files again that have no mark: a record that is
+    written twice is there once. Of the rows with one id, the last one is written, in the order of the files' names.
+
+    Args:
+        folder: the folder, or its URL.
+        open_store: called once for each writer, in the calling thread, with the configuration that the vectors have
+            and their length.
+        store_name: what tells the store from others, such as its URL: each store has marks of its own.
+        writers: the most threads that write at a time.
+        batch_size: the number of records that are written at a time.
+        limit: end after about so many records; the file that is then not complete is loaded again by the next run.
+        redo_refused: load the files again of which the store has refused records.
+        progress: called in the threads of the writers, after each batch.
+
+    Raises:
+        EmbedInputError: there is no folder of vectors, or a bad option.
+        CollectionMismatchError: the store is for vectors of another configuration.
+        StoreUnavailableError: the store cannot be reached; the same call goes on from there.
+        StoreRequestError: the store refuses every record, or a file is damaged.
+    """
+    for name, value in (("writers", writers), ("batch_size", batch_size), ("limit", limit)):
+        if value is not None:
+            check_count(value, name=name)
+    files = VectorFolder(folder)
+    sidecar = files.require_sidecar()
+    config = carried_config(sidecar.fingerprint, length=sidecar.dimensions)
+    loading = _Loading(files, LoadMarks(files, store_name), batch_size=batch_size, limit=limit, progress=progress)
+    return loading.run(lambda: open_store(config, sidecar.dimensions), writers=writers, redo_refused=redo_refused)
+
+
+class _Loading:
+    """One call of `load`."""
+
+    def __init__(
+        self,
+        files: VectorFolder,
+        marks: LoadMarks,
+        *,
+        batch_size: int,
+        limit: int | None,
+        progress: Progress | None,
+    ) -> None:
+        self._files = files
+        self._marks = marks
+        self._last = LastRows(files)
+        self._batch_size = batch_size
+        self._left = limit
+        self._progress = progress
+        self._tally = _Tally()
+        self._lock = threading.Lock()  # of the tally and what is left
+        self._stop = threading.Event()
+
+    def run(self, open_store: Callable[[], VectorStore], *, writers: int, redo_refused: bool) -> LoadReport:
+        """Write every file that has no mark."""
+        versions = self._files.versions()
+        first = open_store()
+        self._forget_if_empty(first)
+        todo = self._marks.todo(versions, again=redo_refused)
+        before = len(versions) - len(todo)
+        self._tally.of_files += len(todo)
+        if todo:
+            self._last.read(versions)
+            stores = [first, *(open_store() for _ in range(min(writers, len(todo)) - 1))]
+            self._write_all(todo, versions, stores)
+        tally = self._tally
+        return LoadReport(
+            files=tally.files,
+            files_before=before,
+            written=tally.written,
+            skipped=tally.skipped,
+            folded=tally.folded,
+            refused=tuple(self._marks.refused(versions)),
+        )
+
+    def _forget_if_empty(self, store: VectorStore) -> None:
+        """Remove the marks if the store has no record: its collection was deleted since."""
+        if self._marks.any() and next(iter(store.ids()), None) is None:
+            _LOG.warning("the store is empty: what an earlier load has written is written again")
+            self._marks.clear()
+
+    def _write_all(self, todo: Sequence[str], versions: Mapping[str, str], stores: Sequence[VectorStore]) -> None:
+        queue = deque(todo)
+        with ThreadPoolExecutor(len(stores), thread_name_prefix="jclip-load") as pool:
+            running = [pool.submit(self._write_files, queue, versions, store) for store in stores]
+            try:
+                wait(running, return_when=FIRST_EXCEPTION)
+            finally:
+                self._stop.set()
+        for writer in running:
+            writer.result()
+
+    def _write_files(self, queue: deque[str], versions: Mapping[str, str], store: VectorStore) -> None:
+        """Write files until there are none; the work of one thread."""
+        while not self._stop.is_set():
+            try:
+                name = queue.popleft()
+            except IndexError:
+                return
+            refused = self._write_file(name, store)
+            if refused is None:
+                return
+            self._marks.put(name, versions[name], refused)
+            self._count(files=1)
+
+    def _write_file(self, name: str, store: VectorStore) -> dict[str, str] | None:
+        """Write one file; returns what the store has refused, or `None` if the run ends before the file does."""
+        refused: dict[str, str] = {}
+        row = skipped = folded = 0
+        for batch in self._files.batches(name, rows=self._batch_size):
+            found = to_records(batch)
+            skipped += len(batch) - len(found)
+            counts = self._last.counts(name, [record.record_id for record in found], start=row)
+            row += len(found)
+            wanted = [record for record, last in zip(found, counts, strict=True) if last]
+            folded += len(found) - len(wanted)
+            records = wanted[: self._take(len(wanted))]
+            now = write_records(store.upsert, records)
+            refused |= now
+            self._count(written=len(records) - len(now), refused=len(now))
+            if len(records) < len(wanted) or self._stop.is_set():
+                return None
+        self._count(skipped=skipped, folded=folded)
+        return refused
+
+    def _take(self, wanted: int) -> int:
+        """How many of some records to write: fewer at the limit of the run."""
+        with self._lock:
+            if self._left is None:
+                return wanted
+            taken = min(wanted, self._left)
+            self._left -= taken
+            return taken
+
+    def _count(self, **more: int) -> None:
+        with self._lock:
+            for name, value in more.items():
+                setattr(self._tally, name, getattr(self._tally, name) + value)
+            tally = self._tally
+            if self._progress is not None:
+                self._progress(
+                    LoadProgress(
+                        files=tally.files, of_files=tally.of_files, written=tally.written, refused=tally.refused
+                    )
+                )

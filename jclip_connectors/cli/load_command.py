@@ -1,0 +1,125 @@
+"""`jclip load`: files of vectors written to a collection."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from jclip_connectors.bulk.carried import CarriedConfig
+from jclip_connectors.cli import terminal
+from jclip_connectors.cli.load_progress import load_progress
+from jclip_connectors.cli.options import (
+    CollectionOption,
+    StoreOption,
+    TimeoutOption,
+    check_output,
+    collection_url,
+    parse_path,
+)
+from jclip_connectors.cli.store_urls import connected
+from jclip_connectors.errors import MissingDependencyError, StoreUnavailableError
+from jclip_connectors.port import VectorStore
+from jclip_connectors.store_kit.files import replace_file
+
+if TYPE_CHECKING:
+    from jclip_connectors.bulk.loading import LoadReport
+
+LOAD_NOTES = (
+    "OUT is what `jclip embed` or `jclip export` has written: a folder, or a URL such as s3://bucket/vectors. A file "
+    "that is loaded gets a mark in OUT/_loaded, so after an interrupt the same command goes on. Rows that could not be "
+    "embedded are counted and left out; of rows with one id, the last one is written. Exit code 1 means that the store "
+    "has refused some records."
+)
+_FAILED = 1  # the exit code if the store has refused some records
+_NAMED_FAILURES = 10
+_FILES = "parquet:"
+
+
+def load(
+    out: Annotated[str, typer.Argument(metavar="OUT", help="The files of vectors.", show_default=False)],
+    *,
+    collection: CollectionOption = None,
+    store: StoreOption = None,
+    timeout: TimeoutOption = None,
+    writers: Annotated[int, typer.Option(min=1, help="The most writes at a time.")] = 4,
+    batch_size: Annotated[int, typer.Option(min=1, help="Records to write at a time.")] = 256,
+    limit: Annotated[
+        int | None, typer.Option(min=1, metavar="N", help="End after so many records: to see how fast a server is.")
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.jsonl", parser=parse_path, help="Write the list of refused records here."),
+    ] = None,
+    redo_refused: Annotated[
+        bool, typer.Option("--redo-refused", help="Load the files again of which the store has refused records.")
+    ] = False,
+    progress_json: Annotated[
+        bool, typer.Option("--progress-json", help="Print the progress as lines of JSON, on stdout.")
+    ] = False,
+) -> None:
+    """Write files of vectors to a collection."""
+    try:
+        from jclip_connectors.bulk.loading import load as load_files
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError("pyarrow", extra="bulk") from error
+    check_output(report)
+    url = collection_url(collection, store)
+    with ExitStack() as stack:
+
+        def open_store(config: CarriedConfig, length: int) -> VectorStore:
+            return stack.enter_context(connected(url, timeout=timeout)).open(config, length)
+
+        with _said_that_it_goes_on(), load_progress(as_json=progress_json) as progress:
+            done = load_files(
+                out.removeprefix(_FILES),
+                open_store,
+                store_name=_store_name(url),
+                writers=1 if url.startswith("edge:") else writers,
+                batch_size=batch_size,
+                limit=limit,
+                redo_refused=redo_refused,
+                progress=progress,
+            )
+    _say(done)
+    _say_refused(done.refused, report)
+    if done.refused:
+        raise typer.Exit(_FAILED)
+
+
+def _store_name(url: str) -> str:
+    """What tells the store from others: a folder by its real path."""
+    scheme, _, path = url.partition(":")
+    return f"edge:{Path(path).expanduser().resolve()}" if scheme == "edge" else url
+
+
+@contextmanager
+def _said_that_it_goes_on() -> Iterator[None]:
+    try:
+        yield
+    except StoreUnavailableError:
+        terminal.say("stopped; loaded files are kept, and the same command continues from there")
+        raise
+
+
+def _say(done: "LoadReport") -> None:
+    terminal.say(
+        f"{done.files} files loaded, {done.files_before} were loaded before; {done.written} records written, "
+        f"{len(done.refused)} refused"
+    )
+    if done.skipped:
+        terminal.say(f"{done.skipped} rows left out: these items could not be embedded")
+    if done.folded:
+        terminal.say(f"{done.folded} rows folded: a later row has the same id, such as that of equal content")
+
+
+def _say_refused(refused: Sequence[Mapping[str, str]], report: Path | None) -> None:
+    for each in refused[:_NAMED_FAILURES]:
+        terminal.say(f"  {each['id']}: {each['error']}", style="red")
+    if len(refused) > _NAMED_FAILURES:
+        where = "--report FILE.jsonl lists all of them" if report is None else f"all of them are in {report}"
+        terminal.say(f"  and {len(refused) - _NAMED_FAILURES} more; {where}")
+    if report is not None:
+        replace_file(report, "".join(json.dumps(dict(each)) + "\n" for each in refused).encode())
