@@ -1,6 +1,7 @@
 """The pictures and texts of a shard, read one by one."""
 
 import dataclasses
+import gzip
 import json
 import math
 import posixpath
@@ -19,13 +20,17 @@ from fsspec.implementations.local import LocalFileSystem
 from core_encoder.image_formats import readable_suffixes
 from jclip_connectors.bulk.columns import Columns, check_schema
 from jclip_connectors.bulk.shards import Shard
+from jclip_connectors.bulk.source_names import printable_name
 from jclip_connectors.bulk.vector_files import file_system
+from jclip_connectors.errors import EmbedInputError
 from jclip_connectors.port import Modality
 
 _READ_BYTES = 2**25  # of a Parquet file at a time
 _READ_ROWS = 1024
+_LOOKED_AT = 100  # samples of a tar file
+KEY = "__key__"  # of a sample of a tar file: its name without a suffix
 _BUFFER_BYTES = 2**20  # without it, a column of a row group is in memory as a whole
-_DAMAGED = (tarfile.TarError, pa.ArrowInvalid, EOFError, zlib.error, FileNotFoundError, PermissionError)
+_DAMAGED = (tarfile.TarError, pa.ArrowInvalid, EOFError, zlib.error, gzip.BadGzipFile)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,9 +73,11 @@ def read_items(shard: Shard, columns: Columns, *, most_bytes: int) -> Iterator[I
     read = {"tar": _tar_rows, "parquet": _parquet_rows, "files": _file_rows}[shard.kind]
     try:
         for items in islice(read(shard, columns, most_bytes), shard.limit):
-            yield from items
+            for item in items:
+                yield dataclasses.replace(item, key=printable_name(item.key))
     except _DAMAGED as error:
-        yield Item(key=shard.url, modality=None, error=f"the rest cannot be read, the file is damaged: {error}")
+        problem = f"the file is damaged, and nothing behind this place is read: {error}"
+        yield Item(key=printable_name(shard.url), modality=None, error=problem)
 
 
 def _file_rows(shard: Shard, _columns: Columns, most_bytes: int) -> Iterator[list[Item]]:
@@ -86,15 +93,19 @@ def _file_rows(shard: Shard, _columns: Columns, most_bytes: int) -> Iterator[lis
                 yield [dataclasses.replace(item, error=_too_large(size, most_bytes))]
             else:
                 yield [dataclasses.replace(item, source=fs.cat_file(path))]
-        except (FileNotFoundError, PermissionError) as error:
+        except (FileNotFoundError, PermissionError) as error:  # of this picture alone
             yield [dataclasses.replace(item, error=f"the image cannot be read: {error}")]
 
 
 def _tar_rows(shard: Shard, columns: Columns, most_bytes: int) -> Iterator[list[Item]]:
     fs, path = file_system(shard.url)
     with fs.open(path, "rb") as file, tarfile.open(fileobj=file, mode="r|*") as archive:
+        stem = None
         for stem, parts in _samples(archive, columns, most_bytes):
             yield _sample_items(shard, columns, stem, parts)
+    if stem is None:
+        error = "the tar file has nothing to embed: no files with a suffix"
+        yield [Item(key=shard.url, modality=None, error=error)]
 
 
 def _samples(
@@ -135,7 +146,7 @@ def _sample_items(shard: Shard, columns: Columns, stem: str, parts: Mapping[str,
         metadata |= value if isinstance(value, dict) else {name: value}
     record_id = None
     if columns.key is not None:
-        record_id = stem if columns.key == "__key__" else _as_id(_read_part(columns.key, parts.get(columns.key)))
+        record_id = stem if columns.key == KEY else _as_id(_read_part(columns.key, parts.get(columns.key)))
     items = []
     if columns.images is not None or columns.texts is None:
         suffixes = readable_suffixes()
@@ -233,3 +244,46 @@ def _without_nan(value: object) -> object:
 
 def _too_large(size: int, most: int) -> str:
     return f"the image has {size} bytes, and {most} are allowed: it is too large"
+
+
+def count_rows(shard: Shard, *, most: int) -> int:
+    """How many rows a shard has, or `most` if there are more; of a damaged tar file, those before the damage."""
+    if shard.rows is not None:
+        return min(shard.rows, most)
+    return sum(1 for _ in islice(_first_samples(shard), most))
+
+
+def check_parts(shard: Shard, columns: Columns) -> None:
+    """Look for the columns in the first samples of a tar file.
+
+    Raises:
+        EmbedInputError: none of them has a column, or it is not clear which parts are the pictures.
+    """
+    samples = list(islice(_first_samples(shard), _LOOKED_AT))
+    if not samples:
+        return  # its one row says so
+    seen = sorted({suffix for parts in samples for suffix in parts})
+    has = f"its first samples have the parts {', '.join(seen)}"
+    for name in (columns.images, columns.texts, columns.key, *columns.metadata):
+        if name is not None and name != KEY and name not in seen:
+            raise EmbedInputError(f"{shard.url} has no parts {name!r}; {has}")
+    suffixes = readable_suffixes()
+    if columns.images is None and columns.texts is None:
+        pictures = [[name for name in parts if f".{name}" in suffixes] for parts in samples]
+        if all(len(found) != 1 for found in pictures):
+            raise EmbedInputError(
+                f"{shard.url} has {len(pictures[0])} pictures in a sample: name them with `images` or the texts with "
+                f"`texts` (--images, --texts); {has}"
+            )
+
+
+def _first_samples(shard: Shard) -> Iterator[list[str]]:
+    """The suffixes of the parts of each sample, as far as the file can be read."""
+    fs, path = file_system(shard.url)
+    nothing = Columns(images=KEY)  # no part has this suffix, so no bytes are kept
+    try:
+        with fs.open(path, "rb") as file, tarfile.open(fileobj=file, mode="r|*") as archive:
+            for _, parts in _samples(archive, nothing, 0):
+                yield list(parts)
+    except _DAMAGED:
+        return

@@ -1,4 +1,4 @@
-"""Names of sources that stand for several: {000..099} and {train,test}."""
+"""Names of sources: those that stand for several, {000..099} and {train,test}, and those that are no text."""
 
 import re
 
@@ -17,6 +17,11 @@ def expand_braces(name: str) -> list[str]:
             ends = expand_braces(name[found.end() :])
             return [name[: found.start()] + choice + end for choice in choices for end in ends]
     return [name]
+
+
+def printable_name(name: str) -> str:
+    """The name with escapes in the place of bytes that are not Unicode text, as names of files may have them."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _choices(inside: str) -> list[str] | None:

@@ -10,8 +10,8 @@ import json
 import os
 import posixpath
 import tempfile
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
+from jclip_connectors.bulk.temporary_files import remove_leftovers, temporary_file
 from jclip_connectors.bulk.vector_rows import VECTOR_COLUMNS, VectorRow, VectorType, to_batch, to_records, vector_schema
 from jclip_connectors.config import Fingerprint
 from jclip_connectors.errors import EmbedInputError, StoreRequestError
@@ -31,10 +32,12 @@ from jclip_connectors.store_kit.validation import check_fingerprint
 SIDECAR_NAME = "_jclip.json"
 SUFFIX = ".parquet"
 TEMPORARY = ".tmp"  # a folder inside, for files that are not complete
+MARKER = ".at"  # the suffix of the files there that are kept when their process dies
 READ_ROWS = 1024  # that are in memory at a time
 _FORMAT = 1
 # What file systems list of a file that changes when it is written: of S3, GCS, Azure, a disk, memory.
 _WRITTEN = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "created")
+_COUNTERS = 8  # threads that read the ends of files
 _GROUP_BYTES = 16 * 2**20  # of vectors in a row group: what a reader must have in memory at once
 _GROUP_ROWS = 16_384
 
@@ -47,11 +50,13 @@ class Sidecar:
         fingerprint: the fingerprint of the configuration that made the vectors.
         dimensions: E, the length of the vectors.
         vector_type: the type of their values.
+        device: where the model has run, "cpu" or "cuda", if that is known.
     """
 
     fingerprint: Fingerprint
     dimensions: int
     vector_type: VectorType = "float32"
+    device: str | None = None
 
 
 class VectorFolder:
@@ -90,7 +95,7 @@ class VectorFolder:
         kind: Any = values.get("vector_type")
         if not isinstance(fingerprint, dict) or not isinstance(dimensions, int) or kind not in get_args(VectorType):
             raise StoreRequestError(f"{SIDECAR_NAME} in {self.name} is damaged: a field is missing; restore it")
-        return Sidecar(fingerprint=fingerprint, dimensions=dimensions, vector_type=kind)
+        return Sidecar(fingerprint=fingerprint, dimensions=dimensions, vector_type=kind, device=values.get("device"))
 
     def require_sidecar(self) -> Sidecar:
         """Read the sidecar, which must exist.
@@ -109,7 +114,8 @@ class VectorFolder:
 
         Raises:
             CollectionMismatchError: the folder has vectors of another configuration.
-            EmbedInputError: its vectors have another length or type, or it has Parquet files and no sidecar.
+            EmbedInputError: its vectors have another length or type, or were made on another kind of device with a
+                precision that differs there, or it has Parquet files and no sidecar.
             StoreRequestError: the sidecar is damaged, or another version wrote it.
         """
         found = self.read_sidecar()
@@ -122,6 +128,7 @@ class VectorFolder:
                 "fingerprint": dict(wanted.fingerprint),
                 "dimensions": wanted.dimensions,
                 "vector_type": wanted.vector_type,
+                "device": wanted.device,
             }
             self.put(SIDECAR_NAME, json.dumps(values, indent=2).encode())
             return
@@ -132,6 +139,12 @@ class VectorFolder:
                 raise EmbedInputError(
                     f"{self.name} has vectors of `{field}` {made!r}, not {now!r}: name another folder"
                 )
+        other_device = found.device != wanted.device and None not in (found.device, wanted.device)
+        if other_device and wanted.fingerprint.get("precision") == "auto":
+            raise EmbedInputError(
+                f"{self.name} has vectors that were made on {found.device!r}, and the model runs on {wanted.device!r} "
+                "here: with the precision 'auto' their values differ. Use one kind of device, or name another folder"
+            )
 
     def files(self) -> list[str]:
         """The names of the complete files of vectors, in their order."""
@@ -180,6 +193,11 @@ class VectorFolder:
         """Remove a file; one that does not exist is removed already."""
         with contextlib.suppress(FileNotFoundError):
             self.fs.rm_file(self._inside(name))
+
+    def remove_leftovers(self) -> None:
+        """Remove the files that processes which died had not completed."""
+        if isinstance(self.fs, LocalFileSystem):
+            remove_leftovers(Path(self.path, TEMPORARY), kept=MARKER)
 
     def size(self, name: str) -> int:
         """The size of a file in bytes."""
@@ -246,6 +264,29 @@ class VectorFolder:
         except pa.ArrowInvalid as error:
             raise StoreRequestError(f"{name} in {self.name} is damaged: {error}") from error
 
+    def count(self, name: str) -> tuple[int, int]:
+        """The number of rows of a file of vectors, and of those that failed; only the end of the file is read.
+
+        Raises:
+            StoreRequestError: the file is damaged, or is no file of vectors.
+        """
+        try:
+            with self.fs.open(self._inside(name), "rb") as file:
+                metadata = pq.read_metadata(file)
+        except pa.ArrowInvalid as error:
+            raise StoreRequestError(f"{name} in {self.name} is damaged: {error}") from error
+        names = [metadata.schema.column(at).path for at in range(metadata.num_columns)]
+        if "error" not in names:
+            raise StoreRequestError(f"{name} in {self.name} is no file of vectors: it lacks columns")
+        groups = [metadata.row_group(at).column(names.index("error")) for at in range(metadata.num_row_groups)]
+        filled = [group for group in groups if group.num_values]
+        return metadata.num_rows, sum(group.num_values - group.statistics.null_count for group in filled)
+
+    def counts(self, names: Iterable[str]) -> Iterator[tuple[int, int]]:
+        """The counts of several files, which are read at the same time."""
+        with ThreadPoolExecutor(max_workers=_COUNTERS, thread_name_prefix="jclip-count") as pool:
+            yield from pool.map(self.count, names)
+
     def records(self, name: str, *, rows: int = READ_ROWS, vectors: bool = True) -> Iterator[list[Record]]:
         """Read the records of a file, some at a time, without the items that failed."""
         columns = None if vectors else [name for name in vector_schema(1).names if name not in VECTOR_COLUMNS]
@@ -258,18 +299,13 @@ class VectorFolder:
         """Give a path to write to; what is written there becomes the file `name` if there is no error."""
         target = self._inside(name)
         if isinstance(self.fs, LocalFileSystem):
-            folder = Path(self.path, TEMPORARY)
-            folder.mkdir(parents=True, exist_ok=True)
             Path(target).parent.mkdir(parents=True, exist_ok=True)
-            written = folder / f"{posixpath.basename(name)}.{os.getpid()}.{uuid.uuid4().hex[:8]}"
-            try:
+            with temporary_file(Path(self.path, TEMPORARY), posixpath.basename(name)) as written:
                 yield written
                 if durable:
                     with written.open("rb+") as file:
                         os.fsync(file.fileno())
                 written.replace(target)
-            finally:
-                written.unlink(missing_ok=True)
             return
         with tempfile.TemporaryDirectory(prefix="jclip-") as folder_name:
             written = Path(folder_name, posixpath.basename(name))

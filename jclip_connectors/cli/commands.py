@@ -29,6 +29,7 @@ _MODULES: Mapping[str, str] = (
             "search": "search_command",
             "classify": "classify_command",
             "check": "check_command",
+            "embed": "embed_command",
             "copy": "copy_command",
             "export": "transfer_commands",
             "import": "transfer_commands",
@@ -49,6 +50,7 @@ _KEPT = MappingProxyType(
         "index": "indexed files are kept",
         "copy": _COPIED,
         "load": "loaded files are kept",
+        "embed": "shards that are done are kept",
         "export": _COPIED,
         "import": _COPIED,
     }
