@@ -20,6 +20,7 @@ VIOLATIONS = {
     "server-layers": ("jclip_connectors/server/limits.py", "import jclip_connectors.server.engine"),
     "dialect-layers": ("jclip_connectors/server/dialects/fields.py", "import jclip_connectors.server.dialects.tei"),
     "who-runs-the-model": ("jclip_connectors/indexing/walk.py", "import core_encoder.encoder"),
+    "who-knows-ray": ("jclip_connectors/bulk/embed_shard.py", "import ray"),
     "thin-base": ("jclip_connectors/filters.py", "import torch"),
 }
 

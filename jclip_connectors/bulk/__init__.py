@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from jclip_connectors.bulk.columns import Columns
     from jclip_connectors.bulk.embed_shard import EmbedBatch, EmbedJob, EmbedShard, ShardDone
     from jclip_connectors.bulk.embedding import EmbedReport, embed_shards, run_locally
+    from jclip_connectors.bulk.ray_engine import run_on_ray
     from jclip_connectors.bulk.shards import Shard, find_shards
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "embed_shards",
     "find_shards",
     "run_locally",
+    "run_on_ray",
 ]
 
 _MODULES = MappingProxyType(  # of what needs the extra
@@ -46,6 +48,7 @@ _MODULES = MappingProxyType(  # of what needs the extra
         "embed_shards": "embedding",
         "find_shards": "shards",
         "run_locally": "embedding",
+        "run_on_ray": "ray_engine",
     }
 )
 

@@ -1,0 +1,307 @@
+"""Ray as the engine of a job: shards are the items of a dataset, and a pool of actors embeds them, on many machines.
+
+Nothing but descriptions of shards and what became of them travels through Ray; sources, files of vectors and keys are
+the workers' own. This is the only module that imports Ray.
+"""
+
+import contextlib
+import dataclasses
+import logging
+import os
+import secrets
+import socket
+import sys
+import tempfile
+import traceback
+import warnings
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+from core_encoder.errors import JinaClipError
+from jclip_connectors.bulk.embed_shard import EmbedJob, EmbedShard, ShardDone
+from jclip_connectors.bulk.shards import Shard
+from jclip_connectors.errors import ConnectorError, EmbedInputError, MissingDependencyError, StoreUnavailableError
+from jclip_connectors.store_kit.validation import check_count
+
+Workers = int | tuple[int, int]
+
+_OBJECT_STORE_BYTES = 100 * 2**20  # names and counts need little of it; the least that Ray takes is 75 MiB
+# Of one shard: two for each batch that kills its process, which is then left out, and some for machines that end.
+_RETRIES = 9
+_MOST_UNDONE = 20  # shards that could not be embedded, before the job ends
+_LOOPBACK = "127.0.0.1"
+_log = logging.getLogger(__name__)
+
+
+def run_on_ray(
+    todo: Sequence[Shard],
+    job: EmbedJob,
+    *,
+    address: str | None = None,
+    workers: Workers | None = None,
+    gpus_per_worker: float | None = None,
+    loopback: bool = False,
+) -> Iterator[ShardDone]:
+    """Embed shards with a pool of Ray's actors.
+
+    A process that is killed starts again, and its shard with it. A Ray that this program has not started before is
+    started, or joined, and left at the end.
+
+    Args:
+        todo: the shards.
+        job: what they share. `device` and `threads` are the workers'; where they are `None`, the cluster decides them,
+            once for all workers.
+        address: HOST:PORT of the head of a cluster; "auto" is one that runs on this machine. `None` is the one that
+            the environment variable RAY_ADDRESS names, else Ray is started on this machine for this job.
+        workers: how many there are, or the fewest and the most. `None` takes as many as the cluster has room for.
+        gpus_per_worker: how many GPUs each worker has to itself, or which part of one. 0 runs the model on CPUs. `None`
+            is 1 where the cluster has GPUs, else 0.
+        loopback: a Ray that is started here listens on 127.0.0.1 only; otherwise it listens on all interfaces.
+
+    Raises:
+        EmbedInputError: an option does not fit the others or the cluster, or a shard cannot be read as it is.
+        MissingDependencyError: Ray is not installed.
+        StoreUnavailableError: the cluster cannot be joined, or shards were left out as their workers died or a storage
+            did not answer; the same call goes on.
+    """
+    address = address or os.environ.get("RAY_ADDRESS")
+    _check_options(address, workers, gpus_per_worker, loopback=loopback)
+    with ExitStack() as stack:
+        _connect(stack, address, loopback=loopback)
+        plan = _plan(job, len(todo), workers, gpus_per_worker)
+        stack.enter_context(closing(results := _results(todo, plan)))
+        yield from results
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Plan:
+    """The pool: its job, the numbers of its workers, and what the cluster reserves for each."""
+
+    job: EmbedJob
+    fewest: int
+    most: int
+    cpus: int
+    gpus: float
+
+
+class _Worker:
+    """Embeds one shard at a time, in an actor.
+
+    No error leaves it: Ray would take the error for a death of the worker, and many of ours cannot be pickled.
+    """
+
+    def __init__(self, job: EmbedJob) -> None:
+        self._refusal: str | None = None
+        try:
+            self._embed = EmbedShard(job)  # first it sets the number of threads
+        except (ConnectorError, JinaClipError) as error:
+            self._refusal = f"no worker can start on {socket.gethostname()}: {error}"
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
+        """Embed the one shard of a batch; one row: its position, and what became of it."""
+        (at,), (shard,) = batch["at"].tolist(), batch["shard"]
+        return {"at": [at], "outcome": [self._outcome(shard)]}
+
+    def _outcome(self, shard: Shard) -> "ShardDone | _Undone":
+        if self._refusal is not None:
+            return _Undone("refused", self._refusal)
+        try:
+            return self._embed(shard)
+        except (StoreUnavailableError, OSError) as error:
+            return _Undone("unavailable", str(error))
+        except (ConnectorError, JinaClipError) as error:
+            return _Undone("refused", str(error))
+        except Exception:  # noqa: BLE001 (a mistake in a program; raised again where the job was started)
+            return _Undone("broken", traceback.format_exc())
+
+
+class _Undone(NamedTuple):
+    """Why a shard was not embedded: it does not fit the job, a place did not answer, or a program has a mistake."""
+
+    kind: Literal["refused", "unavailable", "broken"]
+    message: str
+
+
+def _results(todo: Sequence[Shard], plan: _Plan) -> Generator[ShardDone, None, None]:
+    import ray.exceptions
+
+    undone = dict(enumerate(todo))
+    reasons: list[str] = []
+    device: str | None = None
+    try:
+        for at, outcome in _outcomes(todo, plan):
+            if isinstance(outcome, ShardDone):
+                device = _same_kind(outcome, device)
+                del undone[at]
+                yield outcome
+                continue
+            if outcome.kind == "refused":
+                raise EmbedInputError(outcome.message)
+            if outcome.kind == "broken":
+                raise RuntimeError(outcome.message)
+            _log.warning("left out: %s", outcome.message)
+            reasons.append(outcome.message)
+            if len(reasons) >= _MOST_UNDONE:
+                break
+    except ray.exceptions.RayError as error:
+        last = str(error).strip().splitlines()[-1]
+        raise StoreUnavailableError(f"Ray has ended the job: {last}; the same call goes on") from error
+    if undone:
+        first = next(iter(undone.values())).url
+        why = reasons[0] if reasons else f"its worker died each of the {_RETRIES + 1} times that it was tried"
+        raise StoreUnavailableError(
+            f"{len(undone)} of {len(todo)} shards are not done, {first} the first of them: {why}; the same call goes on"
+        )
+
+
+def _outcomes(todo: Sequence[Shard], plan: _Plan) -> Iterator[tuple[int, ShardDone | _Undone]]:
+    """The position of each shard and what became of it, as soon as it is there."""
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    context.max_errored_blocks = _MOST_UNDONE  # a shard whose worker died each time
+    for handler in logging.getLogger("ray.data").handlers:
+        if isinstance(handler, logging.StreamHandler):
+            handler.setLevel(
+                logging.CRITICAL
+            )  # else a shard that is left out is told in 50 lines; the log file has all
+    items = [{"at": at, "shard": shard} for at, shard in enumerate(todo)]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")  # there is no other way
+        dataset = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
+            _Worker,
+            fn_constructor_args=[plan.job],
+            batch_size=1,
+            batch_format="numpy",
+            compute=ray.data.ActorPoolStrategy(
+                min_size=plan.fewest, max_size=plan.most, max_tasks_in_flight_per_actor=1
+            ),
+            num_cpus=plan.cpus,
+            num_gpus=plan.gpus,
+            # Endless: the pool does not replace an actor that may not start again, and waits for ever for it.
+            max_restarts=-1,
+            max_task_retries=_RETRIES,
+        )
+    # Each block is the result of a shard. To prefetch would hold back each result until the next one is there.
+    for block in dataset.iter_batches(batch_size=None, prefetch_batches=0, batch_format="numpy"):
+        yield from zip(block["at"].tolist(), block["outcome"], strict=True)
+
+
+def _check_options(address: str | None, workers: Workers | None, gpus: float | None, *, loopback: bool) -> None:
+    if address is not None and "://" in address:
+        raise EmbedInputError(f"`address` is {address!r}; use HOST:PORT of the head, from a machine of the cluster")
+    if address is not None and loopback:
+        raise EmbedInputError(f"`loopback` is for a Ray that is started here, not for the cluster at {address!r}")
+    fewest, most = workers if isinstance(workers, tuple) else (workers, workers)
+    for value in (fewest, most):
+        if value is not None:
+            check_count(value, name="workers")
+    if fewest is not None and most is not None and fewest > most:
+        raise EmbedInputError(f"`workers` is {fewest}:{most}; the first number is the smaller one")
+    if gpus is not None and not 0 <= gpus <= 1:
+        raise EmbedInputError(
+            f"`gpus_per_worker` is {gpus!r}; a worker uses one GPU, a part of one (such as 0.5), or none"
+        )
+
+
+def _plan(job: EmbedJob, count: int, workers: Workers | None, gpus: float | None) -> _Plan:
+    """Decide once for all workers where the model runs, so that all vectors come from one kind of device."""
+    import ray
+
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if gpus is None:
+        on_cpus = job.device == "cpu" or job.endpoint is not None or job.runtime == "onnx"
+        gpus = 0 if on_cpus or not any(node.get("GPU") for node in nodes) else 1
+    cpus = job.threads
+    if cpus is None:
+        shares = [node.get("CPU", 0) / node["GPU"] * gpus for node in nodes if gpus and node.get("GPU")]
+        cpus = max(1, int(min(shares, default=1)))
+    device = job.device
+    if device is None and job.endpoint is None:
+        device = "cuda" if gpus else "cpu"
+    room = sum(_room(node, cpus, gpus) for node in nodes)
+    if workers is None and not room:
+        raise EmbedInputError(f"no machine of the cluster has {cpus} CPUs and {gpus:g} GPUs for a worker")
+    fewest, most = workers if isinstance(workers, tuple) else (workers or room, workers or room)
+    return _Plan(
+        job=dataclasses.replace(job, device=device, threads=cpus),
+        fewest=min(fewest, count),
+        most=min(most, count),
+        cpus=cpus,
+        gpus=gpus,
+    )
+
+
+def _room(node: dict[str, float], cpus: int, gpus: float) -> int:
+    by_cpus = node.get("CPU", 0) // cpus
+    return int(min(by_cpus, node.get("GPU", 0) // gpus) if gpus else by_cpus)
+
+
+def _same_kind(done: ShardDone, device: str | None) -> str | None:
+    """The kind of device of the first shard, which must be that of all."""
+    kind = None if done.device is None else done.device.partition(":")[0]
+    if device is not None and kind != device:
+        raise EmbedInputError(
+            f"{done.worker} embedded {done.shard} on {kind}, other workers on {device}: remove {done.name}"
+        )
+    return kind
+
+
+def _connect(stack: ExitStack, address: str | None, *, loopback: bool) -> None:
+    """Join a cluster, or start one here; left when the stack ends. A connection of the program is used and kept."""
+    if "ray" not in sys.modules:
+        # Ray reads these when it is imported.
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+        if loopback:
+            # What Ray does for the sake of firewalls on other systems, and the one way to keep it on 127.0.0.1.
+            os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+        _arrange_token(joins=address is not None)
+    try:
+        import ray
+        import ray.exceptions
+    except ImportError as error:
+        raise MissingDependencyError("ray", extra="ray") from error
+    if ray.is_initialized():
+        return
+    options: dict[str, Any] = {}
+    if address is None:
+        options = {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
+    stack.callback(ray.shutdown)
+    try:
+        ray.init(address=address or "local", log_to_driver=False, logging_level=logging.WARNING, **options)
+    except (OSError, RuntimeError, ray.exceptions.RayError) as error:
+        where = "Ray cannot be started" if address is None else f"the Ray cluster at {address!r} cannot be joined"
+        raise StoreUnavailableError(f"{where}: {error}") from error
+    found = ray.util.get_node_ip_address()
+    if loopback and found != _LOOPBACK:
+        raise EmbedInputError(f"Ray listens on {found}, not on {_LOOPBACK} only: it was imported before this call")
+
+
+def _arrange_token(*, joins: bool) -> None:
+    """Let Ray use a token that is there, and make a new one that its owner alone can read, which Ray does not do."""
+    mode = os.environ.get("RAY_AUTH_MODE")
+    if mode is not None and mode.lower() != "token":
+        return
+    path = Path.home() / ".ray" / "auth_token"
+    if "RAY_AUTH_TOKEN" not in os.environ and "RAY_AUTH_TOKEN_PATH" not in os.environ:
+        if path.exists():
+            path.chmod(0o600)
+        elif joins:
+            return
+        else:
+            _write_token(path)
+    os.environ["RAY_AUTH_MODE"] = "token"  # one who joins sends no token without it
+
+
+def _write_token(path: Path) -> None:
+    path.parent.mkdir(mode=0o700, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent) as file:  # readable by its owner only
+        file.write(secrets.token_hex(32))
+        file.flush()
+        with contextlib.suppress(FileExistsError):  # another process was faster
+            os.link(file.name, path)
