@@ -12,13 +12,14 @@ import secrets
 import socket
 import sys
 import tempfile
+import threading
 import traceback
 import warnings
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, TextIO, cast
 
 from core_encoder.errors import JinaClipError
 from jclip_connectors.bulk.embed_shard import EmbedJob, EmbedShard, ShardDone
@@ -44,7 +45,7 @@ def run_on_ray(
     workers: Workers | None = None,
     gpus_per_worker: float | None = None,
     loopback: bool = False,
-) -> Iterator[ShardDone]:
+) -> Generator[ShardDone, None, None]:
     """Embed shards with a pool of Ray's actors.
 
     A process that is killed starts again, and its shard with it. A Ray that this program has not started before is
@@ -271,6 +272,8 @@ def _connect(stack: ExitStack, address: str | None, *, loopback: bool) -> None:
     options: dict[str, Any] = {}
     if address is None:
         options = {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
+    stack.callback(setattr, sys, "stdout", sys.stdout)
+    sys.stdout = cast("TextIO", _Stdout(sys.stdout))
     stack.callback(ray.shutdown)
     try:
         ray.init(address=address or "local", log_to_driver=False, logging_level=logging.WARNING, **options)
@@ -280,6 +283,17 @@ def _connect(stack: ExitStack, address: str | None, *, loopback: bool) -> None:
     found = ray.util.get_node_ip_address()
     if loopback and found != _LOOPBACK:
         raise EmbedInputError(f"Ray listens on {found}, not on {_LOOPBACK} only: it was imported before this call")
+
+
+class _Stdout:
+    """Standard output, but that Ray's messages about workers that died go to standard error: results are told here."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401 (what the stream has)
+        of_ray = threading.current_thread().name == "ray_listen_error_messages"
+        return getattr(sys.stderr if of_ray else self._stream, name)
 
 
 def _arrange_token(*, joins: bool) -> None:

@@ -1,0 +1,31 @@
+"""A program that embeds sources on Ray; it prints a line for each shard, and then the report."""
+
+import dataclasses
+import json
+import sys
+from functools import partial
+
+from jclip_connectors.bulk import EmbedJob, embed_shards, find_shards, run_on_ray
+from jclip_connectors.config import EmbeddingConfig
+from tests.ray.deadly import DeadlyJob
+
+
+def main(*, sources, out, deadly=False, batch_size=8, max_failed=0.05, **options):
+    job = (DeadlyJob if deadly else EmbedJob)(config=EmbeddingConfig(model="nano"), out=out, batch_size=batch_size)
+    report = embed_shards(
+        find_shards(sources),
+        job,
+        run=partial(run_on_ray, **options),
+        max_failed=max_failed,
+        progress=lambda done: tell(shard=done.shard, worker=done.worker),
+    )
+    tell(**dataclasses.asdict(report))
+
+
+def tell(**values):
+    sys.stdout.write(json.dumps(values) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main(**json.loads(sys.argv[1]))
