@@ -186,24 +186,30 @@ def _write(target: RecordTarget, records: Sequence[Record], tally: _Tally) -> No
     Raises:
         CopyError: too many are refused.
     """
+    failed = write_accepted(target, records)
+    tally.failed |= failed
+    tally.written += len(records) - len(failed)
+    if len(tally.failed) > _MOST_FAILED:
+        first = next(iter(tally.failed.values()))
+        raise CopyError(f"the target refuses more than {_MOST_FAILED} records, the first one with: {first}")
+
+
+def write_accepted(target: RecordTarget, records: Sequence[Record]) -> dict[str, str]:
+    """Write the records that a target accepts; why it refuses the others, by id."""
+    failed: dict[str, str] = {}
     parts = [records] if records else []
     while parts:
         part = parts.pop()
-        failed: dict[str, str] = {}
         try:
             target.upsert(part)
         except PartialFailureError as error:
-            failed = {part[at].record_id: str(reason) for at, reason in error.failed.items()}
+            failed |= {part[at].record_id: str(reason) for at, reason in error.failed.items()}
         except EmbedInputError as error:  # a record that this database cannot have: none of the part is written
-            if len(part) > 1:
+            if len(part) == 1:
+                failed[part[0].record_id] = str(error)
+            else:
                 parts += [part[len(part) // 2 :], part[: len(part) // 2]]
-                continue
-            failed = {part[0].record_id: str(error)}
-        tally.failed |= failed
-        tally.written += len(part) - len(failed)
-        if len(tally.failed) > _MOST_FAILED:
-            first = next(iter(tally.failed.values()))
-            raise CopyError(f"the target refuses more than {_MOST_FAILED} records, the first one with: {first}")
+    return failed
 
 
 def _verify(target: RecordTarget, where: Filter | None, tally: _Tally, sample: Sample, *, expected: int) -> CopyReport:

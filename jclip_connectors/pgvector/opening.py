@@ -32,7 +32,7 @@ from jclip_connectors.store_kit.validation import check_count, check_fingerprint
 _LOG = logging.getLogger(__package__)
 _FORMAT = 1
 _LOCK = 0x6A636C6970  # "jclip"
-_LOCKED = Statement(query=sql.SQL("SELECT pg_advisory_xact_lock({})").format(sql.Literal(_LOCK)))
+LOCKED = Statement(query=sql.SQL("SELECT pg_advisory_xact_lock({})").format(sql.Literal(_LOCK)))
 _EXISTS = sql.SQL(
     "EXISTS (SELECT FROM pg_class WHERE relname = %(name)s::text AND relnamespace = to_regnamespace(%(quoted)s::text))"
 )
@@ -245,7 +245,7 @@ def _make_collection(names: Names, layout: Layout, fingerprint: Fingerprint) -> 
         "fingerprint text NOT NULL, layout text NOT NULL)"
     )
     statements = [
-        _LOCKED,
+        LOCKED,
         Statement(query=registry.format(names.registry)),
         Statement(
             query=sql.SQL("INSERT INTO {} VALUES (%(name)s, %(format)s, %(fingerprint)s, %(layout)s)").format(
@@ -276,7 +276,7 @@ def _make_index(names: Names, layout: Layout, hnsw: Hnsw) -> list[Statement]:
     kind = sql.Identifier("bit_hamming_ops" if layout.quantization else f"{layout.storage}_cosine_ops")
     m, ef_construction = sql.Literal(hnsw.m), sql.Literal(hnsw.ef_construction)
     return [
-        _LOCKED,
+        LOCKED,
         *(
             Statement(
                 query=index.format(

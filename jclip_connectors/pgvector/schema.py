@@ -153,6 +153,14 @@ class Names:
         """The table of all collections."""
         return _identifier(self.schema, REGISTRY)
 
+    def in_schema(self, suffix: str) -> sql.Identifier:
+        """An index that exists, with its schema."""
+        return _identifier(self.schema, f"{self.name}_{suffix}")
+
+    def own_name(self, suffix: str | None = None) -> sql.Identifier:
+        """A name without its schema, for a table or an index that is renamed."""
+        return _identifier(self.name if suffix is None else f"{self.name}_{suffix}")
+
     def index(self, suffix: str) -> sql.Identifier:
         """The name of an index; an index is in the schema of its table."""
         return _identifier(f"{self.name}_{suffix}")
