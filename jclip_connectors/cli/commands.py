@@ -27,6 +27,7 @@ _MODULES: Mapping[str, str] = (
             "demo": "collection_commands",
             "index": "collection_commands",
             "search": "search_command",
+            "ui": "ui_command",
             "classify": "classify_command",
             "check": "check_command",
             "embed": "embed_command",

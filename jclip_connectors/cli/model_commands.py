@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,7 +11,17 @@ from rich.text import Text
 
 from core_encoder.models import KNOWN_MODELS, KnownModel, RuntimeChoice
 from jclip_connectors.cli import terminal
-from jclip_connectors.cli.options import RuntimeOption, configuration, parse_path
+from jclip_connectors.cli.options import (
+    CollectionOption,
+    RuntimeOption,
+    StoreOption,
+    TimeoutOption,
+    collection_url,
+    configuration,
+    parse_path,
+)
+from jclip_connectors.cli.store_urls import connected
+from jclip_connectors.cli.ui_command import RootOption, open_shown, shown_configuration
 from jclip_connectors.errors import EmbedInputError, MissingDependencyError
 
 _PREFIX = "JCLIP_SERVER_"
@@ -65,8 +76,23 @@ def serve(
         RuntimeChoice,
         typer.Option(envvar="JCLIP_SERVER_RUNTIME", help="What runs the model; auto: torch on CUDA, else onnx."),
     ] = "auto",
+    collection: CollectionOption = None,
+    store: StoreOption = None,
+    timeout: TimeoutOption = None,
+    root: RootOption = None,
+    ui_host: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="Another name by which browsers reach the search page, such as photos.example.com; may be given "
+            "several times.",
+        ),
+    ] = None,
 ) -> None:
-    """Serve a model as `/v1/embeddings`; keys are also read from JCLIP_SERVER_API_KEYS, separated by commas."""
+    """Serve a model as `/v1/embeddings`; with --collection or --store, also a search page as `/ui`.
+
+    Keys are also read from JCLIP_SERVER_API_KEYS, separated by commas.
+    """
     from jclip_connectors.server import serve as run_server
     from jclip_connectors.server.api_keys import read_api_keys
     from jclip_connectors.server.limits import read_limits
@@ -77,21 +103,33 @@ def serve(
         terminal.say("there are no API keys: everyone who can reach this address can use the model", style="yellow")
     if allowed_host is not None and not allow_image_urls:
         raise EmbedInputError("--allowed-host has no effect without --allow-image-urls: give both, or neither")
-    run_server(
-        configuration(None, model=model, dimensions=dimensions),
-        host=host,
-        port=port,
-        api_keys=keys,
-        limits=read_limits(limit if limit is not None else ()),
-        device=device,
-        runtime=runtime,
-        names=name if name is not None else (),
-        image_urls=allow_image_urls,
-        allowed_hosts=allowed_host if allowed_host is not None else (),
-        cors_origins=cors_origin if cors_origin is not None else (),
-        predict_route=predict_route,
-        health_route=health_route,
-    )
+    with ExitStack() as stack:
+        shown = None
+        config = configuration(None, model=model, dimensions=dimensions)
+        if collection is not None or store is not None:
+            if dimensions is not None:
+                raise EmbedInputError("--dimensions has no effect with a collection, which has its own")
+            place = stack.enter_context(connected(collection_url(collection, store), timeout=timeout, read_only=True))
+            config = shown_configuration(place, model=model)
+            shown = open_shown(place, config, roots=root, hosts=[host, *(ui_host or ())])
+        elif root is not None or ui_host is not None:
+            raise EmbedInputError("--root and --ui-host have no effect without --collection or --store")
+        run_server(
+            config,
+            host=host,
+            port=port,
+            api_keys=keys,
+            limits=read_limits(limit if limit is not None else ()),
+            device=device,
+            runtime=runtime,
+            names=name if name is not None else (),
+            image_urls=allow_image_urls,
+            allowed_hosts=allowed_host if allowed_host is not None else (),
+            cors_origins=cors_origin if cors_origin is not None else (),
+            predict_route=predict_route,
+            health_route=health_route,
+            collection=shown,
+        )
 
 
 def _check_settings(environ: Mapping[str, str], *, limits: Sequence[str], image_urls: bool) -> None:
@@ -136,7 +174,7 @@ def verify(
             metavar="FOLDER",
             parser=parse_path,
             help="With --precision: compare the vectors of the pictures and texts in this folder; may be given several "
-            "times.",
+            "several times.",
         ),
     ] = None,
     offline: OfflineOption = False,

@@ -1,34 +1,32 @@
 """The web application: its routes, and how errors are written."""
 
-import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 
 import orjson  # noqa: F401 (like the next, for modules that are imported below)
 import prometheus_client  # noqa: F401
 from starlette.applications import Starlette
-from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
-from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import Route
 
 from core_encoder.errors import ConfigError
 from core_encoder.image_preprocess import check_resampling
 from jclip_connectors.config import EmbeddingConfig
+from jclip_connectors.server.answering import answer_request_error, exception_handlers, make_routes
 from jclip_connectors.server.api_keys import ApiKeys
 from jclip_connectors.server.bodies import Bodies
-from jclip_connectors.server.cors import Cors, Origins, is_question, not_admitted
+from jclip_connectors.server.cors import Cors, Origins
 from jclip_connectors.server.dialects import azure, cohere, jina, sagemaker, tei, vertex, weaviate
-from jclip_connectors.server.endpoints import Endpoint, Endpoints
+from jclip_connectors.server.endpoints import Endpoints
 from jclip_connectors.server.image_fetch import FetchLimits, ImageFetcher
 from jclip_connectors.server.limits import ServerLimits
 from jclip_connectors.server.metrics import Metrics
-from jclip_connectors.server.observation import Observation, failed_request, seen
-from jclip_connectors.server.requests import Dialect, RequestError
+from jclip_connectors.server.observation import Observation
+from jclip_connectors.server.requests import Dialect
 from jclip_connectors.server.service import EmbeddingService, LoadedModel
 from jclip_connectors.server.shedding import Shedding
-from jclip_connectors.server.wrong_routes import WrongRoutes
+from jclip_connectors.server.ui.gallery import Shown
+from jclip_connectors.server.ui.routes import PageGuard, SearchPage, is_page
 
 _DIALECTS = {
     "/v1/embeddings": jina.DIALECT,
@@ -52,6 +50,7 @@ def create_app(
     cors_origins: Sequence[str] = (),
     predict_route: str = "/predict",
     health_route: str = "/health",
+    collection: Shown | None = None,
 ) -> Starlette:
     """Make the application for a loaded model; while it runs, `app.state.service` answers the requests.
 
@@ -66,6 +65,7 @@ def create_app(
             allows every page, and empty allows none.
         predict_route: the path of Vertex AI's dialect.
         health_route: a second path for `/health`, for hosting platforms that need their own.
+        collection: shown on the search page, `/ui`; its configuration must be `config`.
 
     Raises:
         ConfigError: a key, a host, an origin or a route is malformed, `predict_route` is another dialect's path, or
@@ -79,7 +79,9 @@ def create_app(
         )
     limits = ServerLimits() if limits is None else limits
     metrics, origins = Metrics(), Origins(cors_origins)
-    endpoints = Endpoints(ApiKeys(api_keys), Bodies(limits), metrics)
+    bodies = Bodies(limits)
+    endpoints = Endpoints(ApiKeys(api_keys), bodies, metrics)
+    page = None if collection is None else SearchPage(collection, keys=api_keys, limits=limits, bodies=bodies)
     fetch_limits = FetchLimits(max_bytes=limits.max_image_bytes, timeout_s=limits.max_fetch_s)
     fetcher = ImageFetcher(limits=fetch_limits, allowed_hosts=allowed_hosts) if image_urls else None
     predict_route, health_route = (
@@ -95,18 +97,26 @@ def create_app(
         service = EmbeddingService(model, config, limits=limits, fetcher=fetcher, observe_batch=metrics.batch)
         service.engine.start()
         app.state.service = endpoints.service = service
+        if page is not None:
+            page.service = service
         yield {"shedding": Shedding(service.engine, dialects, metrics, origins)}  # for `protocol`
         await service.close()
+        if page is not None:
+            page.close()
 
-    routes = _routes(endpoints, dialects, health_route=health_route)
+    routes = [
+        *_routes(endpoints, dialects, health_route=health_route),
+        *(() if page is None else make_routes(page.posts, page.gets)),
+    ]
+    guards = [] if page is None else [Middleware(PageGuard, page=page, answer=answer_request_error)]
     app = Starlette(
         routes=routes,
-        middleware=[Middleware(Observation, metrics=metrics), Middleware(Cors, origins=origins)],
-        exception_handlers={
-            RequestError: _answer_request_error,
-            HTTPException: _answer_wrong_route(routes, origins),
-            Exception: _answer_failure,
-        },
+        middleware=[
+            Middleware(Observation, metrics=metrics),
+            *guards,
+            Middleware(Cors, origins=origins, own=is_page),
+        ],
+        exception_handlers=exception_handlers(routes, origins),
         lifespan=lifespan,
     )
     # A redirect would name the scheme and host that this server sees, which are not those before a proxy.
@@ -140,52 +150,4 @@ def _routes(endpoints: Endpoints, dialects: Mapping[str, Dialect], *, health_rou
         gets[f"{mount}/meta"] = endpoints.meta
         gets[f"{mount}/.well-known/live"] = endpoints.live
         gets[f"{mount}/.well-known/ready"] = endpoints.ready
-    return [
-        Route(route, _seen_as(route, endpoint), methods=[method])
-        for method, endpoints_by_route in (("POST", posts), ("GET", gets))
-        for route, endpoint in endpoints_by_route.items()
-    ]
-
-
-def _seen_as(route: str, endpoint: Endpoint) -> Endpoint:
-    async def observed(request: Request) -> Response:
-        seen(request).route = route
-        try:
-            return await endpoint(request)
-        except (RequestError, asyncio.CancelledError):
-            raise
-        except BaseException as error:  # noqa: BLE001 (a panic of the tokenizer's library is no `Exception`)
-            raise failed_request(error) from None
-
-    return observed
-
-
-async def _answer_request_error(request: Request, error: Exception) -> Response:
-    if not isinstance(error, RequestError):
-        raise error
-    known = seen(request)
-    known.code = error.code
-    write = getattr(request.state, "write_error", jina.write_error)  # set once a route is found
-    content: bytes = write(error, known.request_id)
-    return Response(content, status_code=error.status, headers=error.headers, media_type="application/json")
-
-
-def _answer_wrong_route(
-    routes: Sequence[Route], origins: Origins
-) -> Callable[[Request, Exception], Awaitable[Response]]:
-    wrong = WrongRoutes(routes)
-
-    async def answer(request: Request, error: Exception) -> Response:
-        """Answer a request with an unknown route or method, for which starlette raises its own error."""
-        if is_question(request.method, request.headers):
-            return await _answer_request_error(request, not_admitted(origins))
-        if isinstance(error, HTTPException) and error.status_code == 405:
-            return await _answer_request_error(request, wrong.not_allowed(request.scope))
-        return await _answer_request_error(request, wrong.not_found(request.scope["path"]))
-
-    return answer
-
-
-async def _answer_failure(request: Request, _error: Exception) -> Response:
-    failure = RequestError("the server failed; see its log", status=500, code="INTERNAL_ERROR")
-    return await _answer_request_error(request, failure)
+    return make_routes(posts, gets)

@@ -4,7 +4,7 @@ Source: the Fetch standard, "HTTP extensions for CORS".
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import Request
@@ -68,14 +68,15 @@ class Origins:
 class Cors:
     """ASGI middleware that answers the questions of browsers, and adds the headers to all other answers."""
 
-    def __init__(self, app: ASGIApp, origins: Origins) -> None:
-        """Answer for `app`."""
+    def __init__(self, app: ASGIApp, origins: Origins, own: Callable[[str], bool]) -> None:
+        """Answer for `app`; paths that are `own` are for this server's own page alone."""
         self._app = app
         self._origins = origins
+        self._own = own
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a browser's question, or pass a request on."""
-        if scope["type"] != "http" or not self._origins:
+        if scope["type"] != "http" or not self._origins or self._own(scope["path"]):
             await self._app(scope, receive, send)
             return
         asked = Headers(scope=scope)

@@ -2,6 +2,7 @@
 
 import gc
 import logging.config
+import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,14 +18,18 @@ import httptools as _  # noqa: F401 (for `protocol`, which is imported below)
 import uvicorn
 from starlette.applications import Starlette
 
+from core_encoder.errors import ConfigError
 from core_encoder.models import RuntimeChoice, is_hub_id
 from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.server.api_keys import ApiKeys
 from jclip_connectors.server.app import create_app
 from jclip_connectors.server.cors import Origins
 from jclip_connectors.server.limits import ServerLimits
+from jclip_connectors.server.page_app import create_page_app
 from jclip_connectors.server.protocol import IDLE_TIMEOUT_S, LimitedProtocol
 from jclip_connectors.server.service import LoadedModel
+from jclip_connectors.server.ui.access import LOOPBACK
+from jclip_connectors.server.ui.gallery import Shown
 
 _LOG = logging.getLogger("jclip_connectors.server")
 # On a CPU, a larger batch is no faster per token and makes the next request wait; a smaller one is slower per token.
@@ -61,6 +66,7 @@ def serve(
     cors_origins: Sequence[str] = (),
     predict_route: str = "/predict",
     health_route: str = "/health",
+    collection: Shown | None = None,
 ) -> None:
     """Load a model and serve it until the process is told to stop; accepted requests are finished first.
 
@@ -80,14 +86,20 @@ def serve(
             allows every page, and empty allows none.
         predict_route: the path of Vertex AI's dialect.
         health_route: a second path for `/health`, for hosting platforms that need their own.
+        collection: shown on the search page, `/ui`; its configuration must be `config`.
 
     Raises:
         MissingDependencyError: a package of the extra "onnx" (or "local", for torch) is not installed.
-        ConfigError: the model does not have an option of `config`; a key, a host or an origin is malformed.
+        ConfigError: the model does not have an option of `config`; a key, a host or an origin is malformed; or the
+            search page would be open to other machines without a key.
         CheckpointError: the weights are absent or damaged.
     """
+    if collection is not None and not api_keys and host not in LOOPBACK:
+        raise ConfigError(
+            f"the search page would be open to everyone who reaches {host}: set an API key, or listen on 127.0.0.1"
+        )
     logging.config.dictConfig(_LOGGING)
-    if config.tiling is not None:
+    if config.tiling is not None and collection is None:
         _LOG.warning("`tiling` (JCLIP_TILES) has no effect on a server: clients cut tiles, and send each as an image")
     ApiKeys(api_keys)  # these are checked before gigabytes are read
     Origins(cors_origins)
@@ -102,6 +114,7 @@ def serve(
         cors_origins=cors_origins,
         predict_route=predict_route,
         health_route=health_route,
+        collection=collection,
     )
     run(app, host=host, port=port)
 
@@ -124,6 +137,32 @@ def run(app: Starlette, *, host: str, port: int) -> None:
         timeout_keep_alive=IDLE_TIMEOUT_S,
         log_config=None,
     )
+
+
+def serve_page(
+    collection: Shown,
+    *,
+    listening: socket.socket,
+    device: str | None = None,
+    runtime: RuntimeChoice = "auto",
+    limits: ServerLimits,
+) -> None:
+    """Show a collection's search page until the process is told to stop; the model is loaded meanwhile.
+
+    Args:
+        collection: what is shown.
+        listening: the socket to answer on, which listens already.
+        device: as for `serve`, like `runtime`.
+        runtime: what runs the model.
+        limits: on requests.
+    """
+    app = create_page_app(
+        collection, lambda: load_served_model(collection.config, device=device, runtime=runtime), limits=limits
+    )
+    settings = uvicorn.Config(
+        app, loop="asyncio", access_log=False, server_header=False, proxy_headers=False, log_config=None
+    )
+    uvicorn.Server(settings).run(sockets=[listening])
 
 
 def _spare_the_collector() -> None:

@@ -29,6 +29,7 @@ from jclip_connectors.server.requests import (
     ImageItem,
     RequestError,
     Served,
+    TextItem,
     UrlItem,
     Vector,
     item_error,
@@ -169,6 +170,23 @@ class EmbeddingService:
         if len(vectors) * self.served.dimensions <= _INLINE_VALUES:
             return self._write(call, vectors)
         return await loop.run_in_executor(self._text_threads, contained, self._write, call, vectors)
+
+    async def embed_query(self, item: TextItem | ImageItem) -> NDArray[np.float32]:
+        """Embed one query with the options of the configuration: (E,) float32.
+
+        Raises:
+            RequestError: the item cannot be embedded, or too much work waits.
+        """
+        request = EmbeddingRequest(items=(item,), query=True, truncate=True)
+        texts = {0: item.text} if isinstance(item, TextItem) else {}
+        ready = await asyncio.get_running_loop().run_in_executor(
+            self._text_threads, contained, self._preparation.prepare_texts, request, texts
+        )
+        _raise_first(ready)
+        (vector,) = self._finish(request, [result.outcome for result in await self._compute(request, ready)])
+        if isinstance(vector, RequestError):
+            raise vector
+        return vector
 
     def _read(self, body: bytes, dialect: Dialect) -> tuple[Call, dict[int, PreparedText | RequestError], Groups]:
         """Read a request and prepare its first group of texts; most requests have only one group."""
