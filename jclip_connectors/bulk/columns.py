@@ -56,6 +56,12 @@ def check_schema(schema: pa.Schema, columns: Columns, *, where: str) -> Columns:
         )
     if columns.texts is not None and not _has_texts(schema.field(columns.texts).type):
         raise EmbedInputError(f"the column {columns.texts!r} of {where} has no texts; {has}")
+    for name in columns.metadata:
+        if not _is_json(schema.field(name).type):
+            raise EmbedInputError(
+                f"the column {name!r} of {where} has values that JSON does not have, and metadata is JSON: convert it "
+                f"to numbers or text, or leave it out; {has}"
+            )
     if columns.images is not None or columns.texts is not None:
         return columns
     pictures = [each.name for each in schema if _has_pictures(each.type)]
@@ -78,3 +84,15 @@ def _has_texts(kind: pa.DataType) -> bool:
     if pa.types.is_dictionary(kind):
         return _has_texts(kind.value_type)
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def _is_json(kind: pa.DataType) -> bool:
+    """Whether values of a type have a form in JSON; times become text."""
+    types = pa.types
+    if types.is_nested(kind):
+        return all(_is_json(kind.field(at).type) for at in range(kind.num_fields))
+    if types.is_dictionary(kind):
+        return _is_json(kind.value_type)
+    times = types.is_temporal(kind) and not types.is_duration(kind) and not types.is_interval(kind)
+    plain = types.is_boolean(kind) or types.is_integer(kind) or types.is_floating(kind) or types.is_null(kind)
+    return bool(times or plain or _has_texts(kind))

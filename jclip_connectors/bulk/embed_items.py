@@ -16,6 +16,8 @@ from jclip_connectors.store_kit.blank_text import is_blank
 from jclip_connectors.store_kit.json_values import as_metadata
 from jclip_connectors.store_kit.validation import check_id
 
+_MOST_TEXT_BYTES = 2**20  # many times a model's limit, and as `jclip index` has it
+
 
 def embed_items(embedder: Embedder, items: Sequence[Item]) -> list[VectorRow]:
     """Embed items: a row for each, in order; what is wrong with an item is the error of its row."""
@@ -46,6 +48,8 @@ def _describe(item: Item) -> dict[str, Any]:
     if item.modality == "text":
         if is_blank(item.source):
             raise EmbedInputError("the text is empty")
+        if len(item.source.encode("utf-8", "replace")) > _MOST_TEXT_BYTES:
+            raise EmbedInputError(f"the text is larger than {_MOST_TEXT_BYTES} bytes: split it into documents")
         fields = describe_text(item.source)
     else:
         fields = {**describe_image(item.source), "uri": item.uri}

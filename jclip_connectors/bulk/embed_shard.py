@@ -20,7 +20,7 @@ from jclip_connectors.bulk.items import Item, read_items, row_items
 from jclip_connectors.bulk.remote_errors import remote_errors
 from jclip_connectors.bulk.shards import Shard
 from jclip_connectors.bulk.source_names import printable_name
-from jclip_connectors.bulk.vector_files import Sidecar, VectorFolder, file_schema
+from jclip_connectors.bulk.vector_files import Sidecar, VectorFolder, file_schema, file_system
 from jclip_connectors.bulk.vector_rows import VectorRow, VectorType, to_batch
 from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.errors import EmbedInputError
@@ -209,7 +209,7 @@ class EmbedShard:
         name = shard.name(self._sidecar.fingerprint, self._job.columns)
         schema = file_schema(self._sidecar, source=printable_name(shard.url), device=self._device)
         errors: Counter[str] = Counter()
-        with remote_errors(shard.url), closing(self._rows(shard, name)) as batches:
+        with remote_errors(file_system(shard.url)[0], shard.url), closing(self._rows(shard, name)) as batches:
             counted = (self._counted(rows, errors) for rows in batches)
             rows = self._folder.write(name, (to_batch(some, schema) for some in counted), schema)
             size_bytes = self._folder.size(name)

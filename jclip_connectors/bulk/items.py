@@ -74,7 +74,7 @@ def read_items(shard: Shard, columns: Columns, *, most_bytes: int) -> Iterator[I
     try:
         for items in islice(read(shard, columns, most_bytes), shard.limit):
             for item in items:
-                yield dataclasses.replace(item, key=printable_name(item.key))
+                yield _with_text_names(item)
     except _DAMAGED as error:
         problem = f"the file is damaged, and nothing behind this place is read: {error}"
         yield Item(key=printable_name(shard.url), modality=None, error=problem)
@@ -238,8 +238,20 @@ def _with_ids(items: list[Item], columns: Columns) -> list[Item]:
 
 
 def _without_nan(value: object) -> object:
-    """The value with null in the place of a number that JSON does not have."""
+    """The value with null in the place of numbers that JSON does not have."""
+    if isinstance(value, list):
+        return [_without_nan(each) for each in value]
+    if isinstance(value, dict):
+        return {name: _without_nan(each) for name, each in value.items()}
     return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _with_text_names(item: Item) -> Item:
+    """The item; an error if its name cannot be stored, as it has bytes that are not text."""
+    key, uri = printable_name(item.key), None if item.uri is None else printable_name(item.uri)
+    if (key, uri) == (item.key, item.uri):
+        return item
+    return dataclasses.replace(item, key=key, uri=uri, error="its name is not Unicode text: give it another name")
 
 
 def _too_large(size: int, most: int) -> str:

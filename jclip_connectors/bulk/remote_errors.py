@@ -3,6 +3,8 @@
 import contextlib
 from collections.abc import Iterator
 
+from fsspec.implementations.local import LocalFileSystem
+
 from jclip_connectors.bulk.source_names import printable_name
 from jclip_connectors.errors import StoreUnavailableError
 from jclip_connectors.store_kit.secrets import without_secrets
@@ -14,20 +16,26 @@ _CLIENTS = frozenset(
 
 
 @contextlib.contextmanager
-def remote_errors(url: str) -> Iterator[None]:
-    """Turn the errors of files elsewhere into ours.
+def remote_errors(fs: object, name: str) -> Iterator[None]:
+    """Turn the errors of files elsewhere into ours; those of a disk, and a missing file, are left as they are.
 
     Args:
-        url: names in the message what was read or written.
+        fs: the file system, of fsspec.
+        name: names in the message what was read or written.
 
     Raises:
         StoreUnavailableError: it cannot be read or written at the moment.
     """
+    if isinstance(fs, LocalFileSystem):
+        yield
+        return
     try:
         yield
+    except FileNotFoundError:
+        raise
     except Exception as error:
-        of_client = type(error).__module__.partition(".")[0] in _CLIENTS
-        if not of_client and not (isinstance(error, OSError) and "://" in url):
+        if not isinstance(error, OSError) and type(error).__module__.partition(".")[0] not in _CLIENTS:
             raise
-        message = f"{printable_name(url)} cannot be read or written: {error}"
+        told = str(error) or type(error).__name__
+        message = f"{printable_name(name)} cannot be read or written: {told}"
         raise without_secrets(StoreUnavailableError(message)) from None

@@ -14,6 +14,7 @@ from fsspec.implementations.local import LocalFileSystem
 
 from core_encoder.image_formats import readable_suffixes
 from jclip_connectors.bulk.columns import Columns, check_schema
+from jclip_connectors.bulk.remote_errors import remote_errors
 from jclip_connectors.bulk.source_names import expand_braces
 from jclip_connectors.bulk.vector_files import SUFFIX, file_system
 from jclip_connectors.config import Fingerprint
@@ -83,16 +84,32 @@ def find_shards(
     Raises:
         EmbedInputError: a source does not exist or has nothing to embed, its file system is not known, or a Parquet
             file does not have the columns.
+        StoreUnavailableError: a source cannot be read at the moment.
     """
     if isinstance(sources, str | Path):
         raise EmbedInputError(f"`sources` is {str(sources)!r}; write a list, [source]")
     left_out = None if out is None else _absolute(out)
-    shards = (shard for source in sources for shard in _find(str(source), columns, left_out))
-    return list(dict.fromkeys(shards))
+    found: dict[Shard, None] = {}
+    seen: set[str] = set()  # pictures
+    for source in map(str, sources):
+        if not source:
+            raise EmbedInputError("a source is an empty name: write . for the current folder")
+        fs, path = file_system(source)
+        if left_out == _url(fs, path):
+            raise EmbedInputError(f"{source!r} is a source and the folder for the vectors: name another folder")
+        with remote_errors(fs, source):
+            found |= dict.fromkeys(_find(fs, path, source, columns, left_out, seen))
+    return list(found)
 
 
-def _find(source: str, columns: Columns | None, left_out: str | None) -> Iterator[Shard]:
-    fs, path = file_system(source)
+def _find(
+    fs: Any,  # noqa: ANN401 (of fsspec)
+    path: str,
+    source: str,
+    columns: Columns | None,
+    left_out: str | None,
+    seen: set[str],
+) -> Iterator[Shard]:
     pictures: list[_Entry] = []
     found = False
     suffixes = readable_suffixes()
@@ -108,8 +125,11 @@ def _find(source: str, columns: Columns | None, left_out: str | None) -> Iterato
             found = True
             yield from _parquet_shards(fs, entry, url, columns)
         elif posixpath.splitext(name)[1] in suffixes:
-            pictures.append(_Entry(url, entry.state))
-    if not pictures and not found:
+            found = True
+            if url not in seen:
+                seen.add(url)
+                pictures.append(_Entry(url, entry.state))
+    if not found:
         raise EmbedInputError(f"{source!r} has nothing to embed: no tar or Parquet files, and no pictures")
     if pictures and columns is not None and columns != Columns():
         raise EmbedInputError(

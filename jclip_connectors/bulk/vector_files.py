@@ -22,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
+from jclip_connectors.bulk.remote_errors import remote_errors
 from jclip_connectors.bulk.temporary_files import remove_leftovers, temporary_file
 from jclip_connectors.bulk.vector_rows import VECTOR_COLUMNS, VectorRow, VectorType, to_batch, to_records, vector_schema
 from jclip_connectors.config import Fingerprint
@@ -69,7 +70,7 @@ class VectorFolder:
             url: a path, or a URL of a file system that fsspec knows, such as s3://bucket/folder.
 
         Raises:
-            EmbedInputError: fsspec has no such file system, or its package is not installed.
+            EmbedInputError: fsspec has no such file system, its package is not installed, or the URL has a password.
         """
         self.fs, self.path = file_system(url)
         self.name = repr(str(url))
@@ -82,7 +83,8 @@ class VectorFolder:
         """
         path = self._inside(SIDECAR_NAME)
         try:
-            values: Any = json.loads(self.fs.cat_file(path))
+            with remote_errors(self.fs, self.name):
+                values: Any = json.loads(self.fs.cat_file(path))
         except FileNotFoundError:
             return None
         except ValueError as error:
@@ -154,7 +156,8 @@ class VectorFolder:
         """The names of what is in the folder, or in a folder inside it, in order; none where that does not exist."""
         self.fs.invalidate_cache()
         try:
-            found = self.fs.ls(self._inside(folder) if folder else self.path, detail=False)
+            with remote_errors(self.fs, self.name):
+                found = self.fs.ls(self._inside(folder) if folder else self.path, detail=False)
         except (FileNotFoundError, NotADirectoryError):
             return []
         return sorted(name for path in found if (name := posixpath.basename(path.rstrip("/"))))
@@ -163,7 +166,8 @@ class VectorFolder:
         """The complete files of vectors in their order, each with what tells whether it was written again."""
         self.fs.invalidate_cache()
         try:
-            found = self.fs.ls(self.path, detail=True)
+            with remote_errors(self.fs, self.name):
+                found = self.fs.ls(self.path, detail=True)
         except (FileNotFoundError, NotADirectoryError):
             return {}
         entries = {posixpath.basename(entry["name"]): entry for entry in found}
@@ -186,7 +190,8 @@ class VectorFolder:
         Raises:
             FileNotFoundError: there is no such file.
         """
-        content: bytes = self.fs.cat_file(self._inside(name))
+        with remote_errors(self.fs, self.name):
+            content: bytes = self.fs.cat_file(self._inside(name))
         return content
 
     def remove(self, name: str) -> None:
@@ -310,8 +315,9 @@ class VectorFolder:
         with tempfile.TemporaryDirectory(prefix="jclip-") as folder_name:
             written = Path(folder_name, posixpath.basename(name))
             yield written
-            self.fs.makedirs(posixpath.dirname(target), exist_ok=True)
-            self.fs.put_file(str(written), target)
+            with remote_errors(self.fs, self.name):
+                self.fs.makedirs(posixpath.dirname(target), exist_ok=True)
+                self.fs.put_file(str(written), target)
 
     def _inside(self, name: str) -> str:
         return posixpath.join(self.path, name)
@@ -357,12 +363,14 @@ def file_system(url: str | Path) -> tuple[Any, str]:
     """The file system of a path or a URL, and the path in it.
 
     Raises:
-        EmbedInputError: fsspec has no such file system, or its package is not installed.
+        EmbedInputError: fsspec has no such file system, its package is not installed, or the URL has a password.
     """
+    scheme, _, rest = str(url).partition("://")
+    if "@" in rest.partition("/")[0]:
+        raise EmbedInputError(f"the URL {scheme}://... has a name or a password: keys come from the environment")
     try:
         fs, path = fsspec.url_to_fs(os.path.expanduser(url))  # noqa: PTH111 (it may be a URL)
     except (ImportError, ValueError) as error:
-        scheme = str(url).partition("://")[0]
         raise EmbedInputError(f"{scheme}:// cannot be read: {error}") from error
     return fs, path.rstrip("/") or "/"
 

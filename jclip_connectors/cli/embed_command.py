@@ -141,6 +141,8 @@ def embed(
     if len(sources) < 2:
         raise typer.BadParameter("name one source or more, and then the folder for the files of vectors")
     *sources, out = sources
+    if "" in (*sources, out):
+        raise typer.BadParameter("an empty name is not allowed; write . for the current folder")
     check_output(report)
     found = VectorFolder(out).read_sidecar()
     config = configuration(
@@ -154,6 +156,8 @@ def embed(
         max_bytes=max_bytes,
     )
     shards = find_shards(sources, columns=columns, out=out)
+    if report is not None and str(report.resolve()) in {shard.url for shard in shards}:
+        raise typer.BadParameter(f"the report would replace the source {str(report)!r}: name another file")
     if limit is not None:
         shards = first_rows(shards, limit)
     job = EmbedJob(
