@@ -184,6 +184,7 @@ class EmbedShard:
         """
         self._job = job
         self._embedder = job.open_embedder() if embedder is None else embedder
+        self._is_own = embedder is None
         self._on_rows = on_rows
         self._folder = VectorFolder(job.out)
         self._device: str | None = getattr(self._embedder, "device", None)
@@ -224,6 +225,11 @@ class EmbedShard:
             worker=f"{socket.gethostname()}:{os.getpid()}",
             device=self._device,
         )
+
+    def close(self) -> None:
+        """End the connections of the embedder, if it was opened here and has some."""
+        if self._is_own and hasattr(self._embedder, "close"):
+            self._embedder.close()
 
     def _rows(self, shard: Shard, name: str) -> Generator[list[VectorRow], None, None]:
         marker = BatchMarker(self._folder, name)

@@ -84,7 +84,8 @@ def run_locally(
         embedder: an open embedder of the same configuration, to use instead of opening one.
         on_rows: called with (rows, failed) after each batch.
     """
-    yield from map(EmbedShard(job, embedder=embedder, on_rows=on_rows), todo)
+    with closing(EmbedShard(job, embedder=embedder, on_rows=on_rows)) as embed:
+        yield from map(embed, todo)
 
 
 def first_rows(shards: Sequence[Shard], limit: int) -> list[Shard]:

@@ -1,16 +1,36 @@
 """Shards of pictures and texts become files of vectors, each row once."""
 
+import dataclasses
 import pickle
+import subprocess
+import sys
 
+import fsspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
-from jclip_connectors.bulk import Columns, EmbedBatch, EmbedJob, EmbedShard, embed_shards, find_shards, run_locally
+from core_encoder.tiling import Tiling
+from jclip_connectors.bulk import (
+    Columns,
+    EmbedBatch,
+    EmbedJob,
+    EmbedProgress,
+    EmbedShard,
+    Shard,
+    ShardDone,
+    embed_shards,
+    find_shards,
+    run_locally,
+)
+from jclip_connectors.bulk.temporary_files import remove_leftovers
 from jclip_connectors.bulk.vector_files import VectorFolder, read_vector_files
 from jclip_connectors.bulk.vector_rows import to_rows
 from jclip_connectors.config import EmbeddingConfig
+from jclip_connectors.errors import CollectionMismatchError, EmbedInputError, StoreUnavailableError
 from jclip_connectors.local import LocalEmbedder
+from jclip_connectors.testing import HashEmbedder
 from tests.bulk.sources import BAD, picture, pictures_parquet, pictures_tar
 
 NANO = EmbeddingConfig(model="nano")
@@ -49,7 +69,7 @@ def test_what_is_done_is_not_done_again_and_no_engine_is_started(tmp_path, embed
     job = EmbedJob(config=NANO, out=str(tmp_path / "out"))
     shards = find_shards([tmp_path / "a.tar"])
 
-    def run(todo, job):
+    def run(todo, _job):
         return run_locally(todo, job, embedder=embedder)
 
     assert embed_shards(shards, job, run=run).unchanged == 0
@@ -83,3 +103,177 @@ def test_a_table_gives_a_row_for_each_of_its_rows(embedder):
     made = EmbedBatch(NANO, images="jpg", key="id", embedder=embedder)(table)
     assert made.column("key").to_pylist() == ["a", "b", "c"]
     assert made.column("error").is_null().to_pylist() == [True, False, True]
+
+
+class Shaky(HashEmbedder):
+    """Refuses a whole batch if one of its texts is "bad", and makes a NaN of "nan"."""
+
+    def embed_texts(self, texts):
+        if "bad" in texts:
+            raise EmbedInputError("the endpoint does not like a text")
+        rows = super().embed_texts(texts)
+        rows[[text == "nan" for text in texts]] = np.nan
+        return rows
+
+
+def hashed(embedder):
+    return lambda todo, job: run_locally(todo, job, embedder=embedder)
+
+
+def test_a_text_that_cannot_be_embedded_takes_no_other_with_it(tmp_path):
+    embedder = Shaky()
+    texts = ["good", "bad", "nan", "", None, " \u200b", "x" * (2**20 + 1), "fine"]
+    job = EmbedJob(config=embedder.config, out=str(tmp_path / "out"), columns=Columns(texts="t"))
+    pq.write_table(pa.table({"t": texts}), tmp_path / "a.parquet")
+    report = embed_shards(find_shards([tmp_path / "a.parquet"]), job, run=hashed(embedder), max_failed=1)
+    assert (report.rows, report.failed) == (8, 6)
+    errors = {row.key: row.error for row in rows_of(job.out)}
+    assert errors["0"] is errors["7"] is None
+    assert errors["1"] == "the endpoint does not like a text"
+    assert "NaN" in errors["2"]
+    assert errors["3"] == errors["5"] == "the text is empty"
+    assert errors["4"] == "the text is missing"
+    assert "larger than 1048576 bytes" in errors["6"]
+
+
+def failing(rates):
+    """An engine whose shards have so many failed rows of ten."""
+
+    def run(todo, _job):
+        for shard, rate in zip(todo, rates, strict=True):
+            yield ShardDone(
+                shard=shard.url,
+                name="",
+                rows=10,
+                failed=rate,
+                errors={"wrong column": rate} if rate else {},
+                seconds=1.0,
+                size_bytes=1,
+                worker="here",
+                device=None,
+            )
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("rates", "told_after"),
+    [
+        ([10] * 30, 20),  # judged at the first 20 shards
+        ([0] * 29 + [10, 10], 31),  # later, when all of them are over the part
+        ([10, 0], 2),  # a run of few shards, at its end
+        ([10, *[0] * 29], None),  # the first one alone tells nothing
+    ],
+)
+def test_too_many_failed_rows_end_a_job_with_the_most_frequent_messages(tmp_path, rates, told_after):
+    job = EmbedJob(config=HashEmbedder().config, out=str(tmp_path))
+    shards = [Shard(kind="parquet", url=f"{at}.parquet", state="", rows=10) for at in range(len(rates))]
+    told: list[EmbedProgress] = []
+    if told_after is None:
+        embed_shards(shards, job, run=failing(rates), progress=told.append)
+        return
+    with pytest.raises(EmbedInputError, match=r"rows failed, more than 0.05.*(10|20|200) times: wrong column"):
+        embed_shards(shards, job, run=failing(rates), progress=told.append)
+    assert told[-1].shards == told_after
+    assert told[-1].of_rows == 10 * len(rates)
+
+
+class Placed(HashEmbedder):
+    """Says where it runs."""
+
+    device = "cpu"
+
+
+def test_a_folder_of_vectors_takes_one_configuration_and_one_kind_of_device(tmp_path):
+    embedder = Placed()
+    pictures_tar(tmp_path / "a.tar", 1)
+    pictures_tar(tmp_path / "b.tar", 1)
+    job = EmbedJob(config=embedder.config, out=str(tmp_path / "out"))
+    embedder.device = "cuda:1"
+    embed_shards(find_shards([tmp_path / "a.tar"]), job, run=hashed(embedder))
+    embedder.device = "cpu"
+    with pytest.raises(EmbedInputError, match="made on 'cuda', and the model runs on 'cpu'"):
+        embed_shards(find_shards([tmp_path / "b.tar"]), job, run=hashed(embedder))
+    other = dataclasses.replace(job, config=dataclasses.replace(job.config, dimensions=16))
+    with pytest.raises(CollectionMismatchError, match="dimensions"):
+        embed_shards(find_shards([tmp_path / "b.tar"]), other)
+    half = dataclasses.replace(job, vector_type="float16")
+    embedder.device = "cuda:0"
+    with pytest.raises(EmbedInputError, match="`vector_type` 'float32', not 'float16'"):
+        embed_shards(find_shards([tmp_path / "b.tar"]), half, run=hashed(embedder))
+
+
+def test_tiles_are_written_and_a_tiled_picture_has_its_boxes(tmp_path):
+    embedder = HashEmbedder(EmbeddingConfig(model="hash", revision="1", dimensions=8, tiling=Tiling(max_tiles=4)))
+    pictures_tar(tmp_path / "a.tar", 2)
+    job = EmbedJob(config=embedder.config, out=str(tmp_path / "out"))
+    embed_shards(find_shards([tmp_path / "a.tar"]), job, run=hashed(embedder))
+    for row, tiles in zip(rows_of(job.out), embedder.embed_image_tiles([picture(0), picture(1)]), strict=True):
+        np.testing.assert_array_equal(row.record.tile_embeddings, tiles.vectors)
+        np.testing.assert_array_equal(row.record.tile_boxes, tiles.boxes)
+
+
+def test_files_at_a_url_are_embedded_into_a_folder_at_a_url(tmp_path):
+    fs = fsspec.filesystem("memory")
+    fs.pipe("/source/a.tar", pictures_tar(tmp_path / "a.tar", 3).read_bytes())
+    fs.pipe("/source/deep/b.png", picture(9))
+    embedder = HashEmbedder()
+    job = EmbedJob(config=embedder.config, out="memory://vectors", columns=Columns())
+    try:
+        report = embed_shards(find_shards(["memory://source"], out=job.out), job, run=hashed(embedder))
+        assert (report.shards, report.rows, report.failed) == (2, 4, 0)
+        again = embed_shards(find_shards(["memory://source"], out=job.out), job)
+        assert again.unchanged == 2
+        assert {row.record.uri for row in rows_of(job.out)} >= {"memory:///source/deep/b.png"}
+        assert [name for name in fs.find("/vectors") if "/.tmp/" in name] == []
+    finally:
+        fs.rm("/source", recursive=True)
+        fs.rm("/vectors", recursive=True)
+
+
+class Unreachable(fsspec.AbstractFileSystem):  # type: ignore[misc]  # fsspec has no types
+    """A storage that has a file, and does not give it."""
+
+    protocol = "unreachable"
+
+    def info(self, path, **_):
+        return {"name": path, "size": 1, "type": "file"}
+
+    def _open(self, *_, **__):
+        raise ConnectionResetError("the connection was closed")
+
+
+def test_a_storage_that_does_not_answer_ends_the_job_and_no_row_is_lost(tmp_path):
+    fsspec.register_implementation("unreachable", Unreachable, clobber=True)
+    embedder = HashEmbedder()
+    job = EmbedJob(config=embedder.config, out=str(tmp_path / "out"))
+    (shard,) = find_shards(["unreachable://a.tar"])
+    with pytest.raises(StoreUnavailableError, match=r"unreachable://a.tar cannot be read .* connection was closed"):
+        EmbedShard(job, embedder=embedder)(shard)
+    assert VectorFolder(job.out).files() == []
+    assert VectorFolder(job.out).names(".tmp") == []
+
+
+def test_a_file_that_another_process_is_writing_is_no_leftover(tmp_path):
+    program = (
+        "import sys; from pathlib import Path; from jclip_connectors.bulk.temporary_files import temporary_file\n"
+        f"with temporary_file(Path({str(tmp_path)!r}), 'x') as path:\n    print(path, flush=True); sys.stdin.read()"
+    )
+    (tmp_path / "x.1.dead").touch()
+    (tmp_path / "x.at").touch()
+    with subprocess.Popen(  # noqa: S603 (our own program)
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as writer:
+        assert writer.stdout is not None
+        name = writer.stdout.readline().strip()
+        remove_leftovers(tmp_path, kept=".at")
+        assert sorted(map(str, tmp_path.iterdir())) == sorted([name, str(tmp_path / "x.at")])
+        writer.kill()
+    remove_leftovers(tmp_path, kept=".at")
+    assert [path.name for path in tmp_path.iterdir()] == ["x.at"]
+
+
+def test_importing_the_package_loads_neither_a_runtime_nor_an_engine():
+    program = "import sys, jclip_connectors.bulk as b; b.embed_shards, b.EmbedShard; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)  # noqa: S603
+    assert {"ray", "torch", "onnxruntime"}.isdisjoint(loaded.stdout.split())

@@ -10,8 +10,10 @@ import pytest
 from jclip_connectors.bulk.vector_files import VectorFolder, read_vector_files
 from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.local import LocalEmbedder
+from jclip_connectors.server.serve import load_served_model
 from tests.bulk.sources import picture, pictures_parquet, pictures_tar
 from tests.cli.test_store_urls import jclip
+from tests.server.harness import Server
 
 
 @pytest.fixture
@@ -117,3 +119,17 @@ main()
     assert ended.returncode == 2
     assert "nothing was done for 0.2 s (--stalled)" in ended.stderr
     assert "the same command goes on" in ended.stderr
+
+
+def test_an_endpoint_embeds_and_its_key_comes_from_the_environment(source, tmp_path, monkeypatch):
+    config = EmbeddingConfig(model="nano")
+    with Server(load_served_model(config, device="cpu"), config=config, api_keys=["the-key"]) as server:
+        command = ["embed", source, tmp_path / "out", "--model", "nano", "--key", "__key__"]
+        told = jclip(*command, "--endpoint", f"{server.url}/v1", code=2)[1]
+        assert "key" in told
+        monkeypatch.setenv("ENDPOINT_API_KEY", "the-key")
+        jclip(*command, "--endpoint", f"{server.url}/v1")
+    records = {record.record_id: record for batch in read_vector_files(tmp_path / "out") for record in batch}
+    rows = LocalEmbedder(config).embed_images([picture(at) for at in range(12)])
+    for at, row in enumerate(rows):
+        np.testing.assert_allclose(records[f"{at:05}"].embedding, row, atol=1e-6)
