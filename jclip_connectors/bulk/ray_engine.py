@@ -8,22 +8,21 @@ import contextlib
 import dataclasses
 import logging
 import os
-import secrets
 import socket
 import sys
-import tempfile
 import threading
 import traceback
 import warnings
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal, NamedTuple, TextIO, cast
 
 from core_encoder.errors import JinaClipError
 from jclip_connectors.bulk.embed_shard import EmbedJob, EmbedShard, ShardDone
+from jclip_connectors.bulk.ray_token import arrange_token
 from jclip_connectors.bulk.shards import Shard
+from jclip_connectors.bulk.source_names import printable_name
 from jclip_connectors.errors import ConnectorError, EmbedInputError, MissingDependencyError, StoreUnavailableError
 from jclip_connectors.store_kit.validation import check_count
 
@@ -131,11 +130,9 @@ def _results(todo: Sequence[Shard], plan: _Plan) -> Generator[ShardDone, None, N
 
     undone = dict(enumerate(todo))
     reasons: list[str] = []
-    device: str | None = None
     try:
         for at, outcome in _outcomes(todo, plan):
             if isinstance(outcome, ShardDone):
-                device = _same_kind(outcome, device)
                 del undone[at]
                 yield outcome
                 continue
@@ -151,7 +148,7 @@ def _results(todo: Sequence[Shard], plan: _Plan) -> Generator[ShardDone, None, N
         last = str(error).strip().splitlines()[-1]
         raise StoreUnavailableError(f"Ray has ended the job: {last}; the same call goes on") from error
     if undone:
-        first = next(iter(undone.values())).url
+        first = printable_name(next(iter(undone.values())).url)
         why = reasons[0] if reasons else f"its worker died each of the {_RETRIES + 1} times that it was tried"
         raise StoreUnavailableError(
             f"{len(undone)} of {len(todo)} shards are not done, {first} the first of them: {why}; the same call goes on"
@@ -211,7 +208,7 @@ def _check_options(address: str | None, workers: Workers | None, gpus: float | N
 
 
 def _plan(job: EmbedJob, count: int, workers: Workers | None, gpus: float | None) -> _Plan:
-    """Decide once for all workers where the model runs, so that all vectors come from one kind of device."""
+    """Decide once for all workers where the model runs: a folder has the vectors of one kind of device."""
     import ray
 
     nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
@@ -243,16 +240,6 @@ def _room(node: dict[str, float], cpus: int, gpus: float) -> int:
     return int(min(by_cpus, node.get("GPU", 0) // gpus) if gpus else by_cpus)
 
 
-def _same_kind(done: ShardDone, device: str | None) -> str | None:
-    """The kind of device of the first shard, which must be that of all."""
-    kind = None if done.device is None else done.device.partition(":")[0]
-    if device is not None and kind != device:
-        raise EmbedInputError(
-            f"{done.worker} embedded {done.shard} on {kind}, other workers on {device}: remove {done.name}"
-        )
-    return kind
-
-
 def _connect(stack: ExitStack, address: str | None, *, loopback: bool) -> None:
     """Join a cluster, or start one here; left when the stack ends. A connection of the program is used and kept."""
     if "ray" not in sys.modules:
@@ -261,7 +248,7 @@ def _connect(stack: ExitStack, address: str | None, *, loopback: bool) -> None:
         if loopback:
             # What Ray does for the sake of firewalls on other systems, and the one way to keep it on 127.0.0.1.
             os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
-        _arrange_token(joins=address is not None)
+        arrange_token(joins=address is not None)
     try:
         import ray
         import ray.exceptions
@@ -272,9 +259,8 @@ def _connect(stack: ExitStack, address: str | None, *, loopback: bool) -> None:
     options: dict[str, Any] = {}
     if address is None:
         options = {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
-    stack.callback(setattr, sys, "stdout", sys.stdout)
-    sys.stdout = cast("TextIO", _Stdout(sys.stdout))
-    stack.callback(ray.shutdown)
+    stack.enter_context(contextlib.redirect_stdout(cast("TextIO", _Stdout(sys.stdout))))
+    stack.callback(_shut_down)
     try:
         ray.init(address=address or "local", log_to_driver=False, logging_level=logging.WARNING, **options)
     except (OSError, RuntimeError, ray.exceptions.RayError) as error:
@@ -283,6 +269,13 @@ def _connect(stack: ExitStack, address: str | None, *, loopback: bool) -> None:
     found = ray.util.get_node_ip_address()
     if loopback and found != _LOOPBACK:
         raise EmbedInputError(f"Ray listens on {found}, not on {_LOOPBACK} only: it was imported before this call")
+
+
+def _shut_down() -> None:
+    import ray
+
+    with contextlib.redirect_stdout(sys.stderr):  # for the last messages, see below
+        ray.shutdown()
 
 
 class _Stdout:
@@ -294,28 +287,3 @@ class _Stdout:
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 (what the stream has)
         of_ray = threading.current_thread().name == "ray_listen_error_messages"
         return getattr(sys.stderr if of_ray else self._stream, name)
-
-
-def _arrange_token(*, joins: bool) -> None:
-    """Let Ray use a token that is there, and make a new one that its owner alone can read, which Ray does not do."""
-    mode = os.environ.get("RAY_AUTH_MODE")
-    if mode is not None and mode.lower() != "token":
-        return
-    path = Path.home() / ".ray" / "auth_token"
-    if "RAY_AUTH_TOKEN" not in os.environ and "RAY_AUTH_TOKEN_PATH" not in os.environ:
-        if path.exists():
-            path.chmod(0o600)
-        elif joins:
-            return
-        else:
-            _write_token(path)
-    os.environ["RAY_AUTH_MODE"] = "token"  # one who joins sends no token without it
-
-
-def _write_token(path: Path) -> None:
-    path.parent.mkdir(mode=0o700, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent) as file:  # readable by its owner only
-        file.write(secrets.token_hex(32))
-        file.flush()
-        with contextlib.suppress(FileExistsError):  # another process was faster
-            os.link(file.name, path)

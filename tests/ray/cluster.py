@@ -19,7 +19,7 @@ from jclip_connectors.bulk.vector_files import VectorFolder
 from jclip_connectors.bulk.vector_rows import to_rows
 from tests.environments import ROOT, environment, run
 
-_FENCES = (["unshare", "--net"], ["unshare", "--net", "--map-root-user"], [])
+_FENCES: tuple[list[str], ...] = (["unshare", "--net"], ["unshare", "--net", "--map-root-user"], [])
 
 
 def ray_python():
@@ -79,9 +79,9 @@ class Cluster:
             fence = ["nsenter", "--target", str(self._started[0].pid), "--net", *users]
         else:
             fence = []
-        command = [*fence, *map(str, command)]
+        line = [*fence, *map(str, command)]
         own = {"env": self.environ, "cwd": self.folder, "start_new_session": True}
-        process = subprocess.Popen(command, **own, **options)  # noqa: S603 (ours)
+        process = subprocess.Popen(line, **own, **options)  # noqa: S603 (ours)
         self._started.append(process)
         return process
 

@@ -17,9 +17,14 @@ def main(*, sources, out, deadly=False, batch_size=8, max_failed=0.05, **options
         job,
         run=partial(run_on_ray, **options),
         max_failed=max_failed,
-        progress=lambda done: tell(shard=done.shard, worker=done.worker),
+        progress=tell_shard,
     )
     tell(**dataclasses.asdict(report))
+
+
+def tell_shard(now):
+    if now.last is not None:
+        tell(shard=now.last.shard, worker=now.last.worker)
 
 
 def tell(**values):

@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from jclip_connectors.bulk.embed_shard import DIED
+from jclip_connectors.bulk.batch_marker import DIED
 from tests.bulk.sources import picture, pictures_tar, write_tar
 from tests.ray.cluster import Cluster, finished, rows_of, waited_for, worker_in
 from tests.ray.deadly import DEADLY
