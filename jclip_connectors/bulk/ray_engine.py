@@ -11,27 +11,28 @@ import os
 import socket
 import sys
 import threading
+import time
 import traceback
 import warnings
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, NamedTuple, TextIO, cast
 
 from core_encoder.errors import JinaClipError
 from jclip_connectors.bulk.embed_shard import EmbedJob, EmbedShard, ShardDone
+from jclip_connectors.bulk.ray_pool import Pool, Workers, check_options, plan_pool
 from jclip_connectors.bulk.ray_token import arrange_token
 from jclip_connectors.bulk.shards import Shard
 from jclip_connectors.bulk.source_names import printable_name
+from jclip_connectors.bulk.vector_files import VectorFolder
 from jclip_connectors.errors import ConnectorError, EmbedInputError, MissingDependencyError, StoreUnavailableError
-from jclip_connectors.store_kit.validation import check_count
-
-Workers = int | tuple[int, int]
 
 _OBJECT_STORE_BYTES = 100 * 2**20  # names and counts need little of it; the least that Ray takes is 75 MiB
 # Of one shard: two for each batch that kills its process, which is then left out, and some for machines that end.
 _RETRIES = 9
 _MOST_UNDONE = 20  # shards that could not be embedded, before the job ends
+_SEEN_AFTER_S = 60
 _LOOPBACK = "127.0.0.1"
 _log = logging.getLogger(__name__)
 
@@ -68,23 +69,18 @@ def run_on_ray(
             did not answer; the same call goes on.
     """
     address = address or os.environ.get("RAY_ADDRESS")
-    _check_options(address, workers, gpus_per_worker, loopback=loopback)
+    check_options(address, workers, gpus_per_worker, loopback=loopback)
+    if "://" not in job.out:
+        job = dataclasses.replace(job, out=str(Path(job.out).expanduser().absolute()))
     with ExitStack() as stack:
         _connect(stack, address, loopback=loopback)
-        plan = _plan(job, len(todo), workers, gpus_per_worker)
-        stack.enter_context(closing(results := _results(todo, plan)))
+        import ray
+
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        grows = address is not None
+        pool = plan_pool(nodes, job, len(todo), workers=workers, gpus=gpus_per_worker, grows=grows)
+        stack.enter_context(closing(results := _results(todo, pool)))
         yield from results
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Plan:
-    """The pool: its job, the numbers of its workers, and what the cluster reserves for each."""
-
-    job: EmbedJob
-    fewest: int
-    most: int
-    cpus: int
-    gpus: float
 
 
 class _Worker:
@@ -93,8 +89,10 @@ class _Worker:
     No error leaves it: Ray would take the error for a death of the worker, and many of ours cannot be pickled.
     """
 
-    def __init__(self, job: EmbedJob) -> None:
+    def __init__(self, job: EmbedJob, folder: str) -> None:
         self._refusal: str | None = None
+        if Path(folder).is_dir():
+            os.chdir(folder)  # for what has a relative path; a node of a cluster is somewhere else
         try:
             self._embed = EmbedShard(job)  # first it sets the number of threads
         except (ConnectorError, JinaClipError) as error:
@@ -125,15 +123,20 @@ class _Undone(NamedTuple):
     message: str
 
 
-def _results(todo: Sequence[Shard], plan: _Plan) -> Generator[ShardDone, None, None]:
+def _results(todo: Sequence[Shard], pool: Pool) -> Generator[ShardDone, None, None]:
     import ray.exceptions
 
     undone = dict(enumerate(todo))
+    machines: set[str] = set()
     reasons: list[str] = []
     try:
-        for at, outcome in _outcomes(todo, plan):
+        for at, outcome in _outcomes(todo, pool):
             if isinstance(outcome, ShardDone):
                 del undone[at]
+                machine = outcome.worker.rpartition(":")[0]
+                if machine not in machines:
+                    _check_shared(VectorFolder(pool.job.out), outcome)
+                    machines.add(machine)
                 yield outcome
                 continue
             if outcome.kind == "refused":
@@ -155,7 +158,18 @@ def _results(todo: Sequence[Shard], plan: _Plan) -> Generator[ShardDone, None, N
         )
 
 
-def _outcomes(todo: Sequence[Shard], plan: _Plan) -> Iterator[tuple[int, ShardDone | _Undone]]:
+def _check_shared(folder: VectorFolder, done: ShardDone) -> None:
+    """Refuse a folder that is on the disk of each machine: what is done would not be found again."""
+    for _ in range(_SEEN_AFTER_S):
+        if done.name in folder.files():
+            return
+        time.sleep(1)  # a network's file system may show it late
+    raise EmbedInputError(
+        f"{done.worker} wrote {done.name} to {folder.name}, and here it is not: name a folder that all machines share"
+    )
+
+
+def _outcomes(todo: Sequence[Shard], pool: Pool) -> Iterator[tuple[int, ShardDone | _Undone]]:
     """The position of each shard and what became of it, as soon as it is there."""
     import ray.data
 
@@ -173,14 +187,14 @@ def _outcomes(todo: Sequence[Shard], plan: _Plan) -> Iterator[tuple[int, ShardDo
         warnings.filterwarnings("ignore", message="`ray_remote_args` is deprecated")  # there is no other way
         dataset = ray.data.from_items(items, override_num_blocks=len(items)).map_batches(
             _Worker,
-            fn_constructor_args=[plan.job],
+            fn_constructor_args=[pool.job, str(Path.cwd())],
             batch_size=1,
             batch_format="numpy",
             compute=ray.data.ActorPoolStrategy(
-                min_size=plan.fewest, max_size=plan.most, max_tasks_in_flight_per_actor=1
+                min_size=pool.fewest, max_size=pool.most, max_tasks_in_flight_per_actor=1
             ),
-            num_cpus=plan.cpus,
-            num_gpus=plan.gpus,
+            num_cpus=pool.cpus,
+            num_gpus=pool.gpus,
             # Endless: the pool does not replace an actor that may not start again, and waits for ever for it.
             max_restarts=-1,
             max_task_retries=_RETRIES,
@@ -188,56 +202,6 @@ def _outcomes(todo: Sequence[Shard], plan: _Plan) -> Iterator[tuple[int, ShardDo
     # Each block is the result of a shard. To prefetch would hold back each result until the next one is there.
     for block in dataset.iter_batches(batch_size=None, prefetch_batches=0, batch_format="numpy"):
         yield from zip(block["at"].tolist(), block["outcome"], strict=True)
-
-
-def _check_options(address: str | None, workers: Workers | None, gpus: float | None, *, loopback: bool) -> None:
-    if address is not None and "://" in address:
-        raise EmbedInputError(f"`address` is {address!r}; use HOST:PORT of the head, from a machine of the cluster")
-    if address is not None and loopback:
-        raise EmbedInputError(f"`loopback` is for a Ray that is started here, not for the cluster at {address!r}")
-    fewest, most = workers if isinstance(workers, tuple) else (workers, workers)
-    for value in (fewest, most):
-        if value is not None:
-            check_count(value, name="workers")
-    if fewest is not None and most is not None and fewest > most:
-        raise EmbedInputError(f"`workers` is {fewest}:{most}; the first number is the smaller one")
-    if gpus is not None and not 0 <= gpus <= 1:
-        raise EmbedInputError(
-            f"`gpus_per_worker` is {gpus!r}; a worker uses one GPU, a part of one (such as 0.5), or none"
-        )
-
-
-def _plan(job: EmbedJob, count: int, workers: Workers | None, gpus: float | None) -> _Plan:
-    """Decide once for all workers where the model runs: a folder has the vectors of one kind of device."""
-    import ray
-
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    if gpus is None:
-        on_cpus = job.device == "cpu" or job.endpoint is not None or job.runtime == "onnx"
-        gpus = 0 if on_cpus or not any(node.get("GPU") for node in nodes) else 1
-    cpus = job.threads
-    if cpus is None:
-        shares = [node.get("CPU", 0) / node["GPU"] * gpus for node in nodes if gpus and node.get("GPU")]
-        cpus = max(1, int(min(shares, default=1)))
-    device = job.device
-    if device is None and job.endpoint is None:
-        device = "cuda" if gpus else "cpu"
-    room = sum(_room(node, cpus, gpus) for node in nodes)
-    if workers is None and not room:
-        raise EmbedInputError(f"no machine of the cluster has {cpus} CPUs and {gpus:g} GPUs for a worker")
-    fewest, most = workers if isinstance(workers, tuple) else (workers or room, workers or room)
-    return _Plan(
-        job=dataclasses.replace(job, device=device, threads=cpus),
-        fewest=min(fewest, count),
-        most=min(most, count),
-        cpus=cpus,
-        gpus=gpus,
-    )
-
-
-def _room(node: dict[str, float], cpus: int, gpus: float) -> int:
-    by_cpus = node.get("CPU", 0) // cpus
-    return int(min(by_cpus, node.get("GPU", 0) // gpus) if gpus else by_cpus)
 
 
 def _connect(stack: ExitStack, address: str | None, *, loopback: bool) -> None:

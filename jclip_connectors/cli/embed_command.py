@@ -5,10 +5,9 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
-from importlib import import_module
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -24,6 +23,14 @@ from jclip_connectors.cli.options import (
     check_output,
     configuration,
     parse_path,
+)
+from jclip_connectors.cli.ray_options import (
+    AddressOption,
+    GpusOption,
+    LoopbackOption,
+    WorkersOption,
+    on_ray,
+    ray_options,
 )
 from jclip_connectors.errors import MissingDependencyError, StoreUnavailableError
 
@@ -96,6 +103,14 @@ def embed(
     engine: Annotated[
         Literal["local", "ray"], typer.Option(help="local: one shard after another, here; ray: on many machines.")
     ] = "local",
+    address: AddressOption = None,
+    workers: WorkersOption = None,
+    gpus_per_worker: GpusOption = None,
+    loopback: LoopbackOption = False,
+    threads: Annotated[
+        int | None,
+        typer.Option(min=1, metavar="N", help="CPU threads of the model, in each worker.", show_default=False),
+    ] = None,
     batch_size: Annotated[int, typer.Option(min=1, help="The most pictures or texts in memory at a time.")] = 256,
     limit: Annotated[int | None, typer.Option(min=1, metavar="N", help="Embed the first N rows only.")] = None,
     max_failed: Annotated[
@@ -138,6 +153,7 @@ def embed(
     if status is not None:
         _say_status(status, sources, columns, limit)
         return
+    rays = ray_options(engine, address=address, workers=workers, gpus=gpus_per_worker, loopback=loopback)
     if len(sources) < 2:
         raise typer.BadParameter("name one source or more, and then the folder for the files of vectors")
     *sources, out = sources
@@ -167,12 +183,13 @@ def embed(
         vector_type=vector_type,
         batch_size=batch_size,
         device=device,
+        threads=threads,
         runtime=runtime,
         endpoint=endpoint,
     )
     terminal.say(f"{len(shards)} shards; model {config.model}")
     lines = EmbedLines(as_json=progress_json)
-    run: Engine = partial(run_locally, on_rows=lines.rows) if engine == "local" else _ray()
+    run: Engine = partial(run_locally, on_rows=lines.rows) if engine == "local" else on_ray(rays)
     with _said_that_it_goes_on(), ended_if_stalled(lines, seconds=stalled):
         done = embed_shards(shards, job, run=run, max_failed=max_failed, redo_failed=redo_failed, progress=lines.shard)
     lines.end()
@@ -183,13 +200,6 @@ def embed(
         raise typer.Exit(_FAILED)
     if report is not None:
         _write_report(report, iter(()))
-
-
-def _ray() -> Any:  # noqa: ANN401 (an `Engine`)
-    try:
-        return import_module("jclip_connectors.bulk.ray_engine").run_on_ray
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError("ray", extra="ray") from error
 
 
 @contextmanager
