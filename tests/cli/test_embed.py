@@ -133,3 +133,21 @@ def test_an_endpoint_embeds_and_its_key_comes_from_the_environment(source, tmp_p
     rows = LocalEmbedder(config).embed_images([picture(at) for at in range(12)])
     for at, row in enumerate(rows):
         np.testing.assert_allclose(records[f"{at:05}"].embedding, row, atol=1e-6)
+
+
+def test_on_ray_a_job_that_is_done_starts_no_engine(source, tmp_path):
+    out = tmp_path / "out"
+    jclip("embed", source, out, "--model", "nano", "--key", "__key__")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "ray", None)  # as if it were not installed
+        told = jclip("embed", source, out, "--key", "__key__", "--engine", "ray", "--workers", "2:4")[1]
+        assert "3 shards, 3 of them unchanged" in told
+        told = jclip("embed", source, out, "--engine", "ray", code=2)[1]
+        assert "ray is not installed: pip install 'jclip-connectors[ray]'" in " ".join(told.split())
+
+
+def test_options_of_ray_need_it(source, tmp_path):
+    told = jclip("embed", source, tmp_path / "out", "--workers", "2", "--loopback", code=2)[1]
+    assert "--workers, --loopback: give --engine ray as well" in " ".join(told.split())
+    told = jclip("embed", source, tmp_path / "out", "--engine", "ray", "--workers", "4:2", code=2)[1]
+    assert "'4:2' is no number of workers" in " ".join(told.split())

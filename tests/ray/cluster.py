@@ -38,10 +38,11 @@ class Cluster:
 
     Args:
         folder: becomes the home of all programs, and where they write.
+        fenced: whether they run in a network of their own, where the system allows it.
         environ: more environment variables for all of them.
     """
 
-    def __init__(self, folder, **environ):
+    def __init__(self, folder, *, fenced=True, **environ):
         self.folder = folder
         self.python = ray_python()
         self.address = None
@@ -51,13 +52,13 @@ class Cluster:
             "HOME": str(folder),
             "PATH": f"{self.python.parent}:{os.environ['PATH']}",
             "PYTHONPATH": str(ROOT),
-            "RAY_USAGE_STATS_ENABLED": "0",
+            "RAY_TMPDIR": str(self.temporary),
             "OMP_NUM_THREADS": "1",
             **{name: os.environ[name] for name in ("JCLIP_CACHE_DIR",) if name in os.environ},
             **environ,
         }
         self._started = []
-        self._fence = next(fence for fence in _FENCES if not fence or _works(fence))
+        self._fence = next(fence for fence in _FENCES if not fence or (fenced and _works(fence)))
 
     def __enter__(self):
         return self
@@ -88,6 +89,9 @@ class Cluster:
     def start_head(self, *, cpus):
         """Start a cluster of one node; it takes who has the token."""
         self.environ |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
+        # A node that does not answer is dead after three seconds.
+        self.environ |= {"RAY_health_check_period_ms": "1000", "RAY_health_check_failure_threshold": "3"}
+        self.environ |= {"RAY_USAGE_STATS_ENABLED": "0"}
         process = self._start_node("--head", "--port=0", f"--temp-dir={self.temporary}", cpus=cpus)
         found = self.temporary / "ray_current_cluster"
         waited_for(lambda: found.exists() and found.read_text(), process=process)
@@ -145,6 +149,22 @@ def processes_of(session):
             number, rest = stat.read_text().split(" (", 1)
             if int(rest.rpartition(")")[2].split()[3]) == session:
                 found.append(int(number))
+    return found
+
+
+def listening_addresses(pids):
+    """The addresses on which processes listen, as the kernel writes them: (address, port) in hex."""
+    sockets = set()
+    for pid in pids:
+        for link in Path(f"/proc/{pid}/fd").glob("*"):
+            with contextlib.suppress(OSError):
+                sockets.add(str(link.readlink()))
+    found = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            _, local, _, state, *rest = line.split()
+            if state == "0A" and f"socket:[{rest[5]}]" in sockets:
+                found.add(tuple(local.split(":")))
     return found
 
 
