@@ -28,6 +28,17 @@ class FoundSource:
     moved: bool = False
 
 
+def check_folders(look_in: Sequence[Path]) -> None:
+    """Refuse a folder that does not exist.
+
+    Raises:
+        EmbedInputError: there is no such folder.
+    """
+    for folder in look_in:
+        if not folder.is_dir():
+            raise EmbedInputError(f"there is no folder {str(folder)!r} to look for moved pictures in")
+
+
 class SourceFinder:
     """Finds what records were made from.
 
@@ -45,9 +56,7 @@ class SourceFinder:
         Raises:
             EmbedInputError: a folder does not exist.
         """
-        for folder in look_in:
-            if not folder.is_dir():
-                raise EmbedInputError(f"there is no folder {str(folder)!r} to look for moved pictures in")
+        check_folders(look_in)
         self._look_in = look_in
         self._most_bytes = most_bytes
         self._by_size: dict[int, list[Path]] | None = None

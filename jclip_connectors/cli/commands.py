@@ -34,6 +34,7 @@ _MODULES: Mapping[str, str] = (
             "copy": "copy_command",
             "export": "transfer_commands",
             "import": "transfer_commands",
+            "reindex": "reindex_command",
             "load": "load_command",
             "optimize": "collection_commands",
             "serve": "model_commands",

@@ -1,7 +1,5 @@
 """`jclip copy`: the records of a collection written to another place, without embedding them again."""
 
-import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -11,11 +9,11 @@ from jclip_connectors.bulk.carried import CarriedConfig, carried_config
 from jclip_connectors.bulk.copying import BATCH_RECORDS, CopyReport, RecordSource, copy_collection
 from jclip_connectors.cli import terminal
 from jclip_connectors.cli.copy_places import Source, Target, check_different, connected_target, opened_source
+from jclip_connectors.cli.failed_records import say_records
 from jclip_connectors.cli.options import check_output, parse_path, parse_where
 from jclip_connectors.cli.progress_bar import progress as show_progress
 from jclip_connectors.errors import ConnectorError
 from jclip_connectors.port import Filter
-from jclip_connectors.store_kit.files import replace_file
 from jclip_connectors.store_kit.validation import check_fingerprint
 
 COPY_NOTES = (
@@ -26,7 +24,6 @@ COPY_NOTES = (
     "that TO has refused some records."
 )
 _FAILED = 1  # the exit code if the target has refused some records
-_NAMED_FAILURES = 10
 
 
 DimensionsOption = Annotated[
@@ -93,7 +90,7 @@ def run_copy(
         f"{done.counted} counted in the target; {done.compared} read back and compared, the largest difference of a "
         f"value is {done.largest_difference:.1e}"
     )
-    _say_failures(done.failed, report)
+    say_records(done.failed, report)
     if done.failed:
         raise typer.Exit(_FAILED)
 
@@ -140,14 +137,3 @@ def _length(records: RecordSource) -> int | None:
         return stored
     first = next(records.scroll(), None)
     return None if first is None else first.embedding.shape[-1]
-
-
-def _say_failures(failed: Mapping[str, str], report: Path | None) -> None:
-    for record_id, error in list(failed.items())[:_NAMED_FAILURES]:
-        terminal.say(f"  {record_id}: {error}", style="red")
-    if len(failed) > _NAMED_FAILURES:
-        where = "--report FILE.jsonl lists all of them" if report is None else f"all of them are in {report}"
-        terminal.say(f"  and {len(failed) - _NAMED_FAILURES} more; {where}")
-    if report is not None:
-        lines = [json.dumps({"id": record_id, "error": error}) + "\n" for record_id, error in failed.items()]
-        replace_file(report, "".join(lines).encode())

@@ -70,7 +70,7 @@ def opened_source(text: str, argument: str) -> Iterator[Source]:
 
         yield Source(name=files.name, records=FileRecords.open(files))
         return
-    with _connected(text, argument, read_only=True) as place:
+    with connected_place(text, argument, read_only=True) as place:
         fingerprint = place.fingerprint()
         if fingerprint is None:
             raise StoreRequestError(f"there is no collection in {place.name}")
@@ -92,7 +92,7 @@ def connected_target(text: str, argument: str) -> Iterator[Target]:
         with ExitStack() as stack:
             yield Target(name=files.name, fingerprint=lambda: _files_fingerprint(files), open=_open_files(files, stack))
         return
-    with _connected(text, argument, read_only=False) as place:
+    with connected_place(text, argument, read_only=False) as place:
         yield Target(name=place.name, fingerprint=place.fingerprint, open=place.open)
 
 
@@ -152,16 +152,18 @@ def check_different(source: str, target: str, names: tuple[str, str]) -> None:
 
 
 @contextmanager
-def _connected(text: str, argument: str, *, read_only: bool) -> Iterator[Place]:
+def connected_place(text: str, argument: str, *, read_only: bool) -> Iterator[Place]:
+    """Connect to the database of a collection, or name its folder; errors about the text call it `argument`."""
     with ExitStack() as stack:
         try:
-            place = stack.enter_context(connected(_url(text), read_only=read_only))
+            place = stack.enter_context(connected(place_url(text), read_only=read_only))
         except EmbedInputError as error:
             raise EmbedInputError(str(error).replace(_OPTION, argument)) from error
         yield place
 
 
-def _url(text: str) -> str:
+def place_url(text: str) -> str:
+    """The URL of a collection that is named by a folder or by a URL."""
     if "://" in text or text.startswith("edge:"):
         return text
     return edge_url(Path(text)) if text else "edge:"
@@ -170,7 +172,7 @@ def _url(text: str) -> str:
 def _identity(text: str) -> str:
     if text.startswith(_FILES) and "://" not in text:
         return os.path.realpath(_expanded(text.removeprefix(_FILES)))
-    scheme, _, rest = _url(text).partition(":")
+    scheme, _, rest = place_url(text).partition(":")
     if scheme == "edge":
         return os.path.realpath(_expanded(rest))
     return f"{scheme}:{rest.partition('?')[0].rstrip('/')}"

@@ -72,6 +72,8 @@ class Place:
         open: opens the collection.
         folder: the folder of a collection in a folder.
         search_options: the options of the store's `open` that change how it searches.
+        client: the database's client; `None` for a collection in a folder.
+        collection: what the database calls the collection.
     """
 
     name: str
@@ -79,6 +81,8 @@ class Place:
     open: OpenStore
     folder: Path | None = None
     search_options: tuple[str, ...] = ()
+    client: Any = None
+    collection: str = ""
 
 
 _Client = TypeVar("_Client")
@@ -195,15 +199,20 @@ def _qdrant(parts: SplitResult, stack: ExitStack, timeout_s: float | None) -> Pl
         fingerprint=lambda: stored_fingerprint(client, collection),
         open=open_store,
         search_options=("candidates", "hnsw_ef", "oversampling"),
+        client=client,
+        collection=collection,
     )
 
 
 def _weaviate(parts: SplitResult, stack: ExitStack, timeout_s: float | None) -> Place:
     from jclip_connectors.weaviate import WeaviateStore, stored_fingerprint
+    from jclip_connectors.weaviate.aliases import aliased_collection
 
-    collection = _collection(parts)
+    named = _collection(parts)
     client = _connect_weaviate(parts, timeout_s)
     stack.callback(client.close)
+    aliased = aliased_collection(client, named)  # a server takes an alias for objects, not for definitions
+    collection = named if aliased is None else aliased
 
     def open_store(
         config: EmbeddingConfig, dimensions: int | None, /, search: Mapping[str, Any] = _DEFAULTS
@@ -214,6 +223,8 @@ def _weaviate(parts: SplitResult, stack: ExitStack, timeout_s: float | None) -> 
         name=_name(parts),
         fingerprint=lambda: stored_fingerprint(client, collection),
         open=open_store,
+        client=client,
+        collection=collection,
     )
 
 
@@ -334,6 +345,8 @@ def _postgresql(parts: SplitResult, stack: ExitStack, timeout_s: float | None) -
         fingerprint=lambda: stored_fingerprint(connection, collection),
         open=open_store,
         search_options=("candidates",),
+        client=connection,
+        collection=collection,
     )
 
 

@@ -197,7 +197,7 @@ class QdrantServer:
         """
         self._check_exists(name)
         info = self._client.get_collection(name).model_dump(mode="json", exclude_none=True)
-        info["payload_schema"] = self.indexes[name]
+        info["payload_schema"] = self.indexes[self._named(name)]
         return info
 
     def create(self, name, body):
@@ -209,6 +209,18 @@ class QdrantServer:
         self.indexes[name] = {}
         return True
 
+    def aliases(self, *_):
+        """All aliases. Read in the client (qdrant-client 1.20, http/api/aliases_api.py)."""
+        return self._client.get_aliases()
+
+    def change_aliases(self, _, body):
+        """Change aliases, all of them or none. Read in the client (qdrant-client 1.20, http/api/aliases_api.py).
+
+        An alias with the name of a collection is refused: Documented.
+        """
+        asked = models.ChangeAliasesOperation.model_validate_json(body)
+        return self._client.update_collection_aliases(asked.actions)
+
     def drop(self, name, _):
         """Delete a collection; one that is not there is no error. Documented."""
         return self._client.delete_collection(name)
@@ -219,7 +231,10 @@ class QdrantServer:
         asked = models.CreateFieldIndex.model_validate_json(body)
         # The server tells a path in its own spelling: quoted only where it must be.
         field_name = re.sub(r'"([\w-]+)"', r"\1", asked.field_name)
-        self.indexes[name][field_name] = {"data_type": asked.field_schema, "points": 0}
+        self.indexes[self._named(name)][field_name] = {
+            "data_type": asked.field_schema,
+            "points": 0,
+        }
         return {"operation_id": 0, "status": "completed"}
 
     def upsert(self, name, body):
@@ -283,6 +298,11 @@ class QdrantServer:
         kind = models.FilterSelector if "filter" in chosen else models.PointIdsList
         return self._client.delete(name, kind.model_validate(chosen))
 
+    def _named(self, name):
+        """The collection of a name or an alias. Documented."""
+        found = {each.alias_name: each.collection_name for each in self._client.get_aliases().aliases}
+        return found.get(name, name)
+
     def _check_exists(self, name):
         """Refuse a collection that does not exist, with 404.
 
@@ -301,6 +321,8 @@ def to_json(value):
 # Read in the client (qdrant-client 1.20, http/api/points_api.py)
 COLLECTION = "/collections/([^/]+)"
 ROUTES = (
+    ("GET (/aliases)", QdrantServer.aliases, "read"),
+    ("POST (/collections/aliases)", QdrantServer.change_aliases, "manage"),
     (f"GET {COLLECTION}/exists", QdrantServer.exists, "read"),
     (f"GET {COLLECTION}", QdrantServer.describe, "read"),
     (f"PUT {COLLECTION}", QdrantServer.create, "manage"),

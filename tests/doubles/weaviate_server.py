@@ -52,6 +52,7 @@ class WeaviateDouble:
         self.message_bytes = MESSAGE_BYTES
         self.most_results = most_results
         self.collections: dict[str, Collection] = {}
+        self.aliases: dict[str, str] = {}
         self.calls: list[str] = []
         self.surprises: list[str] = []
         self.refused: dict[str, str] = {}
@@ -247,7 +248,8 @@ def _rest(server, verb, path, body):
     """The status and the answer of a REST call.
 
     The routes: Read in the client (weaviate-client 4.24, collections/collections/executor.py). A name that
-    differs only in capitals is taken: Read in the server's source (Weaviate).
+    differs only in capitals is taken, and a definition is not found by an alias: Read in the server's source
+    (Weaviate).
     """
     match verb, path.removeprefix("/v1/").split("/"):
         case "GET", ["meta"]:
@@ -265,6 +267,8 @@ def _rest(server, verb, path, body):
                 raise Refused(f"class name {made.name} already exists")
             server.collections[made.name] = made
             return 200, made.definition
+        case _, ["aliases", name]:
+            return _alias(server, verb, name, body)
         case "GET", ["schema", name]:
             return (200, server.collections[name].definition) if name in server.collections else (404, None)
         case "GET", ["schema", name, "shards"]:
@@ -276,6 +280,17 @@ def _rest(server, verb, path, body):
         case "POST", ["schema", name, "properties"]:
             return 200, server.collection(name).add_property(body)
     raise Surprise(f"{verb} {path}")
+
+
+def _alias(server, verb, name, body):
+    """Ask for an alias, or change it. Read in the client (weaviate-client 4.24, aliases/executor.py)."""
+    if verb not in ("GET", "PUT"):
+        raise Surprise(f"{verb} of an alias")
+    if name not in server.aliases or (verb == "PUT" and body["class"] not in server.collections):
+        return 404, None
+    if verb == "PUT":
+        server.aliases[name] = body["class"]
+    return 200, {"alias": name, "class": server.aliases[name]}
 
 
 def _health_handler():
