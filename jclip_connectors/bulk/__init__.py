@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from jclip_connectors.bulk.carried import CarriedConfig, carried_config
 from jclip_connectors.bulk.copying import CopyReport, copy_collection
+from jclip_connectors.bulk.reindexing import ReindexReport, reindex_collection
 from jclip_connectors.errors import MissingDependencyError
 
 if TYPE_CHECKING:
@@ -26,12 +27,14 @@ __all__ = [
     "EmbedJob",
     "EmbedReport",
     "EmbedShard",
+    "ReindexReport",
     "Shard",
     "ShardDone",
     "carried_config",
     "copy_collection",
     "embed_shards",
     "find_shards",
+    "reindex_collection",
     "run_locally",
     "run_on_ray",
 ]
