@@ -40,3 +40,7 @@ def test_every_id_that_the_script_asks_for_is_in_the_page():
     assert len(ids) == len(set(ids))
     assert asked <= set(ids)
     assert set(re.findall(r'(?:aria-\w+|for)="([a-z-]+)"', PAGE)) & {"results", "filter-panel", "key"} <= set(ids)
+
+
+def test_the_page_is_light():
+    assert sum(len(text.encode()) for text in (PAGE, STYLE, SCRIPT)) <= 40_000

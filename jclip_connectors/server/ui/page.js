@@ -1,78 +1,71 @@
 // The search page: it asks the server's routes under /ui, and only reads.
-// Names, texts and metadata may come from anybody: they reach the page as `textContent` and properties alone.
+// Names, texts and metadata may come from anybody: they reach the page as text and properties alone.
 
 const TEXT = {
-  start: ["Find pictures by what they show", "Write what you look for. Or drop a picture here, paste one, or choose a file."],
-  empty: ["This collection is empty", "Stop the server, fill the collection with “jclip index FOLDER --collection PATH”, and start it again."],
-  nothing: ["Nothing was found", "No record matches the filters."],
-  noImages: ["There are no images in this collection", "Its texts are on the other tab."],
-  noTexts: ["There are no texts in this collection", "Its images are on the other tab."],
-  below: (count) => [`All ${count} results are below the score`, "Move the slider to the left to see them."],
-  gone: ["The server does not answer", "Is it still running? Start it again, open the address that it prints, or try again."],
-  lost: ["The picture is no longer here", "A page keeps its pictures only while it is open: drop, paste or choose it again."],
-  noPicture: (name) => [`${name} is not a picture`, "Drop, paste or choose a picture, such as a JPEG, PNG or WebP file."],
-  noFile: ["No picture was dropped", "Addresses are not fetched: save the picture first, then drop the file."],
+  start: ["Find pictures by what they show", "Write what you look for, or drop, paste or choose a picture."],
+  empty: ["This collection is empty", "Stop the server, run “jclip index”, start it again."],
+  nothing: ["Nothing was found", "No record here matches the filters."],
+  none: (tab) => [`This collection has no ${tab}s`, "All that it has is on the other tab."],
+  below: (count) => [`All ${count} results are below this score`, "Move the slider to the left to see them."],
+  gone: ["The server does not answer", "Start it again, and open the address that it prints."],
+  lost: ["The picture is no longer here", "It is kept only while the page is open: drop, paste or choose it again."],
+  noFile: ["No picture was dropped", "Save it first: addresses are not fetched."],
   failed: "This was not answered",
-  tryAgain: "Try again", clearFilters: "Clear the filters", showAll: "Show all", showImages: "Show images", showTexts: "Show texts",
-  searching: "Searching…", loading: "The model is loading. The search begins when it is ready.",
+  again: "Try again", clear: "Clear the filters", all: "Show all", other: "Show the other tab",
+  searching: "Searching…", loading: "The model is loading, then the search begins.",
   busy: (seconds) => `The server is busy: trying again in ${seconds} s…`,
-  found: (count, shown, ms) => `${shown < count ? `${shown} of ${count}` : count} ${count === 1 ? "result" : "results"} · ${Math.round(ms)} ms`,
-  images: "Images", texts: "Texts", filters: "Filters", any: "any", yes: "yes", no: "no", to: "to", contains: "exactly",
-  like: "Like ", picture: "Picture: ", regionOf: "A region of ", region: "Select a region", noRegion: "Remove the region",
-  remove: "Remove", similar: "Similar", similarTo: (name) => `More like ${name}`, record: "a record",
+  found: (count, shown, ms) => `${shown < count ? `${shown} of ` : ""}${count} ${count === 1 ? "result" : "results"} · ${Math.round(ms)} ms`,
+  image: "Images", text: "Texts", filters: "Filters", any: "any", yes: "yes", no: "no", gte: "from", lte: "to", is: "is",
+  like: "Like ", picture: "Picture: ", regionOf: "A region of ", region: "Select a region", noRegion: "Remove region",
+  remove: "Remove", similar: "Similar", unnamed: "a picture",
   missing: "This picture cannot be shown", score: (score) => `Score ${score.toFixed(3)}`,
-  regionHelp: "Drag over the picture to search for a part of it.",
-  regionNow: (box) => `Region ${box.join(", ")}. Arrows move it, Shift and the arrows size it, Enter searches.`,
-  facts: { path: "Path", id: "Id", size: "Size", box: "Best match", content: "Caption" },
-  px: (numbers) => `${numbers.join(" × ")} px`, boxPx: (box) => `${box[0]}, ${box[1]} to ${box[2]}, ${box[3]}`,
-  noJson: (why) => `This is not a JSON object: ${why}`, anObject: 'write {"field": value}',
-  wrongKey: "This key is not right.", loadingPicture: "a picture",
+  regionHelp: "Drag over the picture to search for a part.",
+  regionNow: (box) => `Region ${box.join(", ")}. Arrows move it, Shift+arrows size it, Enter searches.`,
+  path: "Path", size: "Size in pixels", match: "Best match", caption: "Caption", copies: "Copies",
+  json: (why) => `This is not a JSON object: ${why}`, object: 'write {"field": value}', wrongKey: "This key is not right.",
 };
-
-const FIRST = 100, MOST = 200;
+const FIRST = 100, MOST = 200, THUMB_PX = 240;
+const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
 const $ = (id) => document.getElementById(id);
 
-function make(tag, properties = {}, ...children) {
+function make(tag, properties, ...children) {
   const element = Object.assign(document.createElement(tag), properties);
-  element.append(...children.filter((child) => child != null));
+  element.append(...children.filter(Boolean));
   return element;
 }
+const button = (textContent, onclick, more) => make("button", { type: "button", textContent, onclick, ...more });
+const span = (className, textContent) => make("span", { className, textContent, dir: "auto" });
+const put = (id, text) => { $(id).textContent = text; };
+const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 
-// ---------------------------------------------------------------- the server
+// ---- the server
 
 class Refusal extends Error {
-  constructor(response, body) {
-    super(typeof body.detail === "string" ? body.detail : `HTTP ${response.status}`);
-    this.status = response.status;
-    this.field = body.error?.param ?? null;
-    this.waitS = Math.min(60, Math.max(1, Number(response.headers.get("Retry-After")) || 2));
+  constructor({ status, headers }, { detail, error }) {
+    super(detail ?? `HTTP ${status}`);
+    this.status = status;
+    this.field = error?.param;
+    this.waitS = clamp(Number(headers.get("Retry-After")) || 2, 1, 60);
   }
 }
 
 async function call(path, options) {
   const response = await fetch(path, options);
-  const body = await response.json().catch(() => ({}));
+  const body = await response.json().catch(() => ({})); // without a body
   if (!response.ok) throw new Refusal(response, body);
   return body;
 }
 
-const json = (body) => ({ method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(body) });
-
-const pause = (seconds, signal) => new Promise((done, fail) => {
-  const timer = setTimeout(done, seconds * 1000);
-  signal?.addEventListener("abort", () => { clearTimeout(timer); fail(signal.reason); });
-});
+function post(path, body, type, signal) {
+  return call(path, { method: "POST", headers: { "Content-Type": `application/${type}` }, body, signal });
+}
 
 function request(limit, signal) {
-  const { question, tab: modality, where } = view;
-  if (question.picture === undefined) {
-    const { text, like, box } = question;
-    return call("/ui/search", { ...json({ text, like, box, where, modality, limit }), signal });
-  }
+  const { question: { text, like, picture, box }, tab: modality, where } = view;
+  if (!picture) return post("/ui/search", JSON.stringify({ text, like, box, where, modality, limit }), "json", signal);
   const query = new URLSearchParams({ modality, limit, where: JSON.stringify(where) });
-  if (question.box) query.set("box", question.box.join());
-  const headers = { "Content-Type": "application/octet-stream" };
-  return call(`/ui/search?${query}`, { method: "POST", headers, body: pictures.get(question.picture).file, signal });
+  if (box) query.set("box", box);
+  return post(`/ui/search?${query}`, pictures.get(picture).file, "octet-stream", signal);
 }
 
 /** Ask; where the server is busy, wait and ask once more; where the model loads, wait until it is there. */
@@ -85,68 +78,59 @@ async function patiently(limit, signal) {
       const loading = error.status === 503 && !(await call("/ui/info", { signal })).ready;
       if (!loading && again++) throw error;
       say(loading ? TEXT.loading : TEXT.busy(error.waitS));
-      await pause(error.waitS, signal);
+      await new Promise((done) => setTimeout(done, error.waitS * 1000));
     }
   }
 }
 
-// ---------------------------------------------------------------- state, and the address that holds it
+// ---- what is asked for, and the address that holds it
 
-let info = { name: "", counts: { image: 0, text: 0 }, fields: [], ready: true };
-let view = { question: null, tab: "image", where: object(), least: null };
+let info = { counts: { image: 0, text: 0 }, fields: [] };
+let view; // {question: {text | like | picture, box, shown} or null, tab, where, least}
 const pictures = new Map(); // of this page, by key: {file, shown}
-
-/** An object without a prototype, so that a field may have any name. */
-function object(from = {}) {
-  return Object.assign(Object.create(null), from);
-}
 
 function address() {
   const { question, tab, where, least } = view;
-  const to = new URLSearchParams();
-  if (question?.text !== undefined) to.set("q", question.text);
-  if (question?.like !== undefined) to.set("like", question.like);
-  if (question?.picture !== undefined) to.set("picture", question.picture);
-  if (question?.box) to.set("box", question.box.join());
-  if (Object.keys(where).length) to.set("where", JSON.stringify(where));
-  to.set("tab", tab === "text" ? "texts" : "images");
-  if (least !== null) to.set("least", least);
-  return `${location.pathname}?${to}`;
+  const { text, like, picture, box } = question ?? {};
+  const filter = Object.keys(where).length ? JSON.stringify(where) : null;
+  const parts = { q: text, like, picture, box, where: filter, tab: tab === "text" ? "texts" : "images", least };
+  return `${location.pathname}?${new URLSearchParams(Object.entries(parts).filter(([, value]) => value != null))}`;
 }
 
 function readAddress() {
   const from = new URLSearchParams(location.search);
-  const numbers = (from.get("box") ?? "").split(",").map(Number);
-  const box = numbers.length === 4 && numbers.every(Number.isInteger) ? numbers : undefined;
-  let question = null;
-  if (from.get("q")) question = { text: from.get("q") };
-  else if (from.get("like")) question = { like: from.get("like"), box, shown: history.state?.shown };
-  else if (from.get("picture")) question = { picture: from.get("picture"), box, shown: pictures.get(from.get("picture"))?.shown };
-  const tab = { images: "image", texts: "text" }[from.get("tab")] ?? (info.counts.image || !info.counts.text ? "image" : "text");
-  const least = from.get("least") ? Number(from.get("least")) : null;
-  let where = object();
-  try { where = readWhere(from.get("where") ?? ""); } catch { /* a damaged link: without its filter */ }
-  view = { question, tab, where, least: Number.isFinite(least) ? least : null };
+  const [text, like, picture, least] = ["q", "like", "picture", "least"].map((name) => from.get(name) || undefined);
+  const numbers = from.get("box")?.split(",").map(Number);
+  const box = numbers?.length === 4 && numbers.every(Number.isInteger) ? numbers : undefined;
+  const shown = picture ? pictures.get(picture)?.shown : history.state?.shown;
+  const question = text ? { text } : like || picture ? { like, picture, box, shown } : null;
+  const tab = { images: "image", texts: "text" }[from.get("tab")] ?? (info.counts.text && !info.counts.image ? "text" : "image");
+  view = { question, tab, where: {}, least: Number.isFinite(Number(least)) ? Number(least) : null };
+  try { view.where = readWhere(from.get("where") ?? "{}"); } catch { /* a damaged link opens without its filter */ }
 }
 
-/** Change the state: a new entry of the history, and a new search. */
+/** Change what is asked for: a new entry of the history, and a new search. */
 function go(change) {
   view = { ...view, ...change };
   history.pushState({ shown: view.question?.shown }, "", address());
   refresh();
 }
 
-const ask = (question) => { closeDetail(); scrollTo(0, 0); go({ question, least: null }); };
+const keepAddress = (to = address()) => history.replaceState(history.state, "", to);
+
+function ask(question) {
+  $("detail").close();
+  scrollTo(0, 0);
+  go({ question, least: null });
+}
 
 function refresh() {
   const { question, tab } = view;
-  if (question?.text !== undefined || question === null) $("text").value = question?.text ?? "";
-  else $("text").value = "";
-  document.title = [question?.text ?? question?.shown?.name, info.name].filter(Boolean).join(" · ") || "Search";
+  $("text").value = question?.text ?? "";
+  document.title = [question?.text ?? question?.shown?.name, info.name].filter(Boolean).join(" · ");
   for (const each of ["image", "text"]) {
-    $(`tab-${each}`).ariaSelected = String(each === tab);
-    $(`tab-${each}`).tabIndex = each === tab ? 0 : -1;
-    $(`tab-${each}`).textContent = `${each === "image" ? TEXT.images : TEXT.texts} ${info.counts[each].toLocaleString("en")}`;
+    const textContent = `${TEXT[each]} ${info.counts[each].toLocaleString("en")}`;
+    Object.assign($(`tab-${each}`), { ariaSelected: String(each === tab), tabIndex: each === tab ? 0 : -1, textContent });
   }
   $("results").setAttribute("aria-labelledby", `tab-${tab}`);
   showQuestion();
@@ -154,293 +138,257 @@ function refresh() {
   search();
 }
 
-// ---------------------------------------------------------------- searching
+// ---- searching
 
-let asked = 0; // the number of the newest question: an answer to an earlier one is not shown
+let asked = 0; // counts the questions: an answer to an earlier one is not shown
 let running = new AbortController();
 let hits = [];
-let answered = null; // the last answer's time
+let tookMs = 0;
 
 async function search(limit = FIRST) {
   const mine = ++asked;
+  const { question, tab } = view;
+  const { counts } = info;
   running.abort();
   running = new AbortController();
+  put("where-error", "");
+  wait(false, "");
   if (limit === FIRST) show([]);
-  $("where-error").textContent = "";
-  const { question, tab } = view;
-  const none = !info.counts[tab];
-  $("busy").hidden = true;
-  say("");
-  if (!info.counts.image && !info.counts.text) return notice(TEXT.empty);
-  if (none) return notice(tab === "image" ? TEXT.noImages : TEXT.noTexts, otherTab());
+  if (!counts.image && !counts.text) return notice(TEXT.empty);
+  if (!counts[tab]) return notice(TEXT.none(tab), button(TEXT.other, otherTab));
   if (!question) return notice(TEXT.start);
-  if (question.picture !== undefined && !pictures.has(question.picture)) return notice(TEXT.lost);
-  $("busy").hidden = false;
-  say(TEXT.searching);
+  if (question.picture && !pictures.has(question.picture)) return notice(TEXT.lost);
+  wait(true, TEXT.searching);
   try {
     const answer = await patiently(limit, running.signal);
     if (mine !== asked) return;
-    answered = answer.took_ms;
-    show(answer.hits, limit > FIRST ? hits.length : 0);
+    wait(false, "");
+    tookMs = answer.took_ms;
+    show(answer.hits, limit === FIRST ? 0 : hits.length);
+    const isFiltered = Object.keys(view.where).length;
+    if (!hits.length) notice(TEXT.nothing, isFiltered && button(TEXT.clear, clearFilters));
   } catch (error) {
-    if (mine !== asked) return;
-    say("");
-    refused(error, () => search(limit));
+    if (mine === asked) refused(error, () => search(limit));
   }
-  $("busy").hidden = true;
 }
 
 function refused(error, again) {
-  if (error.status === 401) return openDoor();
-  if (!(error instanceof Refusal)) return notice(TEXT.gone, [TEXT.tryAgain, again]);
+  wait(false, "");
+  if (error.status === 401) return $("door").open || $("door").showModal();
+  if (!(error instanceof Refusal)) return notice(TEXT.gone, button(TEXT.again, again));
   if (error.field === "where") {
-    $("where-error").textContent = error.message;
+    put("where-error", error.message);
     openFilters(true);
   }
-  notice([TEXT.failed, error.message], [TEXT.tryAgain, again]);
+  notice([TEXT.failed, error.message], button(TEXT.again, again));
 }
 
-const say = (text) => { $("status").textContent = text; };
+const say = (text) => put("status", text);
 
-function notice(texts, button = null) {
+function wait(isWaiting, text) {
+  $("busy").hidden = !isWaiting;
+  say(text);
+}
+
+function notice(texts, remedy) {
+  const [heading, line] = texts ?? [];
   $("notice").replaceChildren();
-  if (!texts) return;
-  const [heading, ...lines] = texts;
-  $("notice").append(make("h2", { textContent: heading }), ...lines.map((textContent) => make("p", { textContent })));
-  if (button) {
-    const [textContent, onclick] = button;
-    $("notice").append(make("p", { className: "row" }, make("button", { type: "button", textContent, onclick })));
-  }
+  if (texts) $("notice").append(make("h2", { textContent: heading }), make("p", { textContent: line }), remedy || "");
 }
 
-const otherTab = () => (view.tab === "image" ? [TEXT.showTexts, () => go({ tab: "text" })] : [TEXT.showImages, () => go({ tab: "image" })]);
+const otherTab = () => go({ tab: view.tab === "image" ? "text" : "image" });
 
-// ---------------------------------------------------------------- results
+// ---- results
 
-let tabbed = null; // the card that the tab key reaches; the arrows move on from it
+let reached = null; // the card that the tab key reaches; the arrows move on from it
 
 function show(found, from = 0) {
   hits = found;
-  $("hits").className = view.tab === "text" ? "texts" : "";
-  const items = found.slice(from).map(item);
-  if (from) $("hits").append(...items);
-  else $("hits").replaceChildren(...items);
-  if (!from) reach(cards()[0] ?? null);
+  $("hits").className = view.tab;
+  if (!from) $("hits").replaceChildren();
+  $("hits").append(...found.slice(from).map(item));
+  if (!from) reach(cards()[0]);
   notice(null);
-  if (!found.length) {
-    $("slider").hidden = true;
-    const filtered = Object.keys(view.where).length;
-    if (answered !== null && view.question) notice(TEXT.nothing, filtered ? [TEXT.clearFilters, () => go({ where: object() })] : null);
-    return;
-  }
-  const [most, fewest] = [found[0].score, found.at(-1).score];
-  $("slider").hidden = most - fewest < 0.001;
-  $("least").min = Math.floor(fewest * 1000) / 1000;
-  $("least").max = Math.ceil(most * 1000) / 1000;
+  const range = found.length ? found[0].score - found.at(-1).score : 0;
+  $("slider").hidden = range < 0.001;
+  if (!found.length) return;
+  $("least").min = Math.floor(found.at(-1).score * 1000) / 1000;
+  $("least").max = Math.ceil(found[0].score * 1000) / 1000;
   hideBelow();
 }
 
-/** Hide what is below the slider's score; nothing is asked again. */
-function hideBelow() {
-  const least = view.least ?? -Infinity;
-  [...$("hits").children].forEach((li, at) => { li.hidden = hits[at].score < least; });
-  const shown = hits.filter((hit) => hit.score >= least).length;
-  $("least").value = view.least ?? $("least").min;
-  $("least-shown").textContent = Number($("least").value).toFixed(3);
-  say(TEXT.found(hits.length, shown, answered));
-  notice(shown ? null : TEXT.below(hits.length), shown ? null : [TEXT.showAll, () => { view.least = null; hideBelow(); keepAddress(); }]);
-  if (tabbed?.closest("li").hidden) reach(cards()[0] ?? null);
-}
+const isShown = (hit) => hit.score >= (view.least ?? -Infinity);
 
-const keepAddress = () => history.replaceState(history.state, "", address());
+/** Hide what is below the score of the slider; nothing is asked again. */
+function hideBelow() {
+  [...$("hits").children].forEach((li, at) => { li.hidden = !isShown(hits[at]); });
+  const count = hits.filter(isShown).length;
+  $("least").value = view.least ?? $("least").min;
+  put("least-shown", Number($("least").value).toFixed(3));
+  say(TEXT.found(hits.length, count, tookMs));
+  notice(count ? null : TEXT.below(hits.length), button(TEXT.all, () => { view.least = null; hideBelow(); keepAddress(); }));
+  if (reached?.parentElement.hidden) reach(cards()[0]);
+}
 
 function item(hit) {
-  const name = make("span", { className: "name", dir: "auto", textContent: hit.name, title: hit.name });
-  const score = make("span", { className: "score", textContent: hit.score.toFixed(3), title: TEXT.score(hit.score) });
-  const words = hit.content && make("span", { className: hit.modality === "image" ? "words caption" : "words", dir: "auto", textContent: hit.content });
-  const picture = hit.modality === "image" ? make("span", { className: "frame" }, thumbnail(hit)) : null;
-  const under = make("span", { className: "under" }, name, " ", score);
-  const parts = hit.modality === "image" ? [picture, under, words] : [words, under];
-  const card = make("button", { className: "card", type: "button", tabIndex: -1, onclick: () => openDetail(hit) }, ...parts);
+  const isImage = hit.modality === "image";
+  const name = span("name", hit.name);
+  name.title = hit.name;
+  const under = make("span", { className: "under" }, name, " ", span("score", hit.score.toFixed(3)));
+  const words = hit.content && span(isImage ? "words caption" : "words", hit.content);
+  const parts = isImage ? [make("span", { className: "frame" }, thumbnail(hit)), under, words] : [words, under];
+  const card = make("button", { className: "card", type: "button", tabIndex: -1, hit, onclick: () => openDetail(hit) }, ...parts);
   card.onfocus = () => reach(card);
-  card.hit = hit;
-  const like = make("button", { className: "similar", type: "button", tabIndex: -1, textContent: TEXT.similar, onclick: () => moreLike(hit) });
-  like.ariaLabel = TEXT.similarTo(hit.name);
-  return make("li", {}, card, like);
+  const ariaLabel = `${TEXT.similar}: ${hit.name}`;
+  return make("li", {}, card, button(TEXT.similar, () => moreLike(hit), { className: "similar", tabIndex: -1, ariaLabel }));
 }
 
-/** A thumbnail that keeps its place while it loads, with its nearest tile outlined. */
+/** A small picture that keeps its place while it loads, with its nearest tile outlined. */
 function thumbnail(hit) {
   if (!hit.thumb || !hit.size) return missing();
   const [width, height] = hit.size;
-  const image = make("img", { loading: "lazy", decoding: "async", alt: "", width, height, draggable: false });
-  image.src = `${hit.thumb}&side=${devicePixelRatio > 1 ? 600 : 300}`;
-  const shot = make("span", { className: "shot" }, image, hit.box && outline(hit.box, hit.size));
-  shot.style.aspectRatio = `${width} / ${height}`;
+  const image = make("img", { loading: "lazy", alt: "", width, height, draggable: false, src: `${hit.thumb}&side=${THUMB_PX}` });
+  const shot = make("span", { className: "shot" }, image, tileOf(hit) && outline(hit.box, hit.size));
+  shot.style.aspectRatio = width / height;
   shot.style.width = `${100 * Math.min(1, width / height)}%`;
   image.onerror = () => shot.replaceWith(missing());
   return shot;
 }
 
-const missing = () => make("span", { className: "missing", textContent: TEXT.missing });
+const missing = () => span("missing", TEXT.missing);
 
-function outline(box, size) {
-  return place(make("span", { className: "box" }), fractions(box, size));
-}
+/** Where the match lies, if that is not the whole picture. */
+const tileOf = ({ box, size }) => box && size && (box[2] - box[0] < size[0] || box[3] - box[1] < size[1]) ? box : null;
 
-const fractions = ([left, top, right, bottom], [width, height]) => [left / width, top / height, right / width, bottom / height];
+const outline = (box, size) => place(span("box"), parts(box, size));
+
+const parts = ([left, top, right, bottom], [width, height]) => [left / width, top / height, right / width, bottom / height];
 
 function place(element, [left, top, right, bottom]) {
-  const percent = (part) => `${100 * part}%`;
-  Object.assign(element.style, { left: percent(left), top: percent(top), width: percent(right - left), height: percent(bottom - top) });
+  const sides = { left, top, width: right - left, height: bottom - top };
+  for (const side in sides) element.style[side] = `${100 * sides[side]}%`;
   return element;
 }
 
 const cards = () => [...$("hits").querySelectorAll("li:not([hidden]) > .card")];
 
 function reach(card) {
-  if (tabbed) tabbed.tabIndex = -1;
-  tabbed = card;
+  if (reached) reached.tabIndex = -1;
+  reached = card;
   if (card) card.tabIndex = 0;
 }
 
 function moveFocus(key) {
   const all = cards();
-  if (!all.length) return;
   const at = all.indexOf(document.activeElement);
   const columns = all.filter((card) => card.parentElement.offsetTop === all[0].parentElement.offsetTop).length;
-  const steps = { ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns, ArrowDown: columns };
-  let to = { Home: 0, End: all.length - 1 }[key] ?? at + steps[key];
-  if (at < 0) to = Math.max(0, all.indexOf(tabbed));
-  if (to >= 0 && to < all.length) all[to].focus();
+  const [across, down] = ARROWS[key] ?? [];
+  const next = key === "Home" ? 0 : key === "End" ? all.length - 1 : at + across + down * columns;
+  all[at < 0 && ARROWS[key] ? all.indexOf(reached) : next]?.focus();
 }
 
-function moreLike(hit) {
-  const { id, name, modality, thumb, picture, size, content } = hit;
-  ask({ like: id, shown: { id, name, modality, thumb, picture, size, content, box: null, metadata: null } });
-}
+/** What is kept of a hit that is asked for: the page shows it above the results, and the history remembers it. */
+const asShown = (hit) => ({ ...hit, score: undefined, box: null, metadata: {}, duplicates: 0 });
 
-new IntersectionObserver(([entry]) => {
-  const enough = view.least !== null && hits.at(-1)?.score < view.least;
-  if (entry.isIntersecting && hits.length === FIRST && !enough) search(MOST);
+const moreLike = (hit) => ask({ like: hit.id, shown: asShown(hit) });
+
+new IntersectionObserver(([{ isIntersecting }]) => {
+  if (isIntersecting && hits.length === FIRST && isShown(hits.at(-1))) search(MOST);
 }, { rootMargin: "800px" }).observe($("more"));
 
-// ---------------------------------------------------------------- the picture that is searched for
+// ---- the picture that is searched for
 
 function showQuestion() {
-  const { question } = view;
-  const shown = question?.shown;
-  $("question").hidden = !question || question.text !== undefined;
-  if ($("question").hidden) return;
-  const sample = make("span", { className: "sample" });
-  const source = question.picture !== undefined ? shown?.picture : shown?.thumb && `${shown.thumb}&side=300`;
-  if (source) {
-    const image = make("img", { alt: "", src: source, draggable: false });
-    image.onerror = () => sample.remove();
-    sample.append(image);
-    if (question.box && shown.size) sample.append(outline(question.box, shown.size));
-  }
-  const kind = question.box ? TEXT.regionOf : question.picture !== undefined ? TEXT.picture : TEXT.like;
-  const what = make("span", { className: "what", dir: "auto", textContent: kind + (shown?.name ?? question.like ?? TEXT.record) });
-  const region = shown?.picture && shown.size && make("button", { type: "button", textContent: TEXT.region, onclick: () => { openDetail(shown, true); } });
-  const remove = make("button", { type: "button", className: "plain", textContent: TEXT.remove, onclick: () => { ask(null); $("text").focus(); } });
-  $("question").replaceChildren(...[source ? sample : null, what, region, remove].filter(Boolean));
+  const { like, picture, box, shown } = view.question ?? {};
+  $("question").hidden = !like && !picture;
+  const sample = span("sample");
+  const src = picture ? shown?.picture : shown?.thumb && `${shown.thumb}&side=${THUMB_PX}`;
+  if (src) sample.append(make("img", { alt: "", src, onerror: () => sample.remove() }), box ? outline(box, shown.size) : "");
+  const kind = box ? TEXT.regionOf : picture ? TEXT.picture : TEXT.like;
+  $("question").replaceChildren(
+    src ? sample : "",
+    span("what", kind + (shown?.name ?? TEXT.unnamed)),
+    shown?.picture && shown.size ? button(TEXT.region, () => openDetail(shown, true)) : "",
+    button(TEXT.remove, () => { ask(null); $("text").focus(); }, { className: "plain" }),
+  );
 }
 
 async function takePicture(file) {
-  closeDetail();
-  if (file.type && !file.type.startsWith("image/")) return notice(TEXT.noPicture(file.name));
   const key = Math.random().toString(36).slice(2);
-  const url = URL.createObjectURL(file);
-  const shown = { key, name: file.name || TEXT.loadingPicture, modality: "image", picture: url, size: null, box: null, metadata: null };
-  const probe = make("img", { src: url });
+  const picture = URL.createObjectURL(file);
+  const shown = { key, name: file.name || TEXT.unnamed, modality: "image", picture };
+  const probe = make("img", { src: picture });
   try {
     await probe.decode();
     shown.size = [probe.naturalWidth, probe.naturalHeight];
   } catch {
-    shown.picture = null; // a format that the server may know and this browser does not
+    shown.picture = null; // the server may know formats that this browser does not
   }
   pictures.set(key, { file, shown });
   ask({ picture: key, shown });
 }
 
-// ---------------------------------------------------------------- one result, and a region of it
+// ---- one result, and a region of it
 
 let opened = null;
-let region = null; // [left, top, right, bottom] as parts of the width and height
+let region = null; // [left, top, right, bottom] as parts of the width and the height
 
 function openDetail(hit, withRegion = false) {
   opened = hit;
-  const { facts } = TEXT;
-  const ofQuestion = hit.score === undefined;
-  const isImage = hit.modality === "image";
-  $("detail-name").textContent = hit.name;
-  $("detail-score").textContent = ofQuestion ? "" : TEXT.score(hit.score);
+  const isImage = hit.modality === "image", isHit = hit.score !== undefined, canShow = Boolean(hit.picture && hit.size);
+  const tile = tileOf(hit);
+  put("detail-name", hit.name);
+  put("detail-score", isHit ? TEXT.score(hit.score) : "");
   $("stage").hidden = !isImage;
-  $("stage").querySelector(".missing")?.remove();
-  $("whole-text").hidden = isImage;
-  $("whole-text").textContent = isImage ? "" : hit.content;
-  $("like").hidden = hit.id === undefined;
-  $("tile").hidden = !hit.box;
-  if (isImage) {
-    const can = Boolean(hit.picture && hit.size);
-    $("stage").style.setProperty("--ratio", can ? hit.size[0] / hit.size[1] : 1);
-    $("large").hidden = !can;
-    $("large").alt = hit.name;
-    $("large").src = can ? hit.picture : "";
-    if (can && hit.box) place($("tile"), fractions(hit.box, hit.size));
-    if (!can) unshowable();
+  put("whole-text", isImage ? "" : hit.content);
+  $("pages").hidden = !isHit;
+  $("before").disabled = !neighbour(-1);
+  $("after").disabled = !neighbour(1);
+  showPicture(canShow);
+  if (canShow) {
+    $("stage").style.setProperty("--ratio", hit.size[0] / hit.size[1]);
+    Object.assign($("large"), { alt: hit.name, src: hit.picture });
+    if (tile) place($("tile"), parts(tile, hit.size));
   }
-  const rows = [
-    [facts.path, hit.path], [facts.content, isImage ? hit.content : null], [facts.size, hit.size && TEXT.px(hit.size)],
-    [facts.box, hit.box && TEXT.boxPx(hit.box)], ...Object.entries(hit.metadata ?? {}), [facts.id, hit.id],
+  const facts = [
+    [TEXT.path, hit.path], [TEXT.caption, isImage && hit.content], [TEXT.size, hit.size?.join(" × ")],
+    [TEXT.match, tile?.join(", ")], [TEXT.copies, hit.duplicates || null],
   ];
-  $("facts").replaceChildren(...rows.filter(([, value]) => value !== null && value !== undefined && value !== "").flatMap(([name, value]) => [
-    make("dt", { dir: "auto", textContent: name }),
-    make("dd", { dir: "auto", textContent: typeof value === "string" ? value : JSON.stringify(value) }),
-  ]));
-  const at = hits.indexOf(hit);
-  $("before").parentElement.hidden = ofQuestion;
-  $("before").disabled = neighbour(at, -1) === undefined;
-  $("after").disabled = neighbour(at, 1) === undefined;
-  setRegion(null);
+  $("facts").replaceChildren();
+  for (const [name, value] of [...facts.filter(([, value]) => value), ...Object.entries(hit.metadata ?? {})]) {
+    const textContent = typeof value === "string" ? value : JSON.stringify(value);
+    $("facts").append(make("dt", { dir: "auto", textContent: name }), make("dd", { dir: "auto", textContent }));
+  }
   if (!$("detail").open) $("detail").showModal();
-  $("detail").querySelector(".facts").scrollTop = 0;
   if (withRegion) startRegion();
 }
 
-function unshowable() {
-  $("large").hidden = true;
-  $("tile").hidden = true;
-  if (!$("stage").querySelector(".missing")) $("stage").append(missing());
+function showPicture(can) {
+  $("large").hidden = !can;
+  $("no-picture").hidden = can;
+  put("no-picture", TEXT.missing);
   setRegion(null);
 }
 
-function neighbour(at, step) {
-  const next = hits[at + step];
-  return next && next.score >= (view.least ?? -Infinity) ? next : undefined;
-}
+const neighbour = (step) => hits.filter(isShown)[hits.indexOf(opened) + step];
 
 function turn(step) {
-  const next = neighbour(hits.indexOf(opened), step);
-  if (next && opened.score !== undefined) openDetail(next);
+  const next = opened.score !== undefined && neighbour(step);
+  if (next) openDetail(next);
 }
 
-function closeDetail() {
-  if ($("detail").open) $("detail").close();
-}
+const canCut = () => opened.modality === "image" && !$("large").hidden;
 
 function setRegion(next) {
   region = next;
-  const can = opened.modality === "image" && !$("large").hidden;
-  $("region").hidden = !next;
-  $("search-region").hidden = !next;
-  $("cut").hidden = !can;
-  $("cut").textContent = next ? TEXT.noRegion : TEXT.region;
-  $("region-help").textContent = !can ? "" : next ? "" : TEXT.regionHelp;
+  $("region").hidden = $("search-region").hidden = !next;
+  $("like").hidden = Boolean(next) || !opened.id;
+  $("tile").hidden = Boolean(next) || !canCut() || !tileOf(opened);
+  $("cut").hidden = !canCut();
+  put("cut", next ? TEXT.noRegion : TEXT.region);
+  put("region-help", canCut() ? TEXT.regionHelp : "");
   if (!next) return;
-  place($("region"), next);
-  $("region").ariaLabel = $("region-help").textContent = TEXT.regionNow(pixels(next));
+  place($("region"), next).ariaLabel = $("region-help").textContent = TEXT.regionNow(pixels(next));
 }
 
 function pixels([left, top, right, bottom]) {
@@ -450,300 +398,254 @@ function pixels([left, top, right, bottom]) {
 }
 
 function startRegion() {
-  if (opened.modality !== "image" || $("large").hidden) return;
-  setRegion(region ?? (opened.box ? fractions(opened.box, opened.size) : [0.25, 0.25, 0.75, 0.75]));
+  if (!canCut()) return;
+  const tile = tileOf(opened);
+  setRegion(region ?? (tile ? parts(tile, opened.size) : [0.25, 0.25, 0.75, 0.75]));
   $("region").focus();
 }
 
 function searchRegion() {
-  const box = pixels(region);
-  if (opened.key !== undefined) ask({ picture: opened.key, box, shown: opened });
-  else {
-    const { id, name, modality, thumb, picture, size, content } = opened;
-    ask({ like: id, box, shown: { id, name, modality, thumb, picture, size, content, box: null, metadata: null } });
-  }
+  const { key: picture, id: like } = opened;
+  ask({ like, picture, box: pixels(region), shown: asShown(opened) });
 }
 
-const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
+function moved([left, top, right, bottom], across, down) {
+  const x = clamp(left + across, 0, 1 - (right - left)), y = clamp(top + down, 0, 1 - (bottom - top));
+  return [x, y, x + right - left, y + bottom - top];
+}
 
-function moveRegion(key, size, step) {
-  const [dx, dy] = { ArrowLeft: [-step, 0], ArrowRight: [step, 0], ArrowUp: [0, -step], ArrowDown: [0, step] }[key];
+function regionKeys(event) {
+  const [across, down] = (ARROWS[event.key] ?? []).map((step) => step / 50);
   const [left, top, right, bottom] = region;
-  if (size) return setRegion([left, top, clamp(right + dx, left + 0.01, 1), clamp(bottom + dy, top + 0.01, 1)]);
-  const x = clamp(left + dx, 0, 1 - (right - left)), y = clamp(top + dy, 0, 1 - (bottom - top));
-  setRegion([x, y, x + right - left, y + bottom - top]);
+  if (event.key === "Enter") searchRegion();
+  else if (event.key === "Escape") {
+    setRegion(null);
+    $("cut").focus();
+  } else if (across === undefined) return;
+  else if (event.shiftKey) setRegion([left, top, clamp(right + across, left + 0.01, 1), clamp(bottom + down, top + 0.01, 1)]);
+  else setRegion(moved(region, across, down));
+  event.preventDefault();
+  event.stopPropagation();
 }
 
+/** Draw a region with the pointer, or move the one that it is in. */
 function followPointer(event) {
-  if (event.button !== 0 || $("large").hidden) return;
+  if (event.button || !canCut()) return;
   event.preventDefault();
-  const bounds = $("stage").getBoundingClientRect();
-  const part = ({ clientX, clientY }) => [clamp((clientX - bounds.left) / bounds.width, 0, 1), clamp((clientY - bounds.top) / bounds.height, 0, 1)];
-  const [x, y] = part(event);
-  const held = event.target === $("region") ? region : null;
-  $("stage").setPointerCapture(event.pointerId);
-  $("stage").onpointermove = (moved) => {
-    const [toX, toY] = part(moved);
-    if (held) {
-      const left = clamp(held[0] + toX - x, 0, 1 - (held[2] - held[0])), top = clamp(held[1] + toY - y, 0, 1 - (held[3] - held[1]));
-      setRegion([left, top, left + held[2] - held[0], top + held[3] - held[1]]);
-    } else setRegion([Math.min(x, toX), Math.min(y, toY), Math.max(x, toX), Math.max(y, toY)]);
+  const stage = $("stage");
+  const bounds = stage.getBoundingClientRect();
+  const at = ({ clientX, clientY }) => [clamp((clientX - bounds.left) / bounds.width, 0, 1), clamp((clientY - bounds.top) / bounds.height, 0, 1)];
+  const [x, y] = at(event);
+  const held = event.target === $("region") && region;
+  if (!held) setRegion(null);
+  stage.setPointerCapture(event.pointerId);
+  stage.onpointermove = (move) => {
+    const [toX, toY] = at(move);
+    setRegion(held ? moved(held, toX - x, toY - y) : [Math.min(x, toX), Math.min(y, toY), Math.max(x, toX), Math.max(y, toY)]);
   };
-  $("stage").onpointerup = $("stage").onpointercancel = () => {
-    $("stage").onpointermove = $("stage").onpointerup = $("stage").onpointercancel = null;
-    const isClick = !held && (!region || region[2] - region[0] < 0.01 || region[3] - region[1] < 0.01);
-    if (isClick) setRegion(null);
+  stage.onlostpointercapture = () => {
+    stage.onpointermove = null;
+    if (!region || region[2] - region[0] < 0.01 || region[3] - region[1] < 0.01) setRegion(null); // a click
     else $("region").focus();
   };
-  if (!held) setRegion(null);
 }
 
-// ---------------------------------------------------------------- filters
+// ---- filters
 
 function readWhere(text) {
-  const read = text.trim() ? JSON.parse(text) : {};
-  if (read === null || typeof read !== "object" || Array.isArray(read)) throw new SyntaxError(TEXT.anObject);
-  return object(read);
+  const read = JSON.parse(text);
+  if (typeof read !== "object" || !read || Array.isArray(read)) throw new SyntaxError(TEXT.object);
+  return read;
 }
 
+const clearFilters = () => go({ where: {} });
+
 function setField(name, condition) {
-  const where = object(view.where);
+  const where = { ...view.where, [name]: condition };
   if (condition === undefined) delete where[name];
-  else where[name] = condition;
   go({ where });
 }
 
 function showFilters() {
-  const { where } = view;
-  const count = Object.keys(where).length;
-  $("filters").textContent = count ? `${TEXT.filters} (${count})` : TEXT.filters;
-  $("where").value = count ? JSON.stringify(where) : "";
-  const held = document.activeElement?.dataset?.field;
-  $("fields").replaceChildren(...info.fields.filter(({ name }) => !["and", "or", "not"].includes(name)).map(fieldset));
-  if (held) $("fields").querySelector(`[data-field="${CSS.escape(held)}"]`)?.focus();
+  const count = Object.keys(view.where).length;
+  put("filters", count ? `${TEXT.filters} (${count})` : TEXT.filters);
+  $("where").value = count ? JSON.stringify(view.where) : "";
+  if ($("fields").contains(document.activeElement)) return; // it shows what was just set
+  $("fields").replaceChildren(...info.fields.filter(({ name }) => !["and", "or", "not"].includes(name)).map((field) => {
+    const legend = make("legend", { dir: "auto", textContent: field.name });
+    return make("fieldset", {}, legend, control(field, view.where[field.name]));
+  }));
 }
 
-function fieldset(field, at) {
-  const set = make("fieldset", {}, make("legend", { dir: "auto", textContent: field.name }));
-  const condition = view.where[field.name];
-  const controls = field.type === "number" ? numbers(field, condition)
-    : field.type === "boolean" ? yesNo(field, condition)
-      : field.values ? values(field, condition) : exact(field, condition);
-  set.append(controls);
-  [...set.querySelectorAll("input, select")].forEach((control, which) => { control.dataset.field = `${at}-${which}`; });
-  return set;
-}
-
-function numbers({ name, smallest, largest }, condition) {
-  const input = (bound, hint) => make("input", {
-    type: "number", step: "any", placeholder: hint ?? "", value: condition?.[bound] ?? "", ariaLabel: `${name}, ${bound === "gte" ? "from" : "to"}`,
-  });
-  const low = input("gte", smallest), high = input("lte", largest);
-  const pair = make("div", { className: "pair" }, low, TEXT.to, high);
-  pair.onchange = () => {
-    const bounds = {};
-    if (low.value !== "") bounds.gte = Number(low.value);
-    if (high.value !== "") bounds.lte = Number(high.value);
-    setField(name, Object.keys(bounds).length ? bounds : undefined);
-  };
-  return pair;
-}
-
-function yesNo({ name }, condition) {
-  const select = make("select", { ariaLabel: name });
-  for (const [value, textContent] of [["", TEXT.any], ["true", TEXT.yes], ["false", TEXT.no]]) select.append(make("option", { value, textContent }));
-  select.value = typeof condition === "boolean" ? String(condition) : "";
-  select.onchange = () => setField(name, select.value === "" ? undefined : select.value === "true");
-  return select;
-}
-
-function values({ name, values: known }, condition) {
-  const chosen = new Set(typeof condition === "string" ? [condition] : Array.isArray(condition?.in) ? condition.in : []);
-  const list = make("div", { className: "list" });
-  for (const value of known) {
-    const box = make("input", { type: "checkbox", checked: chosen.has(value) });
-    box.onchange = () => {
-      if (box.checked) chosen.add(value);
-      else chosen.delete(value);
+function control({ name, type, values, smallest, largest }, condition) {
+  if (type === "number") {
+    const ends = { gte: smallest, lte: largest };
+    const [low, high] = Object.keys(ends).map((key) => make("input", {
+      type: "number", step: "any", name: key, placeholder: ends[key], value: condition?.[key] ?? "", ariaLabel: `${name} ${TEXT[key]}`,
+    }));
+    const onchange = () => {
+      const set = [low, high].filter(({ value }) => value).map((input) => [input.name, Number(input.value)]);
+      setField(name, set.length ? Object.fromEntries(set) : undefined);
+    };
+    return make("div", { className: "pair", onchange }, low, "–", high);
+  }
+  if (type === "boolean") {
+    const onchange = ({ target }) => setField(name, { yes: true, no: false }[target.value]);
+    const select = make("select", { ariaLabel: name, onchange }, ...["any", "yes", "no"].map((each) => new Option(TEXT[each], each)));
+    select.value = condition === true ? "yes" : condition === false ? "no" : "any";
+    return select;
+  }
+  const chosen = new Set(typeof condition === "string" ? [condition] : condition?.in);
+  if (!values) {
+    const onchange = ({ target }) => setField(name, target.value || undefined);
+    return make("input", { ariaLabel: `${name} ${TEXT.is}`, value: [...chosen][0] ?? "", onchange });
+  }
+  return make("div", { className: "list" }, ...values.map((value) => {
+    const onchange = ({ target }) => {
+      chosen[target.checked ? "add" : "delete"](value);
       setField(name, chosen.size ? { in: [...chosen] } : undefined);
     };
-    list.append(make("label", {}, box, make("span", { dir: "auto", textContent: String(value) })));
-  }
-  return list;
+    return make("label", {}, make("input", { type: "checkbox", checked: chosen.has(value), onchange }), span("", value));
+  }));
 }
 
-function exact({ name }, condition) {
-  const input = make("input", { type: "text", ariaLabel: name, placeholder: TEXT.contains, value: typeof condition === "string" ? condition : "" });
-  input.onchange = () => setField(name, input.value === "" ? undefined : input.value);
-  return input;
+function openFilters(isOpen) {
+  $("filter-panel").hidden = !isOpen;
+  $("filters").ariaExpanded = String(isOpen);
 }
 
-function openFilters(open) {
-  $("filter-panel").hidden = !open;
-  $("filters").ariaExpanded = String(open);
-}
-
-// ---------------------------------------------------------------- who may look
-
-function openDoor() {
-  $("busy").hidden = true;
-  say("");
-  if (!$("door").open) $("door").showModal();
-  $("key").focus();
-}
+// ---- who may look
 
 async function enter(body) {
-  await call("/ui/session", json(body));
-  if ($("door").open) $("door").close();
-  $("key").value = "";
-  $("door-error").textContent = "";
-}
-
-/** Trade the token of the fragment for a session; it does not stay in the address. */
-async function takeToken() {
-  const token = new URLSearchParams(location.hash.slice(1)).get("t");
-  if (!token) return;
-  history.replaceState(history.state, "", location.pathname + location.search);
-  try {
-    await enter({ token });
-  } catch (error) {
-    if (error.status !== 401) throw error; // the next question opens the door
-  }
+  await post("/ui/session", JSON.stringify(body), "json");
+  $("door").close();
 }
 
 async function start() {
   notice(null);
+  const token = new URLSearchParams(location.hash.slice(1)).get("t");
+  if (token) keepAddress(location.pathname + location.search);
   try {
-    await takeToken();
+    if (token) await enter({ token });
     info = await call("/ui/info");
   } catch (error) {
     return refused(error, start);
   }
-  $("name").textContent = info.name;
+  put("name", info.name);
   $("name").title = [info.name, info.model, info.licence].filter(Boolean).join(" · ");
   readAddress();
   refresh();
-  if (!info.ready && !view.question) waitForModel();
 }
 
-async function waitForModel() {
-  while (!info.ready) {
-    if (!view.question) say(TEXT.loading);
-    await pause(1);
-    try { info.ready = (await call("/ui/info")).ready; } catch { return; } // the next question says what is wrong
-  }
-  if (!view.question) say("");
-}
+// ---- events
 
-// ---------------------------------------------------------------- events
+const on = (id, type, handle) => $(id).addEventListener(type, handle);
 
-$("ask").onsubmit = (event) => {
+on("ask", "submit", (event) => {
   event.preventDefault();
   const text = $("text").value.trim();
   if (text) ask({ text });
-};
-$("choose").onclick = () => $("file").click();
-$("file").onchange = () => { if ($("file").files.length) takePicture($("file").files[0]); $("file").value = ""; };
-$("tab-image").onclick = () => go({ tab: "image" });
-$("tab-text").onclick = () => go({ tab: "text" });
-$("tab-image").onkeydown = $("tab-text").onkeydown = (event) => {
-  if (!["ArrowLeft", "ArrowRight"].includes(event.key)) return;
-  event.stopPropagation();
-  go({ tab: view.tab === "image" ? "text" : "image" });
-  $(`tab-${view.tab}`).focus();
-};
-$("filters").onclick = () => openFilters($("filter-panel").hidden);
-$("apply").onclick = () => {
+});
+on("choose", "click", () => $("file").click());
+on("file", "change", ({ target }) => {
+  takePicture(target.files[0]);
+  target.value = "";
+});
+for (const tab of ["image", "text"]) {
+  on(`tab-${tab}`, "click", () => go({ tab }));
+  on(`tab-${tab}`, "keydown", (event) => {
+    if (!ARROWS[event.key]?.[0]) return;
+    event.stopPropagation();
+    otherTab();
+    $(`tab-${view.tab}`).focus();
+  });
+}
+on("filters", "click", () => openFilters($("filter-panel").hidden));
+on("clear", "click", clearFilters);
+on("apply", "click", () => {
   try {
-    go({ where: readWhere($("where").value) });
+    go({ where: readWhere($("where").value || "{}") });
   } catch (error) {
-    $("where-error").textContent = TEXT.noJson(error.message);
+    put("where-error", TEXT.json(error.message));
   }
-};
-$("clear").onclick = () => go({ where: object() });
-$("least").oninput = () => {
-  view.least = $("least").value === $("least").min ? null : Number($("least").value);
+});
+on("least", "input", ({ target }) => {
+  view.least = target.value === target.min ? null : Number(target.value);
   hideBelow();
-};
-$("least").onchange = keepAddress;
-$("help").onclick = () => $("keys").showModal();
-$("keys-close").onclick = () => $("keys").close();
-$("close").onclick = closeDetail;
-$("like").onclick = () => moreLike(opened);
-$("cut").onclick = () => (region ? setRegion(null) : startRegion());
-$("search-region").onclick = searchRegion;
-$("before").onclick = () => turn(-1);
-$("after").onclick = () => turn(1);
-$("large").onerror = unshowable;
-$("stage").onpointerdown = followPointer;
-$("detail").onclose = () => {
-  if (opened.score !== undefined) cards().find((card) => card.hit === opened)?.focus();
-};
-$("region").onkeydown = (event) => {
-  if (event.key === "Enter") searchRegion();
-  else if (event.key === "Escape") { setRegion(null); $("cut").focus(); }
-  else if (event.key.startsWith("Arrow")) moveRegion(event.key, event.shiftKey, event.altKey ? 0.002 : 0.02);
-  else return;
-  event.preventDefault();
-  event.stopPropagation();
-};
-$("door").oncancel = (event) => event.preventDefault();
-$("door-form").onsubmit = async (event) => {
+});
+on("least", "change", () => keepAddress());
+on("help", "click", () => $("keys").showModal());
+on("keys-close", "click", () => $("keys").close());
+on("close", "click", () => $("detail").close());
+on("like", "click", () => moreLike(opened));
+on("cut", "click", () => (region ? setRegion(null) : startRegion()));
+on("search-region", "click", searchRegion);
+on("before", "click", () => turn(-1));
+on("after", "click", () => turn(1));
+on("large", "error", () => showPicture(false));
+on("stage", "pointerdown", followPointer);
+on("region", "keydown", regionKeys);
+on("detail", "close", () => cards().find((card) => card.hit === opened)?.focus());
+on("door", "cancel", (event) => event.preventDefault());
+on("door-form", "submit", async (event) => {
   event.preventDefault();
   try {
     await enter({ key: $("key").value });
-    start();
   } catch (error) {
-    $("door-error").textContent = error.status === 401 ? TEXT.wrongKey : error.message;
+    put("door-error", error.status === 401 ? TEXT.wrongKey : error.message);
+    return;
   }
-};
+  $("key").value = $("door-error").textContent = "";
+  start();
+});
 
-document.addEventListener("keydown", (event) => {
-  if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
+addEventListener("keydown", (event) => {
   const { key, target } = event;
   if (target.matches("input, textarea, select") || $("door").open || $("keys").open) return;
-  const does = $("detail").open ? detailKeys(key) : pageKeys(key);
+  if (event.ctrlKey || event.metaKey || event.altKey) return;
+  const does = $("detail").open ? detailKey(key) : pageKey(key);
   if (!does) return;
   event.preventDefault();
   does();
 });
 
-function detailKeys(key) {
-  return {
-    m: opened.id === undefined ? null : () => moreLike(opened), r: startRegion, ArrowLeft: () => turn(-1), ArrowRight: () => turn(1),
-  }[key];
+function detailKey(key) {
+  return { m: opened.id && (() => moreLike(opened)), r: startRegion, ArrowLeft: () => turn(-1), ArrowRight: () => turn(1) }[key];
 }
 
-function pageKeys(key) {
-  const moves = ["ArrowLeft", "ArrowRight", "ArrowUp", "ArrowDown", "Home", "End"];
-  if (moves.includes(key)) return hits.length ? () => moveFocus(key) : null;
-  const hit = tabbed?.hit;
+function pageKey(key) {
+  if (hits.length && (ARROWS[key] || key === "Home" || key === "End")) return () => moveFocus(key);
+  const hit = reached?.hit;
   return {
-    "/": () => { $("text").focus(); $("text").select(); }, "?": () => $("keys").showModal(),
+    "/": () => $("text").select(), "?": () => $("keys").showModal(),
     i: () => go({ tab: "image" }), t: () => go({ tab: "text" }),
     m: hit && (() => moreLike(hit)), r: hit && (() => openDetail(hit, true)),
   }[key];
 }
 
-document.addEventListener("paste", (event) => {
+addEventListener("paste", (event) => {
   const file = [...event.clipboardData.files].find(({ type }) => type.startsWith("image/"));
   if (!file) return;
   event.preventDefault();
   takePicture(file);
 });
-document.addEventListener("dragover", (event) => {
+addEventListener("dragover", (event) => {
   event.preventDefault();
   $("drop").hidden = false;
 });
-document.addEventListener("dragleave", (event) => { if (!event.relatedTarget) $("drop").hidden = true; });
-document.addEventListener("drop", (event) => {
+addEventListener("dragleave", ({ relatedTarget }) => { $("drop").hidden = !relatedTarget; });
+addEventListener("drop", (event) => {
   event.preventDefault();
   $("drop").hidden = true;
   const [file] = event.dataTransfer.files;
   if (file) takePicture(file);
   else notice(TEXT.noFile);
 });
-addEventListener("popstate", () => { closeDetail(); readAddress(); refresh(); });
+addEventListener("popstate", () => {
+  $("detail").close();
+  readAddress();
+  refresh();
+});
 addEventListener("hashchange", () => { if (location.hash.startsWith("#t=")) start(); });
 
 start();
