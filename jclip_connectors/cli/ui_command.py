@@ -65,7 +65,8 @@ def ui(
         shown = open_shown(place, config, roots=root, token=token)
         with socket.create_server((_HOST, port)) as listening:
             address = f"http://{_HOST}:{listening.getsockname()[1]}/ui#t={token}"
-            terminal.say(f"{address}\nthe search page of {place.name}; Ctrl-C ends it")
+            terminal.say(f"the search page of {place.name}; Ctrl-C ends it")
+            terminal.say(address)
             if not no_browser:
                 webbrowser.open(address)  # the socket listens: the browser waits for the answer
             limits = config.image_limits

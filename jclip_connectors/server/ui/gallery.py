@@ -22,8 +22,9 @@ _SAMPLED = 10_000  # records whose metadata is read for the filters
 _VALUES = 50  # of a field of texts
 _VALUE_CHARS = 200
 _HANDLES = 200_000  # of records that were shown, and can be asked for
-# The path is shown as far as it may be; the hash names the version of a picture.
-_OWN_FIELDS = ("path", "content_hash")
+# What `jclip index` writes and the page does not show as it is: paths are shown as far as they may be, and the others
+# are for the next indexing.
+_OWN_FIELDS = ("path", "folder", "content_hash", "modified_ns")
 _FIELDS_AGE_S = 60.0
 
 

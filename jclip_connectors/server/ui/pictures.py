@@ -134,14 +134,16 @@ class Pictures:
             number = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0))
         except (OSError, ValueError):
             raise _no_picture() from None
-        with open(number, "rb") as file:  # noqa: PTH123 (it is open already)
+        try:
             status = os.fstat(number)
             if not stat.S_ISREG(status.st_mode) or status.st_size > self._limits.max_bytes:
                 raise _no_picture()
-            try:
+            with open(number, "rb", closefd=False) as file:
                 data = file.read(self._limits.max_bytes + 1)
-            except OSError:
-                raise _no_picture() from None
+        except OSError:
+            raise _no_picture() from None
+        finally:
+            os.close(number)
         if not data or len(data) > self._limits.max_bytes:
             raise _no_picture()
         return data
