@@ -83,12 +83,14 @@ class StoreUnavailableError(ConnectorError):
 
     Attributes:
         retry_after_s: seconds to wait before a retry, as the store asked, or `None`.
+        busy: whether the store says that it has too much to do (HTTP 429), so that fewer requests help.
     """
 
-    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+    def __init__(self, message: str, *, retry_after_s: float | None = None, busy: bool = False) -> None:
         """Store the message and the delay."""
         super().__init__(message)
         self.retry_after_s = retry_after_s
+        self.busy = busy
 
 
 class StoreRequestError(ConnectorError):

@@ -15,6 +15,9 @@ os.environ.setdefault("JCLIP_CACHE_DIR", str(cache_of_this_code()))
 import pytest
 
 from tests import profiles
+from tests.clocks import clock
+
+__all__ = ["clock"]
 
 pytest.register_assert_rewrite("jclip_connectors.testing")  # the suites are inherited, and say what they found
 

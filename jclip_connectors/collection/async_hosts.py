@@ -23,6 +23,7 @@ from jclip_connectors.port import (
 )
 from jclip_connectors.store_kit.async_flows import run_async
 from jclip_connectors.store_kit.flows import Flow
+from jclip_connectors.store_kit.patience import Patience
 
 _Result = TypeVar("_Result")
 
@@ -37,7 +38,7 @@ class AsyncHost:
 
     async def run(self, flow: Flow[_Result]) -> _Result:
         """Run a flow without retries: the store retries its own operations."""
-        return await run_async(flow, self, translate=as_it_is, attempts=1)
+        return await run_async(flow, self, translate=as_it_is, attempts=1, patience=Patience(0.0))
 
     async def search_each(
         self,

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 from jclip_connectors.collection.adding import Adding
 from jclip_connectors.port import FloatArray, Modality, Record, SearchHit, VectorStore
 from jclip_connectors.store_kit.flows import Flow, run
+from jclip_connectors.store_kit.patience import Patience
 
 _Result = TypeVar("_Result")
 
@@ -28,7 +29,7 @@ class BlockingHost:
 
     def run(self, flow: Flow[_Result]) -> _Result:
         """Run a flow without retries: the store retries its own operations."""
-        return run(flow, self, translate=as_it_is, attempts=1)
+        return run(flow, self, translate=as_it_is, attempts=1, patience=Patience(0.0))
 
     def search_each(
         self,

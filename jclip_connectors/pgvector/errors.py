@@ -7,7 +7,7 @@ import psycopg
 from psycopg import errors
 
 from jclip_connectors.errors import ConnectorError, StoreRequestError, StoreUnavailableError
-from jclip_connectors.store_kit.retry import ClientGaveUpError
+from jclip_connectors.store_kit.patience import ClientGaveUpError, ConnectionLostError
 
 # The classes of SQLSTATE for which a retry may help: connection, deadlock or serialization failure, resources (too many
 # connections), operator intervention (a server that starts or stops); and a lock that is not available.
@@ -47,7 +47,7 @@ def _of_connection(error: psycopg.OperationalError) -> ConnectorError:
     if type(error).__module__.startswith("psycopg_pool"):
         return ClientGaveUpError(f"PostgreSQL cannot be reached: the pool has no connection: {told}")
     if told in _ENDED:
-        return ClientGaveUpError(
+        return ConnectionLostError(
             f"PostgreSQL cannot be reached: {told}. Connect again, or use a pool, which reconnects itself"
         )
     if any(word in told for word in _CREDENTIALS):

@@ -18,6 +18,7 @@ from jclip_connectors.store_kit.async_flows import AsyncStore, run_async
 from jclip_connectors.store_kit.clients import check_client
 from jclip_connectors.store_kit.coarse import CANDIDATES, CoarseDimensions
 from jclip_connectors.store_kit.flows import BlockingStore, run
+from jclip_connectors.store_kit.patience import check_patience
 
 __all__ = ["AsyncPgVectorStore", "Hnsw", "PgVectorStore", "stored_fingerprint"]
 
@@ -27,9 +28,9 @@ _SCHEMA = "public"
 class PgVectorStore(BlockingStore):
     """A collection in PostgreSQL."""
 
-    def __init__(self, client: BlockingClient, flows: PgVectorFlows) -> None:
+    def __init__(self, client: BlockingClient, flows: PgVectorFlows, *, patience_s: float | None = None) -> None:
         """Keep a connection; call `open` instead."""
-        super().__init__(client, flows)
+        super().__init__(client, flows, patience_s=patience_s)
         self._vector_tolerance = flows.vector_tolerance
 
     @property
@@ -51,6 +52,7 @@ class PgVectorStore(BlockingStore):
         hnsw: Hnsw | None = None,
         candidates: int = CANDIDATES,
         dimensions: int | None = None,
+        patience_s: float | None = None,
     ) -> Self:
         """Open or create a collection.
 
@@ -78,6 +80,9 @@ class PgVectorStore(BlockingStore):
             candidates: the smallest number of records that are compared by their full vectors or tiles: more is
                 slower and more exact. Search is exact in a collection of this size.
             dimensions: length of the vectors of a new collection, if `config` does not set it.
+            patience_s: how long each call waits for a database that is busy or cannot be reached, in seconds without
+                any success. `None` waits up to 60 s for one that says that it is busy, and tries again twice at
+                any other failure. Opening waits as `None` does.
 
         Raises:
             CollectionMismatchError: the collection was made with another configuration.
@@ -86,6 +91,7 @@ class PgVectorStore(BlockingStore):
             StoreUnavailableError: the database cannot be reached.
             EmbedInputError: a bad connection or option, or an option differs from the setting of the collection.
         """
+        limit_s = check_patience(patience_s)
         _check_connection(connection, asyncio=False)
         client = BlockingClient(connection)
         opening = open_flow(
@@ -99,7 +105,8 @@ class PgVectorStore(BlockingStore):
             candidates=candidates,
             dimensions=dimensions,
         )
-        return cls(client, run(opening, client, translate=translate, attempts=ATTEMPTS))
+        flows = run(opening, client, translate=translate, attempts=ATTEMPTS)
+        return cls(client, flows, patience_s=limit_s)
 
 
 class AsyncPgVectorStore(AsyncStore):
@@ -119,8 +126,10 @@ class AsyncPgVectorStore(AsyncStore):
         hnsw: Hnsw | None = None,
         candidates: int = CANDIDATES,
         dimensions: int | None = None,
+        patience_s: float | None = None,
     ) -> Self:
         """Open or create a collection; see `PgVectorStore.open`."""
+        limit_s = check_patience(patience_s)
         _check_connection(connection, asyncio=True)
         client = AsyncClient(connection)
         opening = open_flow(
@@ -136,7 +145,7 @@ class AsyncPgVectorStore(AsyncStore):
         )
         # In threads: the fingerprint of a model in a folder needs the hash of its weights.
         flows = await run_async(opening, client, translate=translate, attempts=ATTEMPTS, in_threads=True)
-        return cls(client, flows)
+        return cls(client, flows, patience_s=limit_s)
 
 
 def _check_connection(connection: object, *, asyncio: bool) -> None:

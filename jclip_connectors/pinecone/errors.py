@@ -15,6 +15,7 @@ from pinecone import (
 from jclip_connectors.errors import ConnectorError, StoreRequestError, StoreUnavailableError
 
 _ABOUT_ITEMS = frozenset({400, 413, 422})  # these statuses may be about the items in the request
+_TOO_MANY_REQUESTS = 429
 _BUSY = frozenset({408, 425, 429})  # and every 5xx
 
 
@@ -59,7 +60,9 @@ def _of_answer(error: ApiError) -> ConnectorError:
         )
     message = f"Pinecone answered {error.status_code}: {error.message}"
     if isinstance(error, ServiceError) or error.status_code in _BUSY:
-        return StoreUnavailableError(message, retry_after_s=_retry_after_s(error))
+        return StoreUnavailableError(
+            message, retry_after_s=_retry_after_s(error), busy=error.status_code == _TOO_MANY_REQUESTS
+        )
     return StoreRequestError(message)
 
 

@@ -25,6 +25,7 @@ from jclip_connectors.pinecone.opening import (
 from jclip_connectors.store_kit.async_flows import AsyncStore, run_async
 from jclip_connectors.store_kit.clients import check_client
 from jclip_connectors.store_kit.flows import BlockingStore, run
+from jclip_connectors.store_kit.patience import check_patience
 
 __all__ = ["DEFAULT_NAMESPACE", "AsyncPineconeStore", "PineconeStore", "stored_fingerprint"]
 
@@ -59,6 +60,7 @@ class PineconeStore(BlockingStore):
         cloud: str = "aws",
         region: str = "us-east-1",
         dimensions: int | None = None,
+        patience_s: float | None = None,
     ) -> Self:
         """Open or create a collection and its index.
 
@@ -70,6 +72,9 @@ class PineconeStore(BlockingStore):
             cloud: the cloud of a new index: "aws", "gcp" or "azure".
             region: the region of the cloud.
             dimensions: length of the vectors, if `config` does not set it.
+            patience_s: how long each call waits for Pinecone if it is busy or cannot be reached, in seconds without any
+                success. `None` waits up to 60 s if it says that it is busy; the SDK makes quick tries again. Opening
+                waits as `None` does.
 
         Raises:
             CollectionMismatchError: the collection was made with another configuration.
@@ -78,13 +83,15 @@ class PineconeStore(BlockingStore):
                 records to the namespace.
             EmbedInputError: a bad client, name or option.
         """
+        limit_s = check_patience(patience_s)
         _check_client(client, asyncio=False)
         plan = make_plan(index_name, config, namespace=namespace, cloud=cloud, region=region, dimensions=dimensions)
         index = run(open_index(plan, time.sleep), client, translate=translate, attempts=1)
         with ExitStack() as undo:
             handle = run(connect(index), client, translate=translate, attempts=1)
             undo.callback(handle.close)
-            store = cls(handle, run(open_collection(plan, index, time.sleep), handle, translate=translate, attempts=1))
+            flows = run(open_collection(plan, index, time.sleep), handle, translate=translate, attempts=1)
+            store = cls(handle, flows, patience_s=limit_s)
             undo.pop_all()
         return store
 
@@ -119,8 +126,10 @@ class AsyncPineconeStore(AsyncStore):
         cloud: str = "aws",
         region: str = "us-east-1",
         dimensions: int | None = None,
+        patience_s: float | None = None,
     ) -> Self:
         """Open or create a collection; see `PineconeStore.open`."""
+        limit_s = check_patience(patience_s)
         _check_client(client, asyncio=True)
         options = {"namespace": namespace, "cloud": cloud, "region": region}
         # In a thread: the fingerprint of a model in a folder needs the hash of its weights.
@@ -133,7 +142,7 @@ class AsyncPineconeStore(AsyncStore):
                 open_collection(plan, index, asyncio.sleep), handle, translate=translate, attempts=1
             )
             undo.pop_all()
-        return cls(handle, flows)
+        return cls(handle, flows, patience_s=limit_s)
 
     async def close(self) -> None:
         """Close the store's own connections; the client stays open."""

@@ -8,13 +8,14 @@ from qdrant_client.common.client_exceptions import QdrantException, ResourceExha
 from qdrant_client.http.exceptions import ApiException, ResponseHandlingException, UnexpectedResponse
 
 from jclip_connectors.errors import ConnectorError, StoreRequestError, StoreUnavailableError
-from jclip_connectors.store_kit.retry import ClientGaveUpError
+from jclip_connectors.store_kit.patience import ClientGaveUpError
 
 _BUSY = frozenset({408, 429, 500, 502, 503, 504})
 _BUSY_CALLS = frozenset(
     {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED, grpc.StatusCode.RESOURCE_EXHAUSTED}
 )
-_LONGEST_WAIT_S = 30.0  # longer delays that a server asks for are not waited for
+_TOO_MANY_REQUESTS = 429
+_LONGEST_WAIT_S = 30.0  # longer delays that a failing server asks for need more than quick tries
 _CREDENTIALS = "Qdrant refuses the credentials ({}): check the client's API key and its permissions"
 _SHOWN_CHARS = 500
 
@@ -23,9 +24,10 @@ def translate(error: Exception) -> ConnectorError | None:
     """Translate an error of qdrant-client; `None` for any other error."""
     match error:
         case ResourceExhaustedResponse():
-            kind = StoreUnavailableError if error.retry_after_s <= _LONGEST_WAIT_S else ClientGaveUpError
-            return kind(
-                f"Qdrant is busy and asks to wait {error.retry_after_s} s", retry_after_s=float(error.retry_after_s)
+            return StoreUnavailableError(
+                f"Qdrant is busy and asks to wait {error.retry_after_s} s",
+                retry_after_s=float(error.retry_after_s),
+                busy=True,
             )
         case ResponseHandlingException():
             return _of_transport(error.source)
@@ -64,7 +66,7 @@ def _of_status(error: UnexpectedResponse) -> ConnectorError:
         message = f"Qdrant is overloaded or failing (HTTP {status}): {_told(error)}"
         told_s = _retry_after_s(error)
         kind = ClientGaveUpError if told_s is not None and told_s > _LONGEST_WAIT_S else StoreUnavailableError
-        return kind(message, retry_after_s=told_s)
+        return kind(message, retry_after_s=told_s, busy=status == _TOO_MANY_REQUESTS)
     if status == 413:
         return StoreRequestError("the request is too large (HTTP 413): raise the server's `max_request_size_mb`")
     return StoreRequestError(f"Qdrant refuses the request (HTTP {status}): {_told(error)}")
@@ -86,7 +88,10 @@ def _told(error: UnexpectedResponse) -> str:
 def _of_call(error: grpc.RpcError) -> ConnectorError:
     code, details = error.code(), error.details()
     if code in _BUSY_CALLS:
-        return StoreUnavailableError(f"Qdrant cannot be reached or is busy ({code.name}): {details}")
+        return StoreUnavailableError(
+            f"Qdrant cannot be reached or is busy ({code.name}): {details}",
+            busy=code is grpc.StatusCode.RESOURCE_EXHAUSTED,
+        )
     if code in (grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED):
         return StoreRequestError(_CREDENTIALS.format(code.name))
     return StoreRequestError(f"Qdrant refuses the request ({code.name}): {details}")

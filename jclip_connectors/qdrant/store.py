@@ -30,6 +30,7 @@ from jclip_connectors.store_kit.async_flows import AsyncStore, run_async
 from jclip_connectors.store_kit.clients import check_client, check_config
 from jclip_connectors.store_kit.coarse import CANDIDATES, CoarseDimensions, resolve_coarse
 from jclip_connectors.store_kit.flows import BlockingStore, Flow, run
+from jclip_connectors.store_kit.patience import check_patience
 from jclip_connectors.store_kit.validation import check_count, check_fingerprint, require_dimensions, resolve_dimensions
 
 __all__ = ["AsyncQdrantStore", "QdrantStore", "Quantization", "stored_fingerprint"]
@@ -55,6 +56,7 @@ class QdrantStore(BlockingStore):
         hnsw_ef: int | None = None,
         oversampling: float = OVERSAMPLING,
         dimensions: int | None = None,
+        patience_s: float | None = None,
     ) -> Self:
         """Open or create a collection.
 
@@ -76,6 +78,9 @@ class QdrantStore(BlockingStore):
             oversampling: how many times the results of the first stage quantized vectors select, before whole vectors
                 rescore them: at least 1; more is slower and more exact.
             dimensions: length of the vectors of a new collection, if `config` does not set it.
+            patience_s: how long each call waits for a database that is busy or cannot be reached, in seconds without
+                any success. `None` waits up to 60 s for one that says that it is busy, and tries again twice at
+                any other failure. Opening waits as `None` does.
 
         Raises:
             CollectionMismatchError: the collection was made with another configuration.
@@ -83,6 +88,7 @@ class QdrantStore(BlockingStore):
             StoreUnavailableError: the server cannot be reached.
             EmbedInputError: a bad client or option, or an option differs from the setting of the collection.
         """
+        limit_s = check_patience(patience_s)
         _check_client(client, asyncio=False)
         opening = _open(
             collection_name,
@@ -94,7 +100,8 @@ class QdrantStore(BlockingStore):
             oversampling=oversampling,
             dimensions=dimensions,
         )
-        return cls(client, run(opening, client, translate=translate, attempts=ATTEMPTS))
+        flows = run(opening, client, translate=translate, attempts=ATTEMPTS)
+        return cls(client, flows, patience_s=limit_s)
 
 
 class AsyncQdrantStore(AsyncStore):
@@ -113,8 +120,10 @@ class AsyncQdrantStore(AsyncStore):
         hnsw_ef: int | None = None,
         oversampling: float = OVERSAMPLING,
         dimensions: int | None = None,
+        patience_s: float | None = None,
     ) -> Self:
         """Open or create a collection; see `QdrantStore.open`."""
+        limit_s = check_patience(patience_s)
         _check_client(client, asyncio=True)
         opening = _open(
             collection_name,
@@ -128,7 +137,7 @@ class AsyncQdrantStore(AsyncStore):
         )
         # In threads: the fingerprint of a model in a folder needs the hash of its weights.
         flows = await run_async(opening, client, translate=translate, attempts=ATTEMPTS, in_threads=True)
-        return cls(client, flows)
+        return cls(client, flows, patience_s=limit_s)
 
 
 def stored_fingerprint(client: QdrantClient, collection_name: str) -> Fingerprint | None:

@@ -5,10 +5,8 @@ import functools
 from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, TypeVar, cast
 
-import tenacity
-
 from jclip_connectors.config import Fingerprint
-from jclip_connectors.errors import ConnectorError
+from jclip_connectors.errors import ConnectorError, StoreUnavailableError
 from jclip_connectors.port import Filter, FloatArray, Modality, Record, SearchHit, Verification
 from jclip_connectors.store_kit.flows import (
     Call,
@@ -21,7 +19,7 @@ from jclip_connectors.store_kit.flows import (
     checked,
     translated,
 )
-from jclip_connectors.store_kit.retry import retry_options
+from jclip_connectors.store_kit.patience import Patience, upsert_patiently
 from jclip_connectors.store_kit.verification import verify
 
 _Result = TypeVar("_Result")
@@ -34,6 +32,7 @@ async def run_async(
     *,
     translate: Translate,
     attempts: int,
+    patience: Patience | None = None,
     in_threads: bool = False,
 ) -> _Result:
     """Run a flow on an asyncio client; see `run`.
@@ -42,29 +41,35 @@ async def run_async(
         flow: the operation.
         client: receives the calls of the flow, in the event loop.
         translate: translates the client's errors.
-        attempts: the largest number of attempts for each call while the store is unavailable.
+        attempts: how often a call is tried at short intervals while the store is unavailable.
+        patience: how long the store is waited for after that, with other calls; `None` is the default of stores.
         in_threads: run the flow's own code in threads, because it takes long.
     """
     step: Callable[[Any], Call] = flow.send
     value: Any = None
+    shared = Patience() if patience is None else patience
     while True:
         call, result = await asyncio.to_thread(advance, step, value) if in_threads else advance(step, value)
         if call is None:
             return cast("_Result", result)
         try:
-            retrying = tenacity.AsyncRetrying(sleep=asyncio.sleep, **retry_options(attempts))
-            step, value = flow.send, await retrying(_attempt_async, call, client, translate)
+            step, value = flow.send, await _retried_async(call, client, translate, attempts, shared)
         except ConnectorError as error:
             step, value = flow.throw, error
 
 
 class AsyncStore:
-    """An `AsyncVectorStore` over an asyncio client; for the methods see `BlockingStore`."""
+    """An `AsyncVectorStore` over an asyncio client; for the methods see `BlockingStore`.
 
-    def __init__(self, client: Any, flows: StoreFlows) -> None:  # noqa: ANN401 (any SDK's)
+    Attributes:
+        patience: how long the database is waited for; stores that share it wait together.
+    """
+
+    def __init__(self, client: Any, flows: StoreFlows, *, patience_s: float | None = None) -> None:  # noqa: ANN401 (any SDK's)
         """Keep a client, which the caller closes; use the subclass's `open` instead."""
         self._client = client
         self._flows = flows
+        self.patience = Patience(patience_s)
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -73,7 +78,7 @@ class AsyncStore:
 
     async def upsert(self, records: Sequence[Record]) -> None:
         """Write records; they are checked and converted in threads. See `BlockingStore.upsert`."""
-        await self._run(self._flows.upsert(records), in_threads=True)
+        await self._run(upsert_patiently(self._flows.upsert, records, self.patience), in_threads=True)
 
     async def search(
         self,
@@ -156,8 +161,32 @@ class AsyncStore:
     async def _run(self, flow: Flow[_Result], *, in_threads: bool = False) -> _Result:
         flows = self._flows
         return await run_async(
-            flow, self._client, translate=flows.translate, attempts=flows.attempts, in_threads=in_threads
+            flow,
+            self._client,
+            translate=flows.translate,
+            attempts=flows.attempts,
+            patience=self.patience,
+            in_threads=in_threads,
         )
+
+
+async def _retried_async(call: Call, client: Any, translate: Translate, attempts: int, patience: Patience) -> Any:  # noqa: ANN401 (an SDK result)
+    tries = 0
+    while True:
+        while (delay_s := patience.delay_s()) > 0:
+            await asyncio.sleep(delay_s)
+        sent_s = patience.now_s()
+        tries += 1
+        try:
+            result = await _attempt_async(call, client, translate)
+        except StoreUnavailableError as error:
+            wait_s = patience.failed(error, tries=tries, attempts=attempts)
+            if wait_s is None:
+                raise
+        else:
+            patience.succeeded(sent_s)
+            return result
+        await asyncio.sleep(wait_s)
 
 
 async def _attempt_async(call: Call, client: Any, translate: Translate) -> Any:  # noqa: ANN401 (an SDK result)

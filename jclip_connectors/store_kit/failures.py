@@ -25,5 +25,5 @@ def partial(records: Sequence[Record], failed: Mapping[str, ConnectorError]) -> 
 def _named(error: ConnectorError, record_id: str) -> ConnectorError:
     message = f"the record {record_id!r} is not written: {error}"
     if isinstance(error, StoreUnavailableError):
-        return StoreUnavailableError(message, retry_after_s=error.retry_after_s)
+        return StoreUnavailableError(message, retry_after_s=error.retry_after_s, busy=error.busy)
     return StoreRequestError(message)

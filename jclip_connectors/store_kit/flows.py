@@ -11,13 +11,13 @@ package.
 """
 
 import functools
-import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any, Protocol, TypeAlias, TypeVar, cast
 
 from jclip_connectors.config import Fingerprint
-from jclip_connectors.errors import ConnectorError
+from jclip_connectors.errors import ConnectorError, StoreUnavailableError
 from jclip_connectors.port import Filter, FloatArray, Modality, Record, SearchHit, Verification
+from jclip_connectors.store_kit.patience import Patience, upsert_patiently
 from jclip_connectors.store_kit.secrets import may_hold_secrets, without_secrets
 from jclip_connectors.store_kit.verification import verify
 
@@ -46,7 +46,7 @@ class Undoable:
 class StoreFlows(Protocol):
     """The operations of one store as flows. Each flow checks all arguments before its first call."""
 
-    attempts: int  # for each call; 1 if the SDK itself retries
+    attempts: int  # quick tries of each call; 1 if the SDK itself retries
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -97,37 +97,51 @@ class StoreFlows(Protocol):
         """The stored records that a search by their own vectors does not find."""
 
 
-def run(flow: Flow[_Result], client: Any, *, translate: Translate, attempts: int) -> _Result:  # noqa: ANN401 (any SDK's)
+def run(
+    flow: Flow[_Result],
+    client: Any,  # noqa: ANN401 (any SDK's)
+    *,
+    translate: Translate,
+    attempts: int,
+    patience: Patience | None = None,
+) -> _Result:
     """Run a flow on a blocking client.
 
     Args:
         flow: the operation.
         client: receives the calls of the flow.
         translate: translates the client's errors.
-        attempts: the largest number of attempts for each call while the store is unavailable.
+        attempts: how often a call is tried at short intervals while the store is unavailable.
+        patience: how long the store is waited for after that, with other calls; `None` is the default of stores.
 
     Raises:
         ConnectorError: a call failed, and the flow did not handle the error.
     """
     step: Callable[[Any], Call] = flow.send
     value: Any = None
+    shared = Patience() if patience is None else patience
     while True:
         call, result = advance(step, value)
         if call is None:
             return cast("_Result", result)
         try:
-            step, value = flow.send, _retried(call, client, translate, attempts)
+            step, value = flow.send, _retried(call, client, translate, attempts, shared)
         except ConnectorError as error:
             step, value = flow.throw, error
 
 
 class BlockingStore:
-    """A `VectorStore` over a blocking client."""
+    """A `VectorStore` over a blocking client.
 
-    def __init__(self, client: Any, flows: StoreFlows) -> None:  # noqa: ANN401 (any SDK's)
+    Attributes:
+        patience: how long the database is waited for; stores that share it wait together.
+    """
+
+    def __init__(self, client: Any, flows: StoreFlows, *, patience_s: float | None = None) -> None:  # noqa: ANN401 (any SDK's)
         """Keep a client, which the caller closes; use the subclass's `open` instead."""
         self._client = client
         self._flows = flows
+        self.patience = Patience(patience_s)
 
     @property
     def fingerprint(self) -> Fingerprint:
@@ -140,7 +154,7 @@ class BlockingStore:
         Raises:
             PartialFailureError: the store refused some; `failed` and `kept` are by position in `records`.
         """
-        self._run(self._flows.upsert(records))
+        self._run(upsert_patiently(self._flows.upsert, records, self.patience))
 
     def search(
         self,
@@ -197,7 +211,8 @@ class BlockingStore:
         """Do nothing: the caller closes the client."""
 
     def _run(self, flow: Flow[_Result]) -> _Result:
-        return run(flow, self._client, translate=self._flows.translate, attempts=self._flows.attempts)
+        flows = self._flows
+        return run(flow, self._client, translate=flows.translate, attempts=flows.attempts, patience=self.patience)
 
     def _items(self, page: Callable[[Any], Flow[Page[_Result]]]) -> Iterator[_Result]:
         return self._rest(page, self._run(page(None)))
@@ -240,14 +255,23 @@ def advance(step: Callable[[Any], Call], value: Any) -> tuple[Call | None, Any]:
         return None, done.value
 
 
-def _retried(call: Call, client: Any, translate: Translate, attempts: int) -> Any:  # noqa: ANN401 (an SDK result)
-    if attempts == 1:
-        return _attempt(call, client, translate)
-    import tenacity  # here: a collection in a folder needs no retries, and the package is slow to load
-
-    from jclip_connectors.store_kit.retry import retry_options
-
-    return tenacity.Retrying(sleep=time.sleep, **retry_options(attempts))(_attempt, call, client, translate)
+def _retried(call: Call, client: Any, translate: Translate, attempts: int, patience: Patience) -> Any:  # noqa: ANN401 (an SDK result)
+    tries = 0
+    while True:
+        while (delay_s := patience.delay_s()) > 0:
+            patience.wait(delay_s)
+        sent_s = patience.now_s()
+        tries += 1
+        try:
+            result = _attempt(call, client, translate)
+        except StoreUnavailableError as error:
+            wait_s = patience.failed(error, tries=tries, attempts=attempts)
+            if wait_s is None:
+                raise
+        else:
+            patience.succeeded(sent_s)
+            return result
+        patience.wait(wait_s)
 
 
 def _attempt(call: Call, client: Any, translate: Translate) -> Any:  # noqa: ANN401 (an SDK result)

@@ -1,4 +1,4 @@
-"""The retry policy of stores and endpoints: which calls are retried, how often and after which delay."""
+"""The retry policy of endpoints: which calls are retried, how often and after which delay."""
 
 import logging
 from typing import Any
@@ -12,10 +12,6 @@ _LONGEST_TOTAL_S = 120.0  # from the first attempt to the last one, whatever wai
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.25, 8.0  # doubled after each attempt, unless the store asks for a delay
 
 
-class ClientGaveUpError(StoreUnavailableError):
-    """The store is unavailable, and its client has already retried or timed out: there is no further retry."""
-
-
 def retry_options(attempts: int, *, longest_told_wait_s: float = float("inf")) -> dict[str, Any]:
     """Options for `tenacity.Retrying` and `tenacity.AsyncRetrying`, except `sleep`.
 
@@ -25,7 +21,7 @@ def retry_options(attempts: int, *, longest_told_wait_s: float = float("inf")) -
     """
 
     def worth_another_try(error: BaseException) -> bool:
-        if not isinstance(error, StoreUnavailableError) or isinstance(error, ClientGaveUpError):
+        if not isinstance(error, StoreUnavailableError):
             return False
         return error.retry_after_s is None or error.retry_after_s <= longest_told_wait_s
 

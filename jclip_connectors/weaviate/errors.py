@@ -11,8 +11,9 @@ import httpx
 from weaviate import exceptions
 
 from jclip_connectors.errors import ConnectorError, StoreRequestError, StoreUnavailableError
-from jclip_connectors.store_kit.retry import ClientGaveUpError
+from jclip_connectors.store_kit.patience import ClientGaveUpError
 
+_TOO_MANY_REQUESTS = 429
 _OVERLOADED = frozenset({429, 500, 502, 503, 504})
 # Refusals that pass by themselves: the server stops or starts, or its disk was full.
 _PASSING = ("resolve node name", "store is read-only")
@@ -61,7 +62,9 @@ def translate(error: Exception) -> ConnectorError | None:
 
 def _of_status(error: Exception, status: int | None) -> ConnectorError:
     if status in _OVERLOADED:
-        return StoreUnavailableError(f"Weaviate is overloaded or failing (HTTP {status}): {error}")
+        return StoreUnavailableError(
+            f"Weaviate is overloaded or failing (HTTP {status}): {error}", busy=status == _TOO_MANY_REQUESTS
+        )
     if status in (401, 403):
         return StoreRequestError(f"Weaviate refuses the credentials (HTTP {status}): {_CREDENTIALS}")
     if status == 404:
@@ -88,7 +91,10 @@ def _of_call(error: grpc.RpcError) -> ConnectorError:
         case grpc.StatusCode.RESOURCE_EXHAUSTED if "larger than max" in (details or ""):
             return MessageTooLargeError(f"the message is too long for Weaviate: {details}")
         case grpc.StatusCode.RESOURCE_EXHAUSTED | grpc.StatusCode.INTERNAL | grpc.StatusCode.ABORTED:
-            return StoreUnavailableError(f"Weaviate is overloaded or failing ({code.name}): {details}")
+            return StoreUnavailableError(
+                f"Weaviate is overloaded or failing ({code.name}): {details}",
+                busy=code is grpc.StatusCode.RESOURCE_EXHAUSTED,
+            )
         case grpc.StatusCode.UNAUTHENTICATED | grpc.StatusCode.PERMISSION_DENIED:
             return StoreRequestError(f"Weaviate refuses the credentials ({code.name}): {_CREDENTIALS}")
         case _:

@@ -15,6 +15,7 @@ from jclip_connectors.port import Filter, FloatArray, Modality, SearchHit
 from jclip_connectors.store_kit.async_flows import AsyncStore, run_async
 from jclip_connectors.store_kit.clients import check_client, check_config
 from jclip_connectors.store_kit.flows import BlockingStore, Flow, run
+from jclip_connectors.store_kit.patience import check_patience
 from jclip_connectors.store_kit.validation import check_fingerprint, require_dimensions, resolve_dimensions
 from jclip_connectors.weaviate.definition import Definition, layout_of
 from jclip_connectors.weaviate.errors import translate
@@ -44,6 +45,7 @@ class WeaviateStore(BlockingStore):
         quantizer: Quantizer | None = None,
         muvera: bool = False,
         dimensions: int | None = None,
+        patience_s: float | None = None,
     ) -> Self:
         """Open or create a collection.
 
@@ -56,6 +58,9 @@ class WeaviateStore(BlockingStore):
             muvera: whether a new collection first searches tiles by one encoded vector per record: smaller and faster,
                 less exact.
             dimensions: length of the vectors, if `config` does not set it.
+            patience_s: how long each call waits for a database that is busy or cannot be reached, in seconds without
+                any success. `None` waits up to 60 s for one that says that it is busy, and tries again twice at
+                any other failure. Opening waits as `None` does.
 
         Raises:
             CollectionMismatchError: the collection was made with another configuration.
@@ -63,9 +68,11 @@ class WeaviateStore(BlockingStore):
             StoreRequestError: the server refuses the request or is too old, or another program made the collection.
             EmbedInputError: a bad client, name or option, or the collection was made with other options.
         """
+        limit_s = check_patience(patience_s)
         _check_client(client, asyncio=False)
         flow = _open(collection_name, config, quantizer=quantizer, muvera=muvera, dimensions=dimensions)
-        return cls(client, run(flow, client, translate=translate, attempts=ATTEMPTS))
+        flows = run(flow, client, translate=translate, attempts=ATTEMPTS)
+        return cls(client, flows, patience_s=limit_s)
 
     def search(
         self,
@@ -111,13 +118,15 @@ class AsyncWeaviateStore(AsyncStore):
         quantizer: Quantizer | None = None,
         muvera: bool = False,
         dimensions: int | None = None,
+        patience_s: float | None = None,
     ) -> Self:
         """Open or create a collection; see `WeaviateStore.open`."""
+        limit_s = check_patience(patience_s)
         _check_client(client, asyncio=True)
         flow = _open(collection_name, config, quantizer=quantizer, muvera=muvera, dimensions=dimensions)
         # In threads: the fingerprint of a model in a folder needs the hash of its weights.
         flows = await run_async(flow, client, translate=translate, attempts=ATTEMPTS, in_threads=True)
-        return cls(client, flows)
+        return cls(client, flows, patience_s=limit_s)
 
     async def search(
         self,

@@ -11,7 +11,7 @@ from psycopg import errors
 from jclip_connectors.errors import StoreRequestError, StoreUnavailableError
 from jclip_connectors.pgvector import PgVectorStore
 from jclip_connectors.pgvector.errors import translate
-from jclip_connectors.store_kit.retry import ClientGaveUpError
+from jclip_connectors.store_kit.patience import ClientGaveUpError
 from tests.doubles.postgres_faults import TroubledDatabase
 from tests.pgvector.parts import CONFIG, QUERY, records
 
@@ -77,7 +77,7 @@ def test_a_lock_that_is_given_up_is_waited_for(connect, monkeypatch):
     store = PgVectorStore.open(connection, "photos", CONFIG)
     holder.execute("LOCK TABLE photos IN ACCESS EXCLUSIVE MODE")
     connection.execute("SET lock_timeout = '50ms'")
-    monkeypatch.setattr("jclip_connectors.store_kit.flows.time.sleep", lambda _: holder.rollback())
+    monkeypatch.setattr("jclip_connectors.store_kit.patience.time.sleep", lambda _: holder.rollback())
     assert store.count() == 0
 
 

@@ -87,11 +87,15 @@ def test_nothing_is_sent_for_nothing(server, store):
     assert requests_for(server, lambda: (store.upsert([]), store.get([]), store.delete([]))) == []
 
 
-def test_too_many_requests_tell_how_long_to_wait(server, store):
+def test_too_many_requests_are_waited_for_as_long_as_the_service_says(server, store, clock):
     server.fail(upsert_route(store), status=429, times=4, headers={"Retry-After": "0.01"})
+    store.upsert([image("a")])
+    assert clock.waited == pytest.approx([0.01, 0.99])  # never more than one request a second
+    server.fail(upsert_route(store), status=429, times=1000, headers={"Retry-After": "0.01"})
     with pytest.raises(StoreUnavailableError, match="429") as busy:
         store.upsert([image("a")])
     assert busy.value.retry_after_s == 0.01
+    assert 60 < sum(clock.waited) < 62
 
 
 @pytest.mark.parametrize("status", [429, 500, 503])

@@ -1,13 +1,11 @@
 """The server of the tests, a client and a store of it."""
 
-import types
 from contextlib import closing
 
 import pytest
 from qdrant_client import QdrantClient
 
 from jclip_connectors.qdrant.store import QdrantStore
-from jclip_connectors.store_kit import flows
 from tests.doubles.qdrant_server import QdrantServer
 from tests.qdrant.harness import CONFIG
 
@@ -32,8 +30,6 @@ def store(client, server):
 
 
 @pytest.fixture
-def quick(monkeypatch):
+def quick(clock):
     """Waits between attempts are noted and not waited for."""
-    waited: list[float] = []
-    monkeypatch.setattr(flows, "time", types.SimpleNamespace(sleep=waited.append))
-    return waited
+    return clock.waited

@@ -2,7 +2,6 @@
 
 import asyncio
 import threading
-import types
 
 import pytest
 from qdrant_client import AsyncQdrantClient
@@ -10,7 +9,6 @@ from qdrant_client import AsyncQdrantClient
 from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.errors import CollectionMismatchError, EmbedInputError, PartialFailureError, StoreRequestError
 from jclip_connectors.qdrant.store import AsyncQdrantStore
-from jclip_connectors.store_kit import async_flows
 from jclip_connectors.testing.bridge import BridgedStore, EventLoop
 from jclip_connectors.testing.store_contract import E as CONTRACT_E
 from jclip_connectors.testing.store_contract import StoreContract
@@ -51,18 +49,12 @@ async def test_many_can_wait_for_the_server_at_once(server):
     await client.close()
 
 
-async def test_errors_are_the_same_for_a_program_with_an_event_loop(server, monkeypatch):
-    waited = []
-
-    async def note(seconds):
-        waited.append(seconds)
-
+async def test_errors_are_the_same_for_a_program_with_an_event_loop(server, clock):
     client = AsyncQdrantClient(url=server.url, check_compatibility=False)
     store = await AsyncQdrantStore.open(client, "photos", CONFIG)
-    monkeypatch.setattr(async_flows, "asyncio", types.SimpleNamespace(sleep=note, to_thread=asyncio.to_thread))
     server.faults.append(Fault(SEARCH, status=429, headers={"Retry-After": "3"}))
     assert await store.search(QUERY) == []
-    assert waited == [3.0]
+    assert clock.waited == [3.0]
     with pytest.raises(CollectionMismatchError):
         await AsyncQdrantStore.open(client, "photos", TILED)
     server.faults.append(Fault(UPSERT, status=400, skip=1))

@@ -1,10 +1,8 @@
 import asyncio
-import types
 
 import pytest
 
 from jclip_connectors.errors import PartialFailureError, StoreRequestError, StoreUnavailableError
-from jclip_connectors.store_kit import async_flows, flows
 from jclip_connectors.store_kit.async_flows import run_async
 from jclip_connectors.store_kit.flows import run
 
@@ -112,16 +110,7 @@ def test_what_is_not_the_clients_error_passes_as_it_is(perform):
 
 
 @both
-def test_the_wait_between_attempts_is_what_the_store_asks_for(perform, monkeypatch):
-    waited = []
-
-    def note(seconds):
-        waited.append(seconds)
-        return sleep(0)
-
-    sleep = asyncio.sleep
-    monkeypatch.setattr(flows, "time", types.SimpleNamespace(sleep=lambda seconds: note(seconds).close()))
-    monkeypatch.setattr(async_flows, "asyncio", types.SimpleNamespace(sleep=note))
+def test_the_wait_between_attempts_is_what_the_store_asks_for(perform, clock):
     delays = iter([3.5, None, None])
 
     def slow(_):
@@ -132,7 +121,7 @@ def test_the_wait_between_attempts_is_what_the_store_asks_for(perform, monkeypat
         assert asyncio.run(run_async(sums(), client, translate=slow, attempts=4)) == 3
     else:
         assert run(sums(), client, translate=slow, attempts=4) == 3
-    assert waited == [3.5, 0.5, 1.0]
+    assert clock.waited == [3.5, 0.5, 1.0]
 
 
 @both

@@ -33,15 +33,12 @@ def tiled(client):
 
 
 @pytest.fixture(autouse=True)
-def waits(monkeypatch):
+def waits(monkeypatch, clock):
     """The seconds that the client and we wait between tries, which nobody waits here."""
-    slept = []
 
     async def sleep(seconds):
-        slept.append(seconds)
+        clock.sleep(seconds)
 
-    retries = types.SimpleNamespace(sleep=slept.append)
-    monkeypatch.setattr("weaviate.retry.time", retries)
+    monkeypatch.setattr("weaviate.retry.time", clock)
     monkeypatch.setattr("weaviate.retry.asyncio", types.SimpleNamespace(sleep=sleep))
-    monkeypatch.setattr("jclip_connectors.store_kit.retry._FIRST_WAIT_S", 0.0)
-    return slept
+    return clock.waited

@@ -77,7 +77,7 @@ async def test_opening_with_another_configuration_is_refused_there_too(server, a
     assert await async_photos.count() == 0
 
 
-@pytest.mark.parametrize(("code", "tries"), [(EXHAUSTED, 3), (UNAVAILABLE, 6), (grpc.StatusCode.UNKNOWN, 1)])
+@pytest.mark.parametrize(("code", "tries"), [(EXHAUSTED, 7), (UNAVAILABLE, 6), (grpc.StatusCode.UNKNOWN, 1)])
 async def test_errors_are_the_same_without_blocking(server, async_photos, code, tries):
     server.fail("Search", code, times=10)
     server.calls.clear()
