@@ -15,7 +15,7 @@ from jclip_connectors.errors import MissingDependencyError
 if TYPE_CHECKING:
     from jclip_connectors.bulk.columns import Columns
     from jclip_connectors.bulk.embed_shard import EmbedBatch, EmbedJob, EmbedShard, ShardDone
-    from jclip_connectors.bulk.embedding import EmbedReport, embed_shards, run_locally
+    from jclip_connectors.bulk.embedding import EmbedProgress, EmbedReport, embed_shards, run_locally
     from jclip_connectors.bulk.ray_engine import run_on_ray
     from jclip_connectors.bulk.shards import Shard, find_shards
 
@@ -25,6 +25,7 @@ __all__ = [
     "CopyReport",
     "EmbedBatch",
     "EmbedJob",
+    "EmbedProgress",
     "EmbedReport",
     "EmbedShard",
     "ReindexReport",
@@ -44,6 +45,7 @@ _MODULES = MappingProxyType(  # of what needs the extra
         "Columns": "columns",
         "EmbedBatch": "embed_shard",
         "EmbedJob": "embed_shard",
+        "EmbedProgress": "embedding",
         "EmbedReport": "embedding",
         "EmbedShard": "embed_shard",
         "Shard": "shards",

@@ -16,15 +16,13 @@ from core_encoder.image_formats import readable_suffixes
 from jclip_connectors.bulk.columns import Columns, check_schema
 from jclip_connectors.bulk.remote_errors import remote_errors
 from jclip_connectors.bulk.source_names import expand_braces
-from jclip_connectors.bulk.vector_files import SUFFIX, file_system
+from jclip_connectors.bulk.vector_files import SUFFIX, WRITTEN, file_system
 from jclip_connectors.config import Fingerprint
 from jclip_connectors.errors import EmbedInputError
 
 ROWS = 10_000  # of a shard of a Parquet file, or of pictures
 _TARS = (".tar", ".tar.gz", ".tgz")
 _NAME_DIGITS = 20
-# What tells that a file has changed, in the words of the file systems of fsspec; the first one that is there.
-_CHANGES = ("ETag", "etag", "md5Hash", "blob_id", "mtime", "LastModified", "last_modified", "updated", "created")
 Kind = Literal["tar", "parquet", "files"]
 
 
@@ -187,7 +185,7 @@ def _parquet_shards(fs: Any, entry: _Entry, url: str, columns: Columns | None) -
 
 
 def _state(info: Mapping[str, Any]) -> str:
-    changed = next((str(info[name]) for name in _CHANGES if info.get(name) is not None), "")
+    changed = next((str(info[name]) for name in WRITTEN if info.get(name) is not None), "")
     return f"{info.get('size')} {changed}"
 
 

@@ -36,9 +36,9 @@ TEMPORARY = ".tmp"  # a folder inside, for files that are not complete
 MARKER = ".at"  # the suffix of the files there that are kept when their process dies
 READ_ROWS = 1024  # that are in memory at a time
 _FORMAT = 1
-# What file systems list of a file that changes when it is written: of S3, GCS, Azure, a disk, memory.
-_WRITTEN = ("ETag", "etag", "md5Hash", "mtime", "LastModified", "last_modified", "created")
 _COUNTERS = 8  # threads that read the ends of files
+# What file systems list of a file that changes when it is written: of S3, GCS, Azure, Hugging Face, a disk, memory.
+WRITTEN = ("ETag", "etag", "md5Hash", "blob_id", "mtime", "LastModified", "last_modified", "created")
 _GROUP_BYTES = 16 * 2**20  # of vectors in a row group: what a reader must have in memory at once
 _GROUP_ROWS = 16_384
 
@@ -377,7 +377,7 @@ def file_system(url: str | Path) -> tuple[Any, str]:
 
 def _version(entry: Mapping[str, Any]) -> str:
     """What tells a file from another one of its name; `entry` is what a file system lists of it."""
-    written = next((entry[name] for name in _WRITTEN if name in entry), None)
+    written = next((entry[name] for name in WRITTEN if name in entry), None)
     return hashlib.sha256(f"{entry['size']} {written}".encode()).hexdigest()[:12]
 
 
