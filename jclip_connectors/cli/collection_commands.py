@@ -1,5 +1,6 @@
 """The commands of `jclip` that fill collections: `demo`, `index`, `optimize`."""
 
+import shlex
 import time
 import warnings
 from collections.abc import Iterator
@@ -60,6 +61,7 @@ def demo(
     folder: Annotated[Path, typer.Option(metavar="PATH", parser=parse_path, help="The folder for all files.")] = Path(
         "jclip-demo"
     ),
+    open_ui: Annotated[bool, typer.Option("--ui", help="Open the gallery in a browser at the end.")] = False,
 ) -> None:
     """Draw a gallery, index it with the bundled model, search it in five languages, and write a contact sheet."""
     from jclip_connectors.cli.demo import run_demo
@@ -75,6 +77,12 @@ def demo(
         f"{len(result.captions)} pictures, {result.indexed.indexed} of them new, {time.monotonic() - started:.1f} s"
     )
     terminal.say(f"contact sheet: {result.sheet}")
+    if open_ui:
+        from jclip_connectors.cli.ui_command import ui
+
+        ui(collection=result.collection)
+    else:
+        terminal.say(f"in a browser: jclip ui --collection {shlex.quote(str(result.collection))}")
 
 
 def index(

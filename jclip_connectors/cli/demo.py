@@ -61,12 +61,14 @@ class DemoResult:
         answers: each query with its results; `right_ids` has the right ones.
         captions: by record id, a description of the picture in English.
         sheet: the contact sheet.
+        collection: the folder of the collection.
     """
 
     indexed: IndexReport
     answers: Sequence[Section]
     captions: Mapping[str, str]
     sheet: Path
+    collection: Path
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +119,8 @@ def run_demo(folder: Path, *, progress: Progress | None = None) -> DemoResult:
     config = EmbeddingConfig(model="nano", tiling=Tiling(max_tiles=_TILES_PER_SIDE**2))
     embedder = LocalEmbedder(config, local_files_only=True)
     # One collection per revision of the model, so that a later version of the demo starts with an empty one.
-    with QdrantEdgeStore.open(folder / f"nano-{REVISION}.jclip", config) as store:
+    place = folder / f"nano-{REVISION}.jclip"
+    with QdrantEdgeStore.open(place, config) as store:
         collection = MultimodalCollection(embedder, store)
         indexed = index_files(collection, [Path(path) for path in gallery], progress=progress)
         answers = []
@@ -138,7 +141,7 @@ def run_demo(folder: Path, *, progress: Progress | None = None) -> DemoResult:
     sheet = folder / "contact-sheet.html"
     write_contact_sheet(sheet, "jclip demo", answers)
     captions = {path: picture.caption for path, picture in gallery.items()}
-    return DemoResult(indexed=indexed, answers=answers, captions=captions, sheet=sheet)
+    return DemoResult(indexed=indexed, answers=answers, captions=captions, sheet=sheet, collection=place)
 
 
 def _gallery() -> list[_Picture]:
