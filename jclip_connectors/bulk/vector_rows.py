@@ -15,6 +15,8 @@ VectorType = Literal["float32", "float16"]
 VECTOR_COLUMNS = ("embedding", "tiles")
 _TEXT_COLUMNS = ("record_id", "key", "modality", "content_hash", "content", "uri")
 _TYPES = {"float32": pa.float32(), "float16": pa.float16()}
+# Not `to_pandas_dtype`, for which pyarrow wants pandas.
+_DTYPES = {pa.float32(): np.float32, pa.float16(): np.float16, pa.int32(): np.int32}
 _BOX = 4  # left, top, right, bottom
 
 
@@ -144,7 +146,7 @@ def owned(record: Record) -> Record:
 
 
 def _vectors(records: Sequence[Record | None], kind: pa.FixedSizeListType) -> pa.Array:
-    dtype = kind.value_type.to_pandas_dtype()
+    dtype = _DTYPES[kind.value_type]
     rows = np.zeros((len(records), kind.list_size), dtype=dtype)
     for at, record in enumerate(records):
         if record is not None:
@@ -157,7 +159,7 @@ def _lists(groups: Sequence[Any], kind: pa.ListType) -> pa.Array:
     """A list of rows for each item, or null; each group is (T, width)."""
     inner = kind.value_type
     present = [group for group in groups if group is not None]
-    dtype = inner.value_type.to_pandas_dtype()
+    dtype = _DTYPES[inner.value_type]
     rows = np.concatenate(present).astype(dtype) if present else np.empty((0, inner.list_size), dtype)  # (sum T, width)
     items = pa.FixedSizeListArray.from_arrays(pa.array(rows.reshape(-1)), type=inner)
     counts = [0 if group is None else len(group) for group in groups]

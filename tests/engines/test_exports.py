@@ -2,13 +2,13 @@
 
 import itertools
 import os
-from pathlib import Path
 
 import pytest
 
 from tests.docs import readers_folder
 from tests.docs.blocks import DOCS, blocks_of
-from tests.environments import environment, run
+from tests.engines.pythons import engine_python
+from tests.environments import run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # the first test builds the environment
 
@@ -33,7 +33,7 @@ def test_every_program_of_the_page_is_found():
 
 @pytest.mark.parametrize("program", BLOCKS)
 def test_an_export_opens_in_a_program_of_others(program, folder):
-    python = environment("engines", Path(__file__).parent / "requirements.txt")
+    python = engine_python("requirements")
     code, printed = BLOCKS[program]
     environ = {"HOME": str(folder), "PATH": os.environ["PATH"], "HF_HUB_OFFLINE": "1"}
     assert run([str(python), "-I", "-c", code], env=environ, cwd=folder, timeout=200).strip() == printed.strip()
