@@ -1,5 +1,5 @@
-// The search page: it asks the server's routes under /ui, and only reads.
-// Names, texts and metadata may come from anybody: they reach the page as text and properties alone.
+// The search page: it asks the routes under /ui, and only reads.
+// Names and metadata may come from anybody: they enter the page as text and properties alone.
 
 const TEXT = {
   start: ["Find pictures by what they show", "Write what you look for, or drop, paste or choose a picture."],
@@ -41,11 +41,10 @@ const clamp = (value, low, high) => Math.min(high, Math.max(low, value));
 // ---- the server
 
 class Refusal extends Error {
-  constructor({ status, headers }, { detail, error }) {
+  constructor({ status, headers }, { detail }) {
     super(detail ?? `HTTP ${status}`);
     this.status = status;
-    this.field = error?.param;
-    this.waitS = clamp(Number(headers.get("Retry-After")) || 2, 1, 60);
+    this.waitS = clamp(Number(headers.get("Retry-After")), 0, 60);
   }
 }
 
@@ -68,13 +67,13 @@ function request(limit, signal) {
   return post(`/ui/search?${query}`, pictures.get(picture).file, "octet-stream", signal);
 }
 
-/** Ask; where the server is busy, wait and ask once more; where the model loads, wait until it is there. */
+/** Ask; a busy server is asked once more, and one that loads the model until it is there. */
 async function patiently(limit, signal) {
   for (let again = 0; ; ) {
     try {
       return await request(limit, signal);
     } catch (error) {
-      if (![429, 503].includes(error.status)) throw error;
+      if (!error.waitS) throw error;
       const loading = error.status === 503 && !(await call("/ui/info", { signal })).ready;
       if (!loading && again++) throw error;
       say(loading ? TEXT.loading : TEXT.busy(error.waitS));
@@ -83,17 +82,17 @@ async function patiently(limit, signal) {
   }
 }
 
-// ---- what is asked for, and the address that holds it
+// ---- what is asked for, and its address
 
 let info = { counts: { image: 0, text: 0 }, fields: [] };
-let view; // {question: {text | like | picture, box, shown} or null, tab, where, least}
+let view = { question: null, where: {}, least: null }; // and `tab`; a question: {text | like | picture, box, shown}
 const pictures = new Map(); // of this page, by key: {file, shown}
 
 function address() {
   const { question, tab, where, least } = view;
   const { text, like, picture, box } = question ?? {};
   const filter = Object.keys(where).length ? JSON.stringify(where) : null;
-  const parts = { q: text, like, picture, box, where: filter, tab: tab === "text" ? "texts" : "images", least };
+  const parts = { q: text, like, picture, box, where: filter, tab: tab && `${tab}s`, least };
   return `${location.pathname}?${new URLSearchParams(Object.entries(parts).filter(([, value]) => value != null))}`;
 }
 
@@ -106,7 +105,7 @@ function readAddress() {
   const question = text ? { text } : like || picture ? { like, picture, box, shown } : null;
   const tab = { images: "image", texts: "text" }[from.get("tab")] ?? (info.counts.text && !info.counts.image ? "text" : "image");
   view = { question, tab, where: {}, least: Number.isFinite(Number(least)) ? Number(least) : null };
-  try { view.where = readWhere(from.get("where") ?? "{}"); } catch { /* a damaged link opens without its filter */ }
+  try { view.where = readWhere(from.get("where") ?? "{}"); } catch { /* a damaged link: no filter */ }
 }
 
 /** Change what is asked for: a new entry of the history, and a new search. */
@@ -154,6 +153,7 @@ async function search(limit = FIRST) {
   put("where-error", "");
   wait(false, "");
   if (limit === FIRST) show([]);
+  if (!info.model) return; // `start` will search
   if (!counts.image && !counts.text) return notice(TEXT.empty);
   if (!counts[tab]) return notice(TEXT.none(tab), button(TEXT.other, otherTab));
   if (!question) return notice(TEXT.start);
@@ -176,7 +176,7 @@ function refused(error, again) {
   wait(false, "");
   if (error.status === 401) return $("door").open || $("door").showModal();
   if (!(error instanceof Refusal)) return notice(TEXT.gone, button(TEXT.again, again));
-  if (error.field === "where") {
+  if (error.message.includes("`where`")) {
     put("where-error", error.message);
     openFilters(true);
   }
@@ -203,17 +203,17 @@ const otherTab = () => go({ tab: view.tab === "image" ? "text" : "image" });
 let reached = null; // the card that the tab key reaches; the arrows move on from it
 
 function show(found, from = 0) {
-  hits = found;
+  hits = [...hits.slice(0, from), ...found.slice(from)];
   $("hits").className = view.tab;
   if (!from) $("hits").replaceChildren();
-  $("hits").append(...found.slice(from).map(item));
+  $("hits").append(...hits.slice(from).map(item));
   if (!from) reach(cards()[0]);
   notice(null);
-  const range = found.length ? found[0].score - found.at(-1).score : 0;
-  $("slider").hidden = range < 0.001;
-  if (!found.length) return;
-  $("least").min = Math.floor(found.at(-1).score * 1000) / 1000;
-  $("least").max = Math.ceil(found[0].score * 1000) / 1000;
+  const most = hits[0]?.score, fewest = hits.at(-1)?.score;
+  $("slider").hidden = !(most - fewest > 0.001);
+  if (!hits.length) return;
+  $("least").min = Math.floor(fewest * 1000) / 1000;
+  $("least").max = Math.ceil(most * 1000) / 1000;
   hideBelow();
 }
 
@@ -243,10 +243,10 @@ function item(hit) {
   return make("li", {}, card, button(TEXT.similar, () => moreLike(hit), { className: "similar", tabIndex: -1, ariaLabel }));
 }
 
-/** A small picture that keeps its place while it loads, with its nearest tile outlined. */
+/** A small picture that keeps its place while it loads, with its tile outlined. */
 function thumbnail(hit) {
-  if (!hit.thumb || !hit.size) return missing();
-  const [width, height] = hit.size;
+  if (!hit.thumb) return missing();
+  const [width, height] = hit.size ?? [1, 1]; // unknown for a few formats
   const image = make("img", { loading: "lazy", alt: "", width, height, draggable: false, src: `${hit.thumb}&side=${THUMB_PX}` });
   const shot = make("span", { className: "shot" }, image, tileOf(hit) && outline(hit.box, hit.size));
   shot.style.aspectRatio = width / height;
@@ -257,7 +257,7 @@ function thumbnail(hit) {
 
 const missing = () => span("missing", TEXT.missing);
 
-/** Where the match lies, if that is not the whole picture. */
+/** Where the match lies, if not everywhere. */
 const tileOf = ({ box, size }) => box && size && (box[2] - box[0] < size[0] || box[3] - box[1] < size[1]) ? box : null;
 
 const outline = (box, size) => place(span("box"), parts(box, size));
@@ -296,7 +296,7 @@ new IntersectionObserver(([{ isIntersecting }]) => {
   if (isIntersecting && hits.length === FIRST && isShown(hits.at(-1))) search(MOST);
 }, { rootMargin: "800px" }).observe($("more"));
 
-// ---- the picture that is searched for
+// ---- the picture that is asked for
 
 function showQuestion() {
   const { like, picture, box, shown } = view.question ?? {};
@@ -328,14 +328,14 @@ async function takePicture(file) {
   ask({ picture: key, shown });
 }
 
-// ---- one result, and a region of it
+// ---- one result and its region
 
 let opened = null;
 let region = null; // [left, top, right, bottom] as parts of the width and the height
 
 function openDetail(hit, withRegion = false) {
   opened = hit;
-  const isImage = hit.modality === "image", isHit = hit.score !== undefined, canShow = Boolean(hit.picture && hit.size);
+  const isImage = hit.modality === "image", isHit = hit.score !== undefined, canShow = Boolean(hit.picture);
   const tile = tileOf(hit);
   put("detail-name", hit.name);
   put("detail-score", isHit ? TEXT.score(hit.score) : "");
@@ -346,7 +346,8 @@ function openDetail(hit, withRegion = false) {
   $("after").disabled = !neighbour(1);
   showPicture(canShow);
   if (canShow) {
-    $("stage").style.setProperty("--ratio", hit.size[0] / hit.size[1]);
+    const [width, height] = hit.size ?? [1, 1];
+    $("stage").style.setProperty("--ratio", width / height);
     Object.assign($("large"), { alt: hit.name, src: hit.picture });
     if (tile) place($("tile"), parts(tile, hit.size));
   }
@@ -377,7 +378,7 @@ function turn(step) {
   if (next) openDetail(next);
 }
 
-const canCut = () => opened.modality === "image" && !$("large").hidden;
+const canCut = () => opened.modality === "image" && opened.size && !$("large").hidden;
 
 function setRegion(next) {
   region = next;

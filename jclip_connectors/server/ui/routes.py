@@ -32,6 +32,7 @@ _FILES = {
     "/ui": ("page.html", "text/html"),
     "/ui/page.js": ("page.js", "text/javascript"),
     "/ui/page.css": ("page.css", "text/css"),
+    "/ui/icon.svg": ("icon.svg", "image/svg+xml"),
 }
 _SIDES = (200, 800)  # of a thumbnail on the page
 _DENSITY = 2  # pixels of a thumbnail for a pixel of the page
