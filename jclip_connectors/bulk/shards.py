@@ -4,7 +4,9 @@ import hashlib
 import json
 import posixpath
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -23,6 +25,7 @@ from jclip_connectors.errors import EmbedInputError
 ROWS = 10_000  # of a shard of a Parquet file, or of pictures
 _TARS = (".tar", ".tar.gz", ".tgz")
 _NAME_DIGITS = 20
+_READERS = 8  # threads that read the ends of Parquet files
 Kind = Literal["tar", "parquet", "files"]
 
 
@@ -111,22 +114,23 @@ def _find(
     pictures: list[_Entry] = []
     found = False
     suffixes = readable_suffixes()
+    entries = []
     for entry in _entries(fs, path, source):
         url = _url(fs, entry.path)
+        name = posixpath.basename(entry.path).lower()
         if left_out is not None and (url == left_out or url.startswith(f"{left_out}/")):
             continue
-        name = posixpath.basename(entry.path).lower()
-        if name.endswith(_TARS):
-            found = True
-            yield Shard(kind="tar", url=url, state=entry.state)
-        elif name.endswith(SUFFIX):
-            found = True
-            yield from _parquet_shards(fs, entry, url, columns)
+        if name.endswith((*_TARS, SUFFIX)):
+            entries.append(entry)
         elif posixpath.splitext(name)[1] in suffixes:
             found = True
             if url not in seen:
                 seen.add(url)
                 pictures.append(_Entry(url, entry.state))
+    with ThreadPoolExecutor(max_workers=_READERS, thread_name_prefix="jclip-find") as pool:
+        for shards in pool.map(partial(_shards_of_file, fs, columns=columns), entries):
+            found = True
+            yield from shards
     if not found:
         raise EmbedInputError(f"{source!r} has nothing to embed: no tar or Parquet files, and no pictures")
     if pictures and columns is not None and columns != Columns():
@@ -142,22 +146,42 @@ def _find(
 
 def _entries(fs: Any, path: str, source: str) -> Iterator[_Entry]:  # noqa: ANN401 (of fsspec)
     """The files of a source in order, without hidden ones."""
-    for each in [path] if fs.exists(path) else expand_braces(path):
-        if any(mark in each for mark in "*?[") and not fs.exists(each):
-            found: Mapping[str, Any] = fs.glob(each, detail=True)
-        else:
-            try:
-                found = {each: fs.info(each)}
-            except FileNotFoundError as error:
-                raise EmbedInputError(f"{source!r} does not exist: there is no {each!r}") from error
-        for name in sorted(found):
-            if found[name].get("type") != "directory":
-                yield _Entry(name, _state(found[name]))
+    names = [path] if fs.exists(path) else expand_braces(path)
+    for name, info in _infos(fs, names, source):
+        if info.get("type") != "directory":
+            yield _Entry(name, _state(info))
+            continue
+        inside = fs.find(name, detail=True)
+        for file in sorted(inside):
+            if not any(part.startswith(".") for part in file.removeprefix(name).split("/")):
+                yield _Entry(file, _state(inside[file]))
+
+
+def _infos(fs: Any, names: Sequence[str], source: str) -> Iterator[tuple[str, Mapping[str, Any]]]:  # noqa: ANN401
+    """What a file system says about each name, or about what matches it."""
+    folders: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for name in names:
+        if any(mark in name for mark in "*?[") and not fs.exists(name):
+            found = fs.glob(name, detail=True)
+            yield from sorted(found.items())
+            continue
+        try:
+            if len(names) == 1:
+                yield name, fs.info(name)
                 continue
-            inside = fs.find(name, detail=True)
-            for file in sorted(inside):
-                if not any(part.startswith(".") for part in file.removeprefix(name).split("/")):
-                    yield _Entry(file, _state(inside[file]))
+            folder = posixpath.dirname(name)
+            if folder not in folders:  # one listing instead of thousands of requests
+                folders[folder] = {entry["name"].rstrip("/"): entry for entry in fs.ls(folder, detail=True)}
+            yield name, folders[folder][name]
+        except (FileNotFoundError, KeyError) as error:
+            raise EmbedInputError(f"{source!r} does not exist: there is no {name!r}") from error
+
+
+def _shards_of_file(fs: Any, entry: _Entry, *, columns: Columns | None) -> list[Shard]:  # noqa: ANN401 (of fsspec)
+    url = _url(fs, entry.path)
+    if entry.path.lower().endswith(SUFFIX):
+        return list(_parquet_shards(fs, entry, url, columns))
+    return [Shard(kind="tar", url=url, state=entry.state)]
 
 
 def _parquet_shards(fs: Any, entry: _Entry, url: str, columns: Columns | None) -> Iterator[Shard]:  # noqa: ANN401

@@ -2,12 +2,13 @@
 
 import json
 import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -49,6 +50,7 @@ EMBED_NOTES = (
 )
 _FAILED = 1  # the exit code if rows have failed
 _NAMED_FAILURES = 10
+_CUT = re.compile(r"\d+ of \d+ texts were cut")
 _TIME = re.compile(r"(\d+(?:\.\d+)?)(s|m|h)?")
 _UNITS = {"s": 1, "m": 60, "h": 3600, None: 1}
 
@@ -190,7 +192,7 @@ def embed(
     terminal.say(f"{len(shards)} shards; model {config.model}")
     lines = EmbedLines(as_json=progress_json)
     run: Engine = partial(run_locally, on_rows=lines.rows) if engine == "local" else on_ray(rays)
-    with _said_that_it_goes_on(), ended_if_stalled(lines, seconds=stalled):
+    with _said_that_it_goes_on(), _cut_texts_told_once(), ended_if_stalled(lines, seconds=stalled):
         done = embed_shards(shards, job, run=run, max_failed=max_failed, redo_failed=redo_failed, progress=lines.shard)
     lines.end()
     terminal.say(f"{done.shards} shards, {done.unchanged} of them unchanged; {done.rows} rows, {done.failed} failed")
@@ -209,6 +211,26 @@ def _said_that_it_goes_on() -> Iterator[None]:
     except StoreUnavailableError:
         terminal.say("stopped; shards that are done are kept, and the same command goes on")
         raise
+
+
+@contextmanager
+def _cut_texts_told_once() -> Iterator[None]:
+    """Show the first warning of texts that were cut, and none of the other batches."""
+    with warnings.catch_warnings():
+        show = warnings.showwarning
+        told = False
+
+        def show_first(message: Warning | str, *args: Any, **options: Any) -> None:  # noqa: ANN401 (of `warnings`)
+            nonlocal told
+            if _CUT.match(str(message)):
+                if told:
+                    return
+                told, message = True, f"{message}; texts of further batches that are cut are not told"
+            show(message, *args, **options)
+
+        warnings.showwarning = show_first
+        warnings.filterwarnings("always", message=_CUT.pattern)
+        yield
 
 
 def _say_status(out: str, sources: list[str], columns: "Columns", limit: int | None) -> None:

@@ -112,6 +112,26 @@ def test_sources_of_any_file_system_of_fsspec():
     fs.rm("/in", recursive=True)
 
 
+def test_a_range_of_names_is_looked_up_with_one_listing(monkeypatch):
+    fs = fsspec.filesystem("memory")
+    for at in range(20):
+        fs.pipe(f"/many/{at:03}.tar", bytes([at]) * (at + 1))
+    calls = []
+    info = fs.info
+
+    def counted(path, **options):
+        calls.append(path)
+        return info(path, **options)
+
+    monkeypatch.setattr(fs, "info", counted)
+    shards = find_shards(["memory://many/{005..019}.tar"])
+    assert [shard.state.split(" ")[0] for shard in shards] == [str(at + 1) for at in range(5, 20)]
+    assert len(calls) < 5
+    with pytest.raises(EmbedInputError, match=r"there is no '/many/020.tar'"):
+        find_shards(["memory://many/{018..020}.tar"])
+    fs.rm("/many", recursive=True)
+
+
 @pytest.mark.parametrize(
     ("sources", "message"),
     [

@@ -5,6 +5,8 @@ import subprocess
 import sys
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from jclip_connectors.bulk.vector_files import VectorFolder, read_vector_files
@@ -151,3 +153,12 @@ def test_options_of_ray_need_it(source, tmp_path):
     assert "--workers, --loopback: give --engine ray as well" in " ".join(told.split())
     told = jclip("embed", source, tmp_path / "out", "--engine", "ray", "--workers", "4:2", code=2)[1]
     assert "'4:2' is no number of workers" in " ".join(told.split())
+
+
+def test_texts_that_are_cut_are_told_once(tmp_path, monkeypatch):
+    monkeypatch.setenv("JCLIP_MAX_TOKENS", "8")
+    pq.write_table(pa.table({"t": [f"{at} " + "long " * 9 for at in range(3)]}), tmp_path / "a.parquet")
+    command = ["embed", tmp_path / "a.parquet", tmp_path / "out", "--model", "nano", "--texts", "t", "--batch-size", 1]
+    with pytest.warns(UserWarning, match="texts were cut to 8 tokens; texts of further batches") as told:
+        jclip(*command)
+    assert len(told) == 1
