@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from collections.abc import Callable
 
 import pytest
 
@@ -14,6 +15,7 @@ class Clock:
     def __init__(self):
         self.waited: list[float] = []
         self.now_s = 1000.0
+        self.later: list[tuple[float, Callable[[], object]]] = []  # what happens, and when
         self._lock = threading.Lock()
 
     def monotonic(self):
@@ -23,6 +25,10 @@ class Clock:
         with self._lock:
             self.waited.append(seconds)
             self.now_s += seconds
+            due = [happens for at_s, happens in self.later if at_s <= self.now_s]
+            self.later = [(at_s, happens) for at_s, happens in self.later if at_s > self.now_s]
+        for happens in due:
+            happens()
 
 
 class _Asyncio:
@@ -42,5 +48,6 @@ def clock(monkeypatch):
     """Nobody waits between tries, and the clock goes on all the same."""
     clock = Clock()
     monkeypatch.setattr(patience, "time", clock)
+    monkeypatch.setattr(patience, "_pause", lambda _, seconds: clock.sleep(seconds))
     monkeypatch.setattr(async_flows, "asyncio", _Asyncio(clock))
     return clock

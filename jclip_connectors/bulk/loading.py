@@ -1,6 +1,7 @@
 """Files of vectors written to a store, by a few threads, so that a killed run goes on where it was."""
 
 import logging
+import math
 import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -12,16 +13,21 @@ from typing import TypeAlias
 from jclip_connectors.bulk.carried import CarriedConfig, carried_config
 from jclip_connectors.bulk.last_rows import LastRows
 from jclip_connectors.bulk.load_marks import LoadMarks
-from jclip_connectors.bulk.refusals import write_records
+from jclip_connectors.bulk.pacing import Rate, Turns
+from jclip_connectors.bulk.refusals import Upsert, patient_upsert, write_records
 from jclip_connectors.bulk.vector_files import VectorFolder
 from jclip_connectors.bulk.vector_rows import to_records
+from jclip_connectors.errors import EmbedInputError, StoreUnavailableError
 from jclip_connectors.port import VectorStore
+from jclip_connectors.store_kit.patience import Patience
 from jclip_connectors.store_kit.validation import check_count
 
 _LOG = logging.getLogger(__package__)
 OpenStore: TypeAlias = Callable[[CarriedConfig, int], VectorStore]  # with the length of the vectors
 BATCH_RECORDS = 256
 WRITERS = 4
+PATIENCE_S = 3600.0
+_LOOK_AGAIN_S = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,12 +39,14 @@ class LoadProgress:
         of_files: how many files were to be loaded when this run began, and those that came since.
         written: how many records this run has written.
         refused: how many records the store has refused.
+        writers: how many threads may write at the moment: fewer while the store says that it is busy.
     """
 
     files: int
     of_files: int
     written: int
     refused: int
+    writers: int
 
 
 Progress: TypeAlias = Callable[[LoadProgress], None]
@@ -83,6 +91,9 @@ def load(
     writers: int = WRITERS,
     batch_size: int = BATCH_RECORDS,
     limit: int | None = None,
+    rate: float | None = None,
+    patience_s: float = PATIENCE_S,
+    follow_s: float | None = None,
     redo_refused: bool = False,
     progress: Progress | None = None,
 ) -> LoadReport:
@@ -100,6 +111,11 @@ def load(
         writers: the most threads that write at a time.
         batch_size: the number of records that are written at a time.
         limit: end after about so many records; the file that is then not complete is loaded again by the next run.
+        rate: the most records a second, of all writers.
+        patience_s: how long the store may be busy, or not be reached, without any success. At a 429 the number of
+            writers is halved; it rises by one a minute.
+        follow_s: look for new files when all are loaded, and end when none has come for so many seconds; `None` does
+            not look again.
         redo_refused: load the files again of which the store has refused records.
         progress: called in the threads of the writers, after each batch.
 
@@ -112,11 +128,24 @@ def load(
     for name, value in (("writers", writers), ("batch_size", batch_size), ("limit", limit)):
         if value is not None:
             check_count(value, name=name)
+    for name, seconds in (("rate", rate), ("patience_s", patience_s), ("follow_s", follow_s)):
+        if seconds is not None and not 0 < seconds < math.inf:
+            raise EmbedInputError(f"`{name}` is {seconds!r}; use a number above 0")
     files = VectorFolder(folder)
     sidecar = files.require_sidecar()
     config = carried_config(sidecar.fingerprint, length=sidecar.dimensions)
-    loading = _Loading(files, LoadMarks(files, store_name), batch_size=batch_size, limit=limit, progress=progress)
-    return loading.run(lambda: open_store(config, sidecar.dimensions), writers=writers, redo_refused=redo_refused)
+    loading = _Loading(
+        files,
+        LoadMarks(files, store_name),
+        open_store=lambda: open_store(config, sidecar.dimensions),
+        writers=writers,
+        batch_size=batch_size,
+        limit=limit,
+        rate=rate,
+        patience_s=patience_s,
+        progress=progress,
+    )
+    return loading.run(follow_s=follow_s, redo_refused=redo_refused)
 
 
 class _Loading:
@@ -127,32 +156,51 @@ class _Loading:
         files: VectorFolder,
         marks: LoadMarks,
         *,
+        open_store: Callable[[], VectorStore],
+        writers: int,
         batch_size: int,
         limit: int | None,
+        rate: float | None,
+        patience_s: float,
         progress: Progress | None,
     ) -> None:
         self._files = files
         self._marks = marks
         self._last = LastRows(files)
+        self._open_store = open_store
+        self._writers = writers
         self._batch_size = batch_size
         self._left = limit
+        self._patience = Patience(patience_s, on_wait=self._on_wait)
+        self._turns = Turns(writers, clock=self._patience.now_s)
+        self._rate = None if rate is None else Rate(rate, clock=self._patience.now_s, wait=self._patience.wait)
         self._progress = progress
+        self._stores: list[Upsert] = []
         self._tally = _Tally()
         self._lock = threading.Lock()  # of the tally and what is left
         self._stop = threading.Event()
 
-    def run(self, open_store: Callable[[], VectorStore], *, writers: int, redo_refused: bool) -> LoadReport:
+    def run(self, *, follow_s: float | None, redo_refused: bool) -> LoadReport:
         """Write every file that has no mark."""
-        versions = self._files.versions()
-        first = open_store()
+        first = self._open_store()
+        self._stores.append(patient_upsert(first, self._patience))
         self._forget_if_empty(first)
+        versions = self._files.versions()
         todo = self._marks.todo(versions, again=redo_refused)
         before = len(versions) - len(todo)
-        self._tally.of_files += len(todo)
-        if todo:
-            self._last.read(versions)
-            stores = [first, *(open_store() for _ in range(min(writers, len(todo)) - 1))]
-            self._write_all(todo, versions, stores)
+        came_s = self._patience.now_s()
+        while True:
+            if todo:
+                self._tally.of_files += len(todo)
+                self._last.read(versions)
+                self._write_all(todo, versions)
+                came_s = self._patience.now_s()
+            waited_s = self._patience.now_s() - came_s
+            if follow_s is None or waited_s >= follow_s or self._left == 0:
+                break
+            self._patience.wait(min(_LOOK_AGAIN_S, follow_s - waited_s))
+            versions = self._files.versions()
+            todo = self._marks.todo(versions, again=False)
         tally = self._tally
         return LoadReport(
             files=tally.files,
@@ -163,37 +211,45 @@ class _Loading:
             refused=tuple(self._marks.refused(versions)),
         )
 
+    def _on_wait(self, error: StoreUnavailableError, _: float) -> None:
+        if error.busy:
+            self._turns.halve()
+
     def _forget_if_empty(self, store: VectorStore) -> None:
         """Remove the marks if the store has no record: its collection was deleted since."""
         if self._marks.any() and next(iter(store.ids()), None) is None:
             _LOG.warning("the store is empty: what an earlier load has written is written again")
             self._marks.clear()
 
-    def _write_all(self, todo: Sequence[str], versions: Mapping[str, str], stores: Sequence[VectorStore]) -> None:
+    def _write_all(self, todo: Sequence[str], versions: Mapping[str, str]) -> None:
+        while len(self._stores) < min(self._writers, len(todo)):
+            self._stores.append(patient_upsert(self._open_store(), self._patience))
         queue = deque(todo)
-        with ThreadPoolExecutor(len(stores), thread_name_prefix="jclip-load") as pool:
-            running = [pool.submit(self._write_files, queue, versions, store) for store in stores]
+        with ThreadPoolExecutor(len(self._stores), thread_name_prefix="jclip-load") as pool:
+            running = [pool.submit(self._write_files, queue, versions, upsert) for upsert in self._stores]
             try:
-                wait(running, return_when=FIRST_EXCEPTION)
-            finally:
+                done, _ = wait(running, return_when=FIRST_EXCEPTION)
+                for writer in done:
+                    writer.result()
+            except BaseException:  # also an interrupt: the other threads end, too
                 self._stop.set()
-        for writer in running:
-            writer.result()
+                self._patience.give_up()
+                raise
 
-    def _write_files(self, queue: deque[str], versions: Mapping[str, str], store: VectorStore) -> None:
+    def _write_files(self, queue: deque[str], versions: Mapping[str, str], upsert: Upsert) -> None:
         """Write files until there are none; the work of one thread."""
         while not self._stop.is_set():
             try:
                 name = queue.popleft()
             except IndexError:
                 return
-            refused = self._write_file(name, store)
+            refused = self._write_file(name, upsert)
             if refused is None:
                 return
             self._marks.put(name, versions[name], refused)
             self._count(files=1)
 
-    def _write_file(self, name: str, store: VectorStore) -> dict[str, str] | None:
+    def _write_file(self, name: str, upsert: Upsert) -> dict[str, str] | None:
         """Write one file; returns what the store has refused, or `None` if the run ends before the file does."""
         refused: dict[str, str] = {}
         row = skipped = folded = 0
@@ -205,7 +261,10 @@ class _Loading:
             wanted = [record for record, last in zip(found, counts, strict=True) if last]
             folded += len(found) - len(wanted)
             records = wanted[: self._take(len(wanted))]
-            now = write_records(store.upsert, records)
+            if self._rate is not None:
+                self._rate.wait_for(len(records))
+            with self._turns:
+                now = write_records(upsert, records)
             refused |= now
             self._count(written=len(records) - len(now), refused=len(now))
             if len(records) < len(wanted) or self._stop.is_set():
@@ -230,6 +289,10 @@ class _Loading:
             if self._progress is not None:
                 self._progress(
                     LoadProgress(
-                        files=tally.files, of_files=tally.of_files, written=tally.written, refused=tally.refused
+                        files=tally.files,
+                        of_files=tally.of_files,
+                        written=tally.written,
+                        refused=tally.refused,
+                        writers=self._turns.allowed(),
                     )
                 )

@@ -1,14 +1,35 @@
 """Writing records to a store that may refuse some of them for good."""
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import TypeAlias
 
-from jclip_connectors.errors import EmbedInputError, PartialFailureError, StoreRequestError
-from jclip_connectors.port import Record
+from jclip_connectors.errors import ConnectorError, EmbedInputError, PartialFailureError, StoreRequestError
+from jclip_connectors.port import Record, VectorStore
+from jclip_connectors.store_kit.flows import Flow, run
+from jclip_connectors.store_kit.patience import Patience, Patient, upsert_patiently
 
 _MOST_IN_A_ROW = 32  # records that are refused one by one before one is taken: it is not about the records
 
+Upsert: TypeAlias = Callable[[Sequence[Record]], None]
 
-def write_records(upsert: Callable[[Sequence[Record]], None], records: Sequence[Record]) -> dict[str, str]:
+
+def patient_upsert(store: VectorStore, patience: Patience) -> Upsert:
+    """The `upsert` of a store, which waits for its database as `patience` says; stores that share it wait together."""
+    if isinstance(store, Patient):
+        store.patience = patience
+        return store.upsert
+
+    def once(records: Sequence[Record]) -> Flow[None]:
+        yield lambda _: store.upsert(records)
+
+    def upsert(records: Sequence[Record]) -> None:
+        flow = upsert_patiently(once, records, patience)
+        run(flow, store, translate=_as_it_is, attempts=1, patience=patience)
+
+    return upsert
+
+
+def write_records(upsert: Upsert, records: Sequence[Record]) -> dict[str, str]:
     """Write records; what is refused is written again in halves, so that one bad record does not keep others out.
 
     Args:
@@ -52,3 +73,8 @@ def _halve(
     elif part:
         middle = len(part) // 2
         parts += [part[middle:], part[:middle]]
+
+
+def _as_it_is(error: Exception) -> ConnectorError | None:
+    """Errors of a store are this package's."""
+    return error if isinstance(error, ConnectorError) else None

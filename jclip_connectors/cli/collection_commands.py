@@ -17,6 +17,7 @@ from jclip_connectors.cli.options import (
     DeviceOption,
     MaxBytesOption,
     MaxPixelsOption,
+    PatienceOption,
     RenderingOption,
     ResamplingOption,
     RuntimeOption,
@@ -43,6 +44,7 @@ from jclip_connectors.indexing import (
     index_files,
     unused_patterns,
 )
+from jclip_connectors.store_kit.patience import Patience, Patient
 
 INDEX_NOTES = (
     f"Files with {', '.join(sorted(IMAGE_SUFFIXES))} are indexed as pictures, files with "
@@ -53,6 +55,7 @@ INDEX_NOTES = (
     "from the collection if it exists, else from the JCLIP_* variables. Exit code 1 means that some files could not be "
     "indexed, or that --prune has kept records because their files may be on a drive that is not mounted."
 )
+_PATIENCE_S = 600.0
 _FAILED = 1  # the exit code if some files could not be indexed, or records were not removed
 
 
@@ -93,6 +96,7 @@ def index(
     collection: CollectionOption = None,
     store: StoreOption = None,
     timeout: TimeoutOption = None,
+    patience: PatienceOption = _PATIENCE_S,
     model: Annotated[str | None, typer.Option(help="A hub id, a folder with a model, or 'nano'.")] = None,
     dimensions: Annotated[int | None, typer.Option(min=1, help="Number of values to keep of each vector.")] = None,
     tiles: Annotated[int | None, typer.Option(min=1, help="Cut large pictures into at most this many tiles.")] = None,
@@ -167,6 +171,8 @@ def index(
         target, records = open_collection(
             place, config, device=device, runtime=runtime, batch_size=batch_size, notes=notes
         )
+        if isinstance(records, Patient):  # from here on: a server that was never reached is not waited for
+            records.patience = Patience(patience)
         with _said_where_it_stopped(len(found.files)) as progress, warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=r"\d+ of \d+ texts were cut")  # the notes name these texts
             done = index_files(

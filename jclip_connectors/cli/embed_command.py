@@ -24,6 +24,7 @@ from jclip_connectors.cli.options import (
     check_output,
     configuration,
     parse_path,
+    parse_time,
 )
 from jclip_connectors.cli.ray_options import (
     AddressOption,
@@ -51,16 +52,6 @@ EMBED_NOTES = (
 _FAILED = 1  # the exit code if rows have failed
 _NAMED_FAILURES = 10
 _CUT = re.compile(r"\d+ of \d+ texts were cut")
-_TIME = re.compile(r"(\d+(?:\.\d+)?)(s|m|h)?")
-_UNITS = {"s": 1, "m": 60, "h": 3600, None: 1}
-
-
-def parse_time(text: str) -> float:
-    """Read a length of time: 90, 90s, 30m or 2h, in seconds."""
-    found = _TIME.fullmatch(text)
-    if found is None or not float(found[1]):
-        raise typer.BadParameter(f"{text!r} is no length of time: write 90s, 30m or 2h")
-    return float(found[1]) * _UNITS[found[2]]
 
 
 def embed(

@@ -13,11 +13,13 @@ from jclip_connectors.cli import terminal
 from jclip_connectors.cli.load_progress import load_progress
 from jclip_connectors.cli.options import (
     CollectionOption,
+    PatienceOption,
     StoreOption,
     TimeoutOption,
     check_output,
     collection_url,
     parse_path,
+    parse_time,
 )
 from jclip_connectors.cli.store_urls import connected
 from jclip_connectors.errors import MissingDependencyError, StoreUnavailableError
@@ -38,6 +40,14 @@ _NAMED_FAILURES = 10
 _FILES = "parquet:"
 
 
+def parse_rate(text: str) -> float:
+    """Read a rate: 500/s or 500."""
+    number = text.removesuffix("/s")
+    if not number.isdecimal() or not int(number):
+        raise typer.BadParameter(f"{text!r} is no rate: write 500/s")
+    return float(number)
+
+
 def load(
     out: Annotated[str, typer.Argument(metavar="OUT", help="The files of vectors.", show_default=False)],
     *,
@@ -48,6 +58,18 @@ def load(
     batch_size: Annotated[int, typer.Option(min=1, help="Records to write at a time.")] = 256,
     limit: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="End after so many records: to see how fast a server is.")
+    ] = None,
+    rate: Annotated[
+        float | None, typer.Option(metavar="N/s", parser=parse_rate, help="Write at most so many records a second.")
+    ] = None,
+    patience: PatienceOption = 3600.0,
+    follow: Annotated[
+        float | None,
+        typer.Option(
+            metavar="TIME",
+            parser=parse_time,
+            help="Load new files as `jclip embed` writes them; end when none has come for so long, such as 30m.",
+        ),
     ] = None,
     report: Annotated[
         Path | None,
@@ -80,6 +102,9 @@ def load(
                 writers=1 if url.startswith("edge:") else writers,
                 batch_size=batch_size,
                 limit=limit,
+                rate=rate,
+                patience_s=patience,
+                follow_s=follow,
                 redo_refused=redo_refused,
                 progress=progress,
             )

@@ -65,6 +65,7 @@ class _Lines:
                 "of_files": now.of_files,
                 "written": now.written,
                 "refused": now.refused,
+                "writers": now.writers,
                 "records_per_s": round(speed, 1),
                 "left_s": None if left_s is None else round(left_s),
             }
@@ -73,4 +74,5 @@ class _Lines:
             return
         refused = f", {now.refused} refused" if now.refused else ""
         left = "" if left_s is None else f", {timedelta(seconds=round(left_s))} left"
-        say(f"{now.files} of {now.of_files} files, {now.written} records{refused}, {speed:.0f} records/s{left}")
+        loaded = f"{now.files} of {now.of_files} files"
+        say(f"{loaded}, {now.written} records{refused}, {speed:.0f} records/s by {now.writers} writers{left}")

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import uuid
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from jclip_connectors.collection import MultimodalCollection
     from jclip_connectors.indexing import FileNotes
 
+_TIME = re.compile(r"(\d+(?:\.\d+)?)(s|m|h)?")
+_UNITS = {"s": 1, "m": 60, "h": 3600, None: 1}
 _WHERE_HINT = """write it like '{"suffix": ".png", "size_bytes": {"gte": 100000}}'"""
 
 
@@ -49,6 +52,14 @@ def parse_existing_file(text: str | Path) -> Path:
     return path
 
 
+def parse_time(text: str | float) -> float:
+    """Read a length of time: 90, 90s, 30m or 2h, in seconds."""
+    found = _TIME.fullmatch(str(text))
+    if found is None or not float(found[1]):
+        raise typer.BadParameter(f"{text!r} is no length of time: write 90s, 30m or 2h")
+    return float(found[1]) * _UNITS[found[2]]
+
+
 CollectionOption = Annotated[
     Path | None, typer.Option("--collection", metavar="PATH", parser=parse_path, help="The folder of the collection.")
 ]
@@ -67,6 +78,14 @@ TimeoutOption = Annotated[
         metavar="SECONDS",
         callback=check_timeout,
         help="With --store: how long each answer of the server is waited for, as ?timeout=SECONDS in the URL.",
+    ),
+]
+PatienceOption = Annotated[
+    float,
+    typer.Option(
+        metavar="TIME",
+        parser=parse_time,
+        help="How long a server that is busy or cannot be reached is waited for without any success: 90s, 30m or 2h.",
     ),
 ]
 DeviceOption = Annotated[

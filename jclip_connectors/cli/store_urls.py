@@ -275,7 +275,7 @@ def _pinecone(parts: SplitResult, stack: ExitStack, timeout_s: float | None) -> 
     from jclip_connectors.pinecone.errors import translate
 
     # isort: split
-    from pinecone import Pinecone
+    from pinecone import Pinecone, RetryConfig
 
     index, namespace = str(parts.hostname), parts.path.strip("/") or DEFAULT_NAMESPACE
     _options(parts, {})
@@ -289,6 +289,8 @@ def _pinecone(parts: SplitResult, stack: ExitStack, timeout_s: float | None) -> 
     )  # else the SDK reads the variable
     if timeout_s is not None:
         given["timeout"] = timeout_s
+    # The SDK tries again within a second where the service asks to wait: the store waits instead.
+    given["retry_config"] = RetryConfig(retryable_status_codes=RetryConfig().retryable_status_codes - {429})
     client = run(_one(lambda _: Pinecone(**given)), None, translate=translate, attempts=1)
     stack.callback(client.close)
 
@@ -309,6 +311,7 @@ def _pinecone(parts: SplitResult, stack: ExitStack, timeout_s: float | None) -> 
 def _postgresql(parts: SplitResult, stack: ExitStack, timeout_s: float | None) -> Place:
     from jclip_connectors.pgvector import PgVectorStore, stored_fingerprint  # first, as for Qdrant
     from jclip_connectors.pgvector.errors import translate
+    from jclip_connectors.pgvector.reconnecting import Reconnecting
 
     # isort: split
     import psycopg
@@ -326,13 +329,13 @@ def _postgresql(parts: SplitResult, stack: ExitStack, timeout_s: float | None) -
         options = f"{os.environ.get('PGOPTIONS', '')} -c statement_timeout={math.ceil(timeout_s * 1000)}ms"
         timeouts = {"connect_timeout": math.ceil(timeout_s), "options": options.strip()}
 
-    def connect(_: object) -> psycopg.Connection:
+    def connect() -> psycopg.Connection:
         # Not as a URL, because psycopg's errors would repeat it.
         return psycopg.connect(
             host=parts.hostname, port=parts.port or 5432, dbname=database, autocommit=True, **timeouts
         )
 
-    connection = run(_one(connect), None, translate=translate, attempts=1)
+    connection = run(_one(lambda _: Reconnecting(connect)), None, translate=translate, attempts=1)
     stack.callback(connection.close)
 
     def open_store(

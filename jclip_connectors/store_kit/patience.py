@@ -48,29 +48,18 @@ class Patience:
     has asked for. The time without any success counts, of all calls.
     """
 
-    def __init__(
-        self,
-        limit_s: float | None = None,
-        *,
-        clock: Callable[[], float] | None = None,
-        sleep: Callable[[float], object] | None = None,
-        on_wait: Waits | None = None,
-    ) -> None:
+    def __init__(self, limit_s: float | None = None, *, on_wait: Waits | None = None) -> None:
         """Nothing has failed yet.
 
         Args:
             limit_s: how long a store may be without success. `None`: a store that says that it is busy is waited for
                 up to 60 s, any other failure is tried again a few times within two seconds.
-            clock: seconds, as `time.monotonic`.
-            sleep: waits in a blocking program.
             on_wait: called before each wait.
         """
         self._limit_s = limit_s
-        self._clock = clock
-        self._sleep = sleep
         self._on_wait = on_wait
         self._lock = threading.Lock()
-        self._given_up = False
+        self._given_up = threading.Event()
         self._trouble_s: float | None = None  # since when nothing has succeeded
         self._active_s = 0.0  # when something was tried, or will be
         self._sent_s = -math.inf
@@ -81,7 +70,7 @@ class Patience:
         """Seconds until a request may be made; after 0.0 it must be made."""
         with self._lock:
             now = self.now_s()
-            if self._told_s is not None and not self._given_up:
+            if self._told_s is not None and not self._given_up.is_set():
                 at = max(self._not_before_s, self._sent_s + _SPACING_S)
                 if at > now:
                     return at - now
@@ -112,7 +101,7 @@ class Patience:
                 self._trouble_s = now
             self._active_s = now
             wait_s = self._wait_s(error, tries, attempts, now)
-            if wait_s is None or self._given_up:
+            if wait_s is None or self._given_up.is_set():
                 return None
             self._active_s = now + wait_s
             if error.busy or hold:
@@ -125,11 +114,11 @@ class Patience:
 
     def give_up(self) -> None:
         """Wait no longer, in any thread: what fails from now on is an error."""
-        self._given_up = True
+        self._given_up.set()
 
     def wait(self, seconds: float) -> None:
-        """Wait, in a blocking program."""
-        (time.sleep if self._sleep is None else self._sleep)(seconds)
+        """Wait, in a blocking program, but no longer than until it is given up."""
+        _pause(self._given_up, seconds)
 
     def _wait_s(self, error: StoreUnavailableError, tries: int, attempts: int, now: float) -> float | None:
         if isinstance(error, ConnectionLostError):
@@ -149,7 +138,11 @@ class Patience:
 
     def now_s(self) -> float:
         """The clock."""
-        return time.monotonic() if self._clock is None else self._clock()
+        return time.monotonic()
+
+
+def _pause(end: threading.Event, seconds: float) -> None:
+    end.wait(seconds)
 
 
 def check_patience(patience_s: object) -> float | None:

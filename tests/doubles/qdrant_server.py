@@ -8,6 +8,7 @@ import json
 import re
 import threading
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -58,6 +59,7 @@ class QdrantServer:
 
     def __init__(self, *, api_key=None, read_only_key=None):
         self.faults: list[Fault] = []
+        self.on_fault: Callable[[Fault], object] | None = None  # is told of each fault
         self.requests: list[Request] = []
         self.keys = {key: kind for key, kind in ((api_key, "all"), (read_only_key, "read")) if key is not None}
         self.indexes: dict[str, dict[str, Any]] = {}
@@ -139,6 +141,8 @@ class QdrantServer:
                     fault.skip -= 1
                     continue
                 fault.times -= 1
+                if self.on_fault is not None:
+                    self.on_fault(fault)
                 return fault
         return None
 

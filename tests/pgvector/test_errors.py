@@ -11,7 +11,8 @@ from psycopg import errors
 from jclip_connectors.errors import StoreRequestError, StoreUnavailableError
 from jclip_connectors.pgvector import PgVectorStore
 from jclip_connectors.pgvector.errors import translate
-from jclip_connectors.store_kit.patience import ClientGaveUpError
+from jclip_connectors.pgvector.reconnecting import Reconnecting
+from jclip_connectors.store_kit.patience import ClientGaveUpError, ConnectionLostError
 from tests.doubles.postgres_faults import TroubledDatabase
 from tests.pgvector.parts import CONFIG, QUERY, records
 
@@ -77,7 +78,7 @@ def test_a_lock_that_is_given_up_is_waited_for(connect, monkeypatch):
     store = PgVectorStore.open(connection, "photos", CONFIG)
     holder.execute("LOCK TABLE photos IN ACCESS EXCLUSIVE MODE")
     connection.execute("SET lock_timeout = '50ms'")
-    monkeypatch.setattr("jclip_connectors.store_kit.patience.time.sleep", lambda _: holder.rollback())
+    monkeypatch.setattr("jclip_connectors.store_kit.patience._pause", lambda *_: holder.rollback())
     assert store.count() == 0
 
 
@@ -110,6 +111,34 @@ def test_a_connection_that_the_server_has_ended_stays_closed_which_is_told(troub
     troubled.end_connections()
     with pytest.raises(StoreUnavailableError, match=r"the connection is (lost|closed)\. Connect again"):
         store.count()
+
+
+def test_a_connection_that_is_made_again_goes_on_after_the_server_has_ended_it(troubled):
+    lent = Reconnecting(troubled.connect)
+    store = PgVectorStore.open(lent, "photos", CONFIG)
+    store.upsert(records(0, 3))
+    for _ in range(2):
+        troubled.end_connections()
+        assert store.count() == 3
+    lent._lent.close()  # as when the network is cut
+    assert store.count() == 3
+    lent.close()
+
+
+def test_a_lost_connection_is_waited_for_where_it_is_made_again(troubled):
+    lost = psycopg.OperationalError("the connection is lost")
+    lent = Reconnecting(troubled.connect)
+
+    def lose():
+        with lent.connection() as connection:
+            connection.close()
+            raise lost
+
+    with pytest.raises(psycopg.OperationalError) as caught:
+        lose()
+    assert not isinstance(translate(caught.value), ConnectionLostError)
+    assert isinstance(translate(lost), ConnectionLostError)
+    lent.close()
 
 
 @pytest.mark.parametrize(
