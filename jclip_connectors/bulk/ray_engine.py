@@ -16,8 +16,9 @@ import traceback
 import warnings
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, TextIO, cast
+from typing import Any, Literal, TextIO, cast
 
 from core_encoder.errors import JinaClipError
 from jclip_connectors.bulk.embed_shard import EmbedJob, EmbedShard, ShardDone
@@ -116,7 +117,8 @@ class _Worker:
             return _Undone("broken", traceback.format_exc())
 
 
-class _Undone(NamedTuple):
+@dataclass(frozen=True)
+class _Undone:  # no tuple: Ray makes columns of those
     """Why a shard was not embedded: it does not fit the job, a place did not answer, or a program has a mistake."""
 
     kind: Literal["refused", "unavailable", "broken"]

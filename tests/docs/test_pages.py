@@ -32,7 +32,11 @@ from tests.server.harness import Server
 
 ROOT = DOCS.parent
 ELSEWHERE = {"serving.md"}  # tests/clients/test_documentation.py runs its blocks, with the clients of others
-WITH_ENGINES = {"bulk-engines.md", "copy.md"}  # tests/engines runs the blocks that say so, in environments of their own
+WITH_ENGINES = {
+    "bulk-engines.md",
+    "bulk-ray.md",
+    "copy.md",
+}  # tests/ray and tests/engines run the blocks that say so, in environments of their own
 PAGES = {str(path.relative_to(DOCS)): blocks_of(path) for path in sorted(DOCS.rglob("*.md"))}
 PAGES["README.md"] = blocks_of(ROOT / "README.md")
 RUN_PAGES = [name for name, blocks in PAGES.items() if any(block.language == "python" for block in blocks)]

@@ -10,8 +10,10 @@ from jclip_connectors.config import EmbeddingConfig
 from tests.ray.deadly import DeadlyJob
 
 
-def main(*, sources, out, deadly=False, batch_size=8, max_failed=0.05, **options):
-    job = (DeadlyJob if deadly else EmbedJob)(config=EmbeddingConfig(model="nano"), out=out, batch_size=batch_size)
+def main(*, sources, out, deadly=False, batch_size=8, device=None, max_failed=0.05, **options):
+    job = (DeadlyJob if deadly else EmbedJob)(
+        config=EmbeddingConfig(model="nano"), out=out, batch_size=batch_size, device=device
+    )
     report = embed_shards(
         find_shards(sources),
         job,

@@ -75,3 +75,16 @@ def test_batches_that_kill_their_worker_are_failed_rows_and_the_job_goes_on(clus
     assert (report["shards"], report["rows"], report["failed"]) == (2, 104, 16)
     failed = {row.key for row in rows_of(out) if row.error == DIED}
     assert failed == {f"{at:05}" for at in (*range(16, 24), *range(48, 56))}
+
+
+def test_a_worker_without_the_device_of_the_job_is_refused_and_so_is_a_stranger(cluster, sources, tmp_path):
+    driver = cluster.drive(sources[:1], tmp_path / "out", workers=1, device="cuda")
+    assert driver.wait(200) == 1
+    assert "EmbedInputError: no worker can start on" in driver.log.read_text()
+    assert "torch is not installed" in driver.log.read_text()  # which CUDA needs
+    assert not list((tmp_path / "out").glob("*.parquet"))
+
+    cluster.environ["RAY_AUTH_TOKEN"] = "0" * 64
+    driver = cluster.drive(sources[:1], tmp_path / "out", workers=1)
+    assert driver.wait(200) == 1
+    assert "StoreUnavailableError: the Ray cluster at" in driver.log.read_text()
