@@ -65,7 +65,7 @@ class Visit:
     def __init__(self, browser, url, **options):
         self.url = url
         self.problems = []
-        self.expected = ()  # parts of messages that this test causes
+        self.expected: tuple[str, ...] = ()  # parts of messages that this test causes
         self.context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
         self.context.route("**/*", self._only_ours)
         self.page = self.context.new_page()
