@@ -10,10 +10,11 @@ import stat
 import threading
 import warnings
 from collections import OrderedDict
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
 from PIL import Image
 
@@ -128,6 +129,15 @@ class Pictures:
         Raises:
             RequestError: 404 if the location is no regular file in an allowed folder, or the file is too large.
         """
+        with self._opened(uri) as file:
+            data = file.read(self._limits.max_bytes + 1)
+        if not data or len(data) > self._limits.max_bytes:
+            raise _no_picture()
+        return data
+
+    @contextmanager
+    def _opened(self, uri: str) -> Iterator[BinaryIO]:
+        """Open a record's file for reading; an error while it is read is that there is no picture."""
         path = self._allowed(uri)
         try:
             # Without waiting for a pipe's other end, and without following a link that was put there since.
@@ -139,14 +149,11 @@ class Pictures:
             if not stat.S_ISREG(status.st_mode) or status.st_size > self._limits.max_bytes:
                 raise _no_picture()
             with open(number, "rb", closefd=False) as file:
-                data = file.read(self._limits.max_bytes + 1)
+                yield file
         except OSError:
             raise _no_picture() from None
         finally:
             os.close(number)
-        if not data or len(data) > self._limits.max_bytes:
-            raise _no_picture()
-        return data
 
     def _allowed(self, uri: str) -> str:
         """The file of a location, with all links followed."""
@@ -160,8 +167,11 @@ class Pictures:
 
     def _read_size(self, uri: str) -> tuple[int, int] | None:
         try:
-            data = self.read(uri)
-            with warnings.catch_warnings(action="ignore"), Image.open(BytesIO(data), formats=_FORMATS) as image:
+            with (
+                self._opened(uri) as file,  # of which only the head is read
+                warnings.catch_warnings(action="ignore"),
+                Image.open(file, formats=_FORMATS) as image,
+            ):
                 width, height = image.size
                 turned = self._rendering == "as_seen" and image.getexif().get(_ORIENTATION) in _TURNED
                 is_tiff = image.format == "TIFF"  # Pillow turns it by itself
