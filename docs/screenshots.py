@@ -1,6 +1,6 @@
-"""Make the screenshots of the pages in a headless Chromium: what `jclip demo` prints, and its page of results.
+"""Make the screenshots of the pages in a headless Chromium: what `jclip demo` prints and shows, and the search page.
 
-python docs/screenshots.py                 # writes docs/pictures/demo-*.png
+python docs/screenshots.py                 # writes docs/pictures/demo-*.png and search-page.png
 python docs/screenshots.py site/index.html # any page, light and dark, wide and narrow, into the folder "screenshots"
 """
 
@@ -12,6 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from urllib.parse import quote_plus
 
 from PIL import Image
 
@@ -67,6 +68,21 @@ def demo() -> None:
         _save(screenshot(page.as_uri(), (800, height)), "demo-terminal.png")
         sheet = folder / "jclip-demo" / "contact-sheet.html"
         _save(screenshot(sheet.as_uri(), (1180, 770)), "demo-sheet.png")
+        (collection,) = (folder / "jclip-demo").glob("*.jclip")
+        _save(_search_page(collection, "a small orange ring"), "search-page.png")
+
+
+def _search_page(collection: Path, query: str) -> Image.Image:
+    """What the search page of a collection shows for a query."""
+    jclip = Path(sys.executable).with_name("jclip")
+    command = [str(jclip), "ui", "--collection", str(collection), "--no-browser"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:  # noqa: S603 (our own command)
+        try:
+            address = next(line for line in server.stderr or () if line.startswith("http"))
+            page, _, token = address.strip().partition("#")
+            return screenshot(f"{page}?q={quote_plus(query)}&tab=images#{token}", (1180, 770))
+        finally:
+            server.terminate()
 
 
 def looks(page: Path) -> None:
@@ -83,7 +99,7 @@ def looks(page: Path) -> None:
 
 def _save(picture: Image.Image, name: str) -> None:
     picture.thumbnail((_WIDEST_PX, _WIDEST_PX), Image.Resampling.LANCZOS)
-    picture.quantize(256, dither=Image.Dither.NONE).save(FOLDER / name, optimize=True)
+    picture.quantize(256, kmeans=4, dither=Image.Dither.NONE).save(FOLDER / name, optimize=True)
 
 
 def main() -> None:

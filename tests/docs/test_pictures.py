@@ -10,7 +10,7 @@ import pytest
 from core_encoder import JinaClipEncoder
 from tests.docs.blocks import DOCS
 
-SCREENSHOTS = {"demo-sheet.png", "demo-terminal.png"}  # made in a browser: docs/screenshots.py
+SCREENSHOTS = {"demo-sheet.png", "demo-terminal.png", "search-page.png"}  # made in a browser: docs/screenshots.py
 LARGEST_BYTES = 150_000
 
 
