@@ -28,6 +28,11 @@ class LoadMarks:
         self._folder = folder
         self._inside = f"{_FOLDER}/{hashlib.sha256(_without_secrets(store_name).encode()).hexdigest()[:16]}"
 
+    @property
+    def note(self) -> str:
+        """The name of a file for what must be undone after a kill."""
+        return f"{self._inside}.deferred.json"
+
     def todo(self, versions: Mapping[str, str], *, again: bool) -> list[str]:
         """The files that are not loaded, in their order.
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from jclip_connectors.bulk.carried import CarriedConfig, carried_config
+from jclip_connectors.bulk.deferred_index import deferred_index
 from jclip_connectors.bulk.last_rows import LastRows
 from jclip_connectors.bulk.load_marks import LoadMarks
 from jclip_connectors.bulk.pacing import Rate, Turns
@@ -95,6 +96,7 @@ def load(
     patience_s: float = PATIENCE_S,
     follow_s: float | None = None,
     redo_refused: bool = False,
+    defer_index: bool = False,
     progress: Progress | None = None,
 ) -> LoadReport:
     """Write the records of a folder of files of vectors to a store.
@@ -117,6 +119,8 @@ def load(
         follow_s: look for new files when all are loaded, and end when none has come for so many seconds; `None` does
             not look again.
         redo_refused: load the files again of which the store has refused records.
+        defer_index: leave the search index of a Qdrant collection out while records are written, and build it at the
+            end, also after a failure; after a kill, the next load does that.
         progress: called in the threads of the writers, after each batch.
 
     Raises:
@@ -145,7 +149,7 @@ def load(
         patience_s=patience_s,
         progress=progress,
     )
-    return loading.run(follow_s=follow_s, redo_refused=redo_refused)
+    return loading.run(follow_s=follow_s, redo_refused=redo_refused, defer_index=defer_index)
 
 
 class _Loading:
@@ -180,11 +184,16 @@ class _Loading:
         self._lock = threading.Lock()  # of the tally and what is left
         self._stop = threading.Event()
 
-    def run(self, *, follow_s: float | None, redo_refused: bool) -> LoadReport:
+    def run(self, *, follow_s: float | None, redo_refused: bool, defer_index: bool) -> LoadReport:
         """Write every file that has no mark."""
         first = self._open_store()
         self._stores.append(patient_upsert(first, self._patience))
         self._forget_if_empty(first)
+        waits = bool(self._marks.todo(self._files.versions(), again=redo_refused)) or follow_s is not None
+        with deferred_index(first, self._files, self._marks.note, defer=defer_index and waits):
+            return self._run(follow_s=follow_s, redo_refused=redo_refused)
+
+    def _run(self, *, follow_s: float | None, redo_refused: bool) -> LoadReport:
         versions = self._files.versions()
         todo = self._marks.todo(versions, again=redo_refused)
         before = len(versions) - len(todo)

@@ -78,6 +78,10 @@ def load(
     redo_refused: Annotated[
         bool, typer.Option("--redo-refused", help="Load the files again of which the store has refused records.")
     ] = False,
+    defer_index: Annotated[
+        bool,
+        typer.Option("--defer-index", help="Of Qdrant: build the search index once, at the end, also after a failure."),
+    ] = False,
     progress_json: Annotated[
         bool, typer.Option("--progress-json", help="Print the progress as lines of JSON, on stdout.")
     ] = False,
@@ -106,6 +110,7 @@ def load(
                 patience_s=patience,
                 follow_s=follow,
                 redo_refused=redo_refused,
+                defer_index=defer_index,
                 progress=progress,
             )
     _say(done)

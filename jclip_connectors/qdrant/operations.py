@@ -82,6 +82,11 @@ class QdrantFlows:
         self._checked_s = -float("inf")
 
     @property
+    def name(self) -> str:
+        """The name of the collection."""
+        return self._name
+
+    @property
     def fingerprint(self) -> Fingerprint:
         """The fingerprint of the configuration that the collection was made with."""
         return self._fingerprint

@@ -114,10 +114,15 @@ def read_description(info: models.CollectionInfo, name: str) -> tuple[Fingerprin
     return fingerprint, stored_format
 
 
+def first_of(vectors: Mapping[str, models.VectorParams]) -> str:
+    """The name of the vectors that are searched first, and have the search index."""
+    return "coarse" if "coarse" in vectors else "full"
+
+
 def read_layout(vectors: Mapping[str, models.VectorParams], *, tiled: bool, stored_format: int = _FORMAT) -> Layout:
     """Read the layout of an existing collection."""
     coarse = vectors.get("coarse")
-    quantized = vectors["full" if coarse is None else "coarse"].quantization_config
+    quantized = vectors[first_of(vectors)].quantization_config
     quantization: Quantization | None = None
     if quantized is not None:
         quantization = "binary" if isinstance(quantized, models.BinaryQuantization) else "scalar"

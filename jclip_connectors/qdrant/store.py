@@ -14,6 +14,7 @@ from qdrant_client import AsyncQdrantClient, QdrantClient, models
 
 from jclip_connectors.config import EmbeddingConfig, Fingerprint
 from jclip_connectors.errors import EmbedInputError, StoreRequestError
+from jclip_connectors.qdrant.deferring import read_links, usual_links, write_links
 from jclip_connectors.qdrant.errors import translate
 from jclip_connectors.qdrant.operations import ATTEMPTS, QdrantFlows
 from jclip_connectors.qdrant.requests import (
@@ -42,6 +43,8 @@ _UNASKED = MappingProxyType({"coarse_dimensions": "auto", "quantization": None, 
 
 class QdrantStore(BlockingStore):
     """A collection in Qdrant."""
+
+    _flows: QdrantFlows
 
     @classmethod
     def open(
@@ -102,6 +105,21 @@ class QdrantStore(BlockingStore):
         )
         flows = run(opening, client, translate=translate, attempts=ATTEMPTS)
         return cls(client, flows, patience_s=limit_s)
+
+    def index_links(self) -> int:
+        """How many links a vector has in the search index (HNSW's m); 0 while the index is not built."""
+        return self._run(read_links(self._flows.name))
+
+    def usual_index_links(self) -> int:
+        """How many links the setting of the whole collection says, for vectors without one of their own."""
+        return self._run(usual_links(self._flows.name))
+
+    def set_index_links(self, links: int) -> None:
+        """Change how many links a vector has: 0 before many records are written, the former number after it.
+
+        The server builds the index in the background; until then searches compare all vectors, which is slow.
+        """
+        self._run(write_links(self._flows.name, links))
 
 
 class AsyncQdrantStore(AsyncStore):

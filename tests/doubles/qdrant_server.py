@@ -63,6 +63,7 @@ class QdrantServer:
         self.requests: list[Request] = []
         self.keys = {key: kind for key, kind in ((api_key, "all"), (read_only_key, "read")) if key is not None}
         self.indexes: dict[str, dict[str, Any]] = {}
+        self.links: dict[str, dict[str, int]] = {}  # of the search index, where they were changed
         self._client: Any = QdrantClient(":memory:")
         self._end = threading.Event()
         self._lock = threading.Lock()  # local mode is for one thread
@@ -202,7 +203,26 @@ class QdrantServer:
         self._check_exists(name)
         info = self._client.get_collection(name).model_dump(mode="json", exclude_none=True)
         info["payload_schema"] = self.indexes[self._named(name)]
+        for vector, links in self.links.get(self._named(name), {}).items():
+            info["config"]["params"]["vectors"][vector].setdefault("hnsw_config", {})["m"] = links
         return info
+
+    def update(self, name, body):
+        """Change the links of the search index of some vectors, which local mode does not have.
+
+        Which fields there are, and that a field that is left out stays: Read in the client (qdrant-client 1.20,
+        http/models/models.py). A vector of an unknown name is refused: Assumed.
+        """
+        self._check_exists(name)
+        asked: Any = models.UpdateCollection.model_validate_json(body)
+        if set(json.loads(body)) != {"vectors"}:
+            raise RefusedError(500, f"the double changes nothing but vectors: {body!r}")
+        known = self._client.get_collection(name).config.params.vectors
+        for vector, changed in asked.vectors.items():
+            if vector not in known:
+                raise RefusedError(400, f"Wrong input: Not existing vector name error: {vector}")
+            self.links.setdefault(self._named(name), {})[vector] = changed.hnsw_config.m
+        return True
 
     def create(self, name, body):
         """Create a collection; 409 if it exists: Documented. The words: Assumed."""
@@ -331,6 +351,7 @@ ROUTES = (
     (f"GET {COLLECTION}", QdrantServer.describe, "read"),
     (f"PUT {COLLECTION}", QdrantServer.create, "manage"),
     (f"DELETE {COLLECTION}", QdrantServer.drop, "manage"),
+    (f"PATCH {COLLECTION}", QdrantServer.update, "manage"),
     (f"PUT {COLLECTION}/index", QdrantServer.index, "write"),
     (f"PUT {COLLECTION}/points", QdrantServer.upsert, "write"),
     (f"POST {COLLECTION}/points", QdrantServer.retrieve, "read"),

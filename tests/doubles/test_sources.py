@@ -99,6 +99,7 @@ ASSUMED = {
     "qdrant_server.QdrantServer._perform",
     "qdrant_server.QdrantServer._query",
     "qdrant_server.QdrantServer.create",
+    "qdrant_server.QdrantServer.update",
     "qdrant_server.QdrantServer.index",
     "weaviate_collections.CLASS_DEFAULTS",
     "weaviate_collections.CLASS_NAME",
