@@ -22,7 +22,7 @@ from typing import Any, Literal, TextIO, cast
 
 from core_encoder.errors import JinaClipError
 from jclip_connectors.bulk.embed_shard import EmbedJob, EmbedShard, ShardDone
-from jclip_connectors.bulk.ray_pool import Pool, Workers, check_options, plan_pool
+from jclip_connectors.bulk.ray_pool import Pool, Workers, check_options, host_and_port, plan_pool
 from jclip_connectors.bulk.ray_token import arrange_token
 from jclip_connectors.bulk.shards import Shard
 from jclip_connectors.bulk.source_names import printable_name
@@ -34,6 +34,7 @@ _OBJECT_STORE_BYTES = 100 * 2**20  # names and counts need little of it; the lea
 _RETRIES = 9
 _MOST_UNDONE = 20  # shards that could not be embedded, before the job ends
 _SEEN_AFTER_S = 60
+_CONNECT_S = 20
 _LOOPBACK = "127.0.0.1"
 _log = logging.getLogger(__name__)
 
@@ -225,6 +226,8 @@ def _connect(stack: ExitStack, address: str | None, *, loopback: bool) -> None:
     options: dict[str, Any] = {}
     if address is None:
         options = {"include_dashboard": False, "object_store_memory": _OBJECT_STORE_BYTES}
+    if address is not None:
+        _check_reachable(address)
     stack.enter_context(contextlib.redirect_stdout(cast("TextIO", _Stdout(sys.stdout))))
     stack.callback(_shut_down)
     try:
@@ -235,6 +238,16 @@ def _connect(stack: ExitStack, address: str | None, *, loopback: bool) -> None:
     found = ray.util.get_node_ip_address()
     if loopback and found != _LOOPBACK:
         raise EmbedInputError(f"Ray listens on {found}, not on {_LOOPBACK} only: it was imported before this call")
+
+
+def _check_reachable(address: str) -> None:
+    """Tell soon that nothing answers: Ray itself waits for minutes, and then ends the process."""
+    parts = host_and_port(address)
+    if parts is not None:  # else it is on this machine
+        try:
+            socket.create_connection(parts, timeout=_CONNECT_S).close()
+        except OSError as error:
+            raise StoreUnavailableError(f"the Ray cluster at {address!r} cannot be reached: {error}") from error
 
 
 def _shut_down() -> None:

@@ -38,7 +38,7 @@ def check_options(address: str | None, workers: Workers | None, gpus: float | No
     Raises:
         EmbedInputError: an option has a bad value, or does not fit the others.
     """
-    if address is not None and "://" in address:
+    if address is not None and address != "auto" and host_and_port(address) is None:
         raise EmbedInputError(f"`address` is {address!r}; use HOST:PORT of the head, from a machine of the cluster")
     if address is not None and loopback:
         raise EmbedInputError(f"`loopback` is for a Ray that is started here, not for the cluster at {address!r}")
@@ -52,6 +52,14 @@ def check_options(address: str | None, workers: Workers | None, gpus: float | No
         raise EmbedInputError(
             f"`gpus_per_worker` is {gpus!r}; a worker uses one GPU, a part of one (such as 0.5), or none"
         )
+
+
+def host_and_port(address: str) -> tuple[str, int] | None:
+    """The two parts of an address; `None` if it is none."""
+    host, _, port = address.rpartition(":")
+    if not host or "/" in host or not port.isdecimal():
+        return None
+    return host.strip("[]"), int(port)
 
 
 def plan_pool(

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from jclip_connectors.bulk import EmbedJob
-from jclip_connectors.bulk.ray_pool import check_options, plan_pool
+from jclip_connectors.bulk.ray_pool import check_options, host_and_port, plan_pool
 from jclip_connectors.bulk.ray_token import arrange_token
 from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.errors import EmbedInputError
@@ -71,6 +71,8 @@ def test_where_no_worker_has_room_it_is_said_at_once():
     ("options", "message"),
     [
         ({"address": "ray://head:10001"}, "use HOST:PORT of the head"),
+        ({"address": "head"}, "use HOST:PORT of the head"),
+        ({"address": ":6379"}, "use HOST:PORT of the head"),
         ({"address": "head:6379", "loopback": True}, "`loopback` is for a Ray that is started here"),
         ({"workers": 0}, "`workers` is 0"),
         ({"workers": (4, 2)}, "`workers` is 4:2"),
@@ -81,6 +83,12 @@ def test_where_no_worker_has_room_it_is_said_at_once():
 def test_options_that_do_not_fit_are_refused_before_ray_is_started(options, message):
     with pytest.raises(EmbedInputError, match=message):
         check_options(**{"address": None, "workers": None, "gpus": None, "loopback": False, **options})
+
+
+def test_addresses_of_all_kinds_are_read():
+    assert host_and_port("10.0.0.1:6379") == ("10.0.0.1", 6379)
+    assert host_and_port("[::1]:6379") == ("::1", 6379)
+    check_options("auto", None, None, loopback=False)
 
 
 @pytest.fixture
