@@ -33,6 +33,7 @@ from jclip_connectors.cli.store_urls import connected
 from jclip_connectors.cli.swaps import finish_interrupted, mark_of, swap_of, url_beside
 from jclip_connectors.config import EmbeddingConfig, Fingerprint, complete_fingerprint
 from jclip_connectors.errors import ConnectorError, StoreRequestError
+from jclip_connectors.port import Embedder
 
 REINDEX_NOTES = (
     "COLLECTION is a folder, edge:PATH, qdrant://HOST:PORT/NAME, weaviate://HOST:PORT/NAME, pinecone://INDEX or "
@@ -42,6 +43,7 @@ REINDEX_NOTES = (
     "command goes on. Exit code 1 means that something is not in the new collection, or that it has not got the name."
 )
 _FAILED = 1  # the exit code if records are missing, or the swap was not made because of that
+_MOST_LOOKS = 3  # at what has come to a collection in a folder meanwhile
 _LARGEST_PART = 0.1  # of the records that may be missing without a second word
 
 
@@ -176,10 +178,28 @@ def _run(
 
     # The model first: if it cannot be loaded, no collection is made.
     embedder = LocalEmbedder(names.config, device=device, runtime=runtime)
+    done = _read_once(names, embedder, look_in, batch_size)
+    # A collection in a folder is read as it was when it was opened, so it is opened again to see what has come since.
+    for _ in range(_MOST_LOOKS if names.url.startswith("edge:") else 0):
+        again = _read_once(names, embedder, look_in, batch_size)
+        settled = again.settled and not again.embedded
+        done = dataclasses.replace(
+            again,
+            embedded=done.embedded + again.embedded,
+            unchanged=done.unchanged,
+            moved=done.moved + again.moved,
+            settled=settled,
+        )
+        if settled:
+            break
+    return done
+
+
+def _read_once(names: _Names, embedder: Embedder, look_in: Sequence[Path], batch_size: int) -> ReindexReport:
     with connected(names.url, read_only=True) as old, connected(names.new_url) as new:
         source = old.open(carried_config(names.stored), None)
-        terminal.say(f"{source.count()} records; the new collection is {new.name} meanwhile")
         target = new.open(names.config, embedder.dimensions)
+        terminal.say(f"{source.count()} records; the new collection is {new.name} meanwhile")
         reached, total = 0, 0
         try:
             with show_progress(unit="records") as progress:

@@ -11,7 +11,9 @@ import pytest
 from qdrant_client import QdrantClient, models
 
 from core_encoder.nano.scenes import draw_scene, random_scene
+from jclip_connectors.bulk import reindexing
 from jclip_connectors.bulk.carried import carried_config
+from jclip_connectors.cli import reindex_command
 from jclip_connectors.cli.store_urls import connected
 from jclip_connectors.edge.store import QdrantEdgeStore
 from tests.cli.test_store_urls import jclip
@@ -166,6 +168,24 @@ def test_a_collection_that_is_open_for_writing_is_not_taken_away(photos, tmp_pat
         assert "it is open elsewhere" in jclip("reindex", place, *NEW, code=2)[1]
     assert "0 embedded, 5 unchanged" in jclip("reindex", place, *NEW)[1]
     assert records(f"edge:{place}")[0]["dimensions"] == 64
+
+
+def test_what_comes_to_a_folder_while_it_is_read_is_taken_too(photos, tmp_path, monkeypatch):
+    place = tmp_path / "photos.jclip"
+    index(photos, "--collection", place)
+    (tmp_path / "more.txt").write_text("an orange heart")
+    real, calls = reindexing.reindex_collection, []
+
+    def meanwhile(*arguments, **options):
+        calls.append(real(*arguments, **options))
+        if len(calls) == 1:
+            index(tmp_path / "more.txt", "--collection", place)
+        return calls[-1]
+
+    monkeypatch.setattr(reindex_command, "reindex_collection", meanwhile)
+    assert "6 embedded, 0 unchanged, 0 missing" in jclip("reindex", place, *NEW)[1]
+    assert [report.embedded for report in calls] == [5, 1, 0]
+    assert str(tmp_path / "more.txt") in records(f"edge:{place}")[1]
 
 
 @pytest.mark.parametrize("renames", [0, 1])
