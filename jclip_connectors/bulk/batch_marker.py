@@ -19,8 +19,11 @@ class BatchMarker:
             folder: of the file of vectors.
             name: of the file of vectors.
         """
-        self._folder, self._name = folder, f"{TEMPORARY}/{name}{MARKER}"
+        self._folder, self._file, self._name = folder, name, f"{TEMPORARY}/{name}{MARKER}"
         self._deaths: dict[str, int] = {}
+        self._is_ours = self._alone()  # else the marker is that of a process that lives
+        if not self._is_ours:
+            return
         try:
             found: Any = json.loads(folder.read(self._name))
         except (FileNotFoundError, ValueError):  # a machine that went down may leave an empty file
@@ -30,6 +33,8 @@ class BatchMarker:
 
     def begin(self, start: int, end: int) -> bool:
         """Say that a batch begins; false if it has killed its process too often."""
+        if not self._is_ours:
+            return True
         at = f"{start}-{end}"
         if self._deaths.get(at, 0) >= _DEATHS:
             return False
@@ -38,4 +43,9 @@ class BatchMarker:
 
     def remove(self) -> None:
         """The process is alive: forget the batch."""
-        self._folder.remove(self._name)
+        if self._is_ours or self._alone():
+            self._folder.remove(self._name)
+
+    def _alone(self) -> bool:
+        """Whether no other process is writing this file."""
+        return self._folder.count_writers(self._file) <= 1

@@ -213,9 +213,14 @@ def row_items(values: Mapping[str, Any], columns: Columns, *, key: str, where: s
     items = []
     if columns.images is not None:
         found = values[columns.images]
-        picture = found.get("bytes") if isinstance(found, dict) else found
+        picture, error = found, None
+        if isinstance(found, dict):  # the struct of Hugging Face's datasets
+            picture = found.get("bytes")
+            if picture is None and found.get("path") is not None:
+                error = f"the column has no bytes of the picture, only the path {found['path']!r}"
         uri = None if where is None else f"{where}#{key}"
-        items.append(Item(key=key, modality="image", source=picture, uri=uri, record_id=record_id, metadata=metadata))
+        item = Item(key=key, modality="image", source=picture, uri=uri, record_id=record_id, metadata=metadata)
+        items.append(dataclasses.replace(item, error=error))
     if columns.texts is not None:
         text = values[columns.texts]
         items.append(Item(key=key, modality="text", source=text, record_id=record_id, metadata=metadata))

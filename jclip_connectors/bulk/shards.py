@@ -151,10 +151,23 @@ def _entries(fs: Any, path: str, source: str) -> Iterator[_Entry]:  # noqa: ANN4
         if info.get("type") != "directory":
             yield _Entry(name, _state(info))
             continue
-        inside = fs.find(name, detail=True)
-        for file in sorted(inside):
-            if not any(part.startswith(".") for part in file.removeprefix(name).split("/")):
-                yield _Entry(file, _state(inside[file]))
+        for file, inside in _inside(fs, name):
+            yield _Entry(file, _state(inside))
+
+
+def _inside(fs: Any, folder: str) -> Iterator[tuple[str, Mapping[str, Any]]]:  # noqa: ANN401 (of fsspec)
+    """The files in a folder and in its folders, in order, without hidden ones."""
+    if not isinstance(fs, LocalFileSystem):
+        found = fs.find(folder, detail=True)  # of an object store in few requests
+        for file in sorted(found):
+            if not any(part.startswith(".") for part in file.removeprefix(folder).split("/")):
+                yield file, found[file]
+        return
+    for _, folders, files in fs.walk(folder, detail=True, on_error="raise"):
+        kept = sorted((name, info) for name, info in folders.items() if not name.startswith("."))
+        folders.clear()
+        folders.update(kept)  # those are walked
+        yield from ((files[name]["name"], files[name]) for name in sorted(files) if not name.startswith("."))
 
 
 def _infos(fs: Any, names: Sequence[str], source: str) -> Iterator[tuple[str, Mapping[str, Any]]]:  # noqa: ANN401

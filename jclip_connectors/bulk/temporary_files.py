@@ -5,6 +5,7 @@ of nobody. Where files cannot be locked, they are left.
 """
 
 import contextlib
+import glob
 import os
 import sys
 import uuid
@@ -13,17 +14,17 @@ from pathlib import Path
 
 if sys.platform == "win32":  # without these locks: nothing is removed
 
-    def _lock(descriptor: int) -> bool:  # noqa: ARG001
+    def _lock(descriptor: int, *, wait: bool = False) -> bool:  # noqa: ARG001
         """Nobody can tell."""
         return False
 
 else:
     import fcntl
 
-    def _lock(descriptor: int) -> bool:
-        """Lock an open file; false if another process has done so, or it cannot be locked."""
+    def _lock(descriptor: int, *, wait: bool = False) -> bool:
+        """Lock an open file; false if another process has done so and we do not wait, or it cannot be locked."""
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
         except OSError:
             return False
         return True
@@ -41,7 +42,7 @@ def temporary_file(folder: Path, name: str) -> Iterator[Path]:
     while True:
         path = folder / f"{name}.{os.getpid()}.{uuid.uuid4().hex[:8]}"
         descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
-        _lock(descriptor)
+        _lock(descriptor, wait=True)  # others hold it for a moment, to see whether it is locked
         if path.exists():
             break
         os.close(descriptor)  # `remove_leftovers` of another process came between these two steps
@@ -52,6 +53,11 @@ def temporary_file(folder: Path, name: str) -> Iterator[Path]:
         path.unlink(missing_ok=True)
 
 
+def count_writers(folder: Path, name: str) -> int:
+    """How many living processes are writing a file of this name, as far as files can be locked there."""
+    return sum(not _lock_for_a_moment(path) for path in folder.glob(f"{glob.escape(name)}.*.*"))
+
+
 def remove_leftovers(folder: Path, *, kept: str) -> None:
     """Remove what writers that died have left in a folder.
 
@@ -60,14 +66,20 @@ def remove_leftovers(folder: Path, *, kept: str) -> None:
         kept: the suffix of files that are not removed.
     """
     for path in folder.glob("*"):
-        if path.suffix == kept:
-            continue
-        try:
-            descriptor = os.open(path, os.O_RDWR)
-        except OSError:  # it is complete by now, or another user's
-            continue
-        try:
-            if _lock(descriptor):
-                path.unlink(missing_ok=True)
-        finally:
-            os.close(descriptor)
+        if path.suffix != kept:
+            _lock_for_a_moment(path, remove=True)
+
+
+def _lock_for_a_moment(path: Path, *, remove: bool = False) -> bool:
+    """Lock a file, and remove it meanwhile; false if a living process has locked it, or it cannot be locked."""
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except OSError:  # it is complete by now, or another user's
+        return True
+    try:
+        locked = _lock(descriptor)
+        if locked and remove:
+            path.unlink(missing_ok=True)
+        return locked
+    finally:
+        os.close(descriptor)

@@ -23,7 +23,7 @@ import pyarrow.parquet as pq
 from fsspec.implementations.local import LocalFileSystem
 
 from jclip_connectors.bulk.remote_errors import remote_errors
-from jclip_connectors.bulk.temporary_files import remove_leftovers, temporary_file
+from jclip_connectors.bulk.temporary_files import count_writers, remove_leftovers, temporary_file
 from jclip_connectors.bulk.vector_rows import VECTOR_COLUMNS, VectorRow, VectorType, to_batch, to_records, vector_schema
 from jclip_connectors.config import Fingerprint
 from jclip_connectors.errors import EmbedInputError, StoreRequestError
@@ -203,6 +203,10 @@ class VectorFolder:
         """Remove the files that processes which died had not completed."""
         if isinstance(self.fs, LocalFileSystem):
             remove_leftovers(Path(self.path, TEMPORARY), kept=MARKER)
+
+    def count_writers(self, name: str) -> int:
+        """How many processes are writing a file; 0 where this cannot be known, as in an object store."""
+        return count_writers(Path(self.path, TEMPORARY), name) if isinstance(self.fs, LocalFileSystem) else 0
 
     def size(self, name: str) -> int:
         """The size of a file in bytes."""

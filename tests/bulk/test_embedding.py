@@ -1,6 +1,8 @@
 """Shards of pictures and texts become files of vectors, each row once."""
 
+import contextlib
 import dataclasses
+import json
 import pickle
 import subprocess
 import sys
@@ -24,6 +26,7 @@ from jclip_connectors.bulk import (
     find_shards,
     run_locally,
 )
+from jclip_connectors.bulk.batch_marker import DIED
 from jclip_connectors.bulk.temporary_files import remove_leftovers
 from jclip_connectors.bulk.vector_files import VectorFolder, read_vector_files
 from jclip_connectors.bulk.vector_rows import to_rows
@@ -254,23 +257,44 @@ def test_a_storage_that_does_not_answer_ends_the_job_and_no_row_is_lost(tmp_path
     assert VectorFolder(job.out).names(".tmp") == []
 
 
-def test_a_file_that_another_process_is_writing_is_no_leftover(tmp_path):
+@contextlib.contextmanager
+def writer(folder, name):
+    """Another process that is writing a file; it is killed at the end."""
     program = (
         "import sys; from pathlib import Path; from jclip_connectors.bulk.temporary_files import temporary_file\n"
-        f"with temporary_file(Path({str(tmp_path)!r}), 'x') as path:\n    print(path, flush=True); sys.stdin.read()"
+        f"with temporary_file(Path({str(folder)!r}), {name!r}) as path:\n    print(path, flush=True); sys.stdin.read()"
     )
-    (tmp_path / "x.1.dead").touch()
-    (tmp_path / "x.at").touch()
     with subprocess.Popen(  # noqa: S603 (our own program)
         [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    ) as writer:
-        assert writer.stdout is not None
-        name = writer.stdout.readline().strip()
+    ) as process:
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
+        process.kill()
+
+
+def test_a_file_that_another_process_is_writing_is_no_leftover(tmp_path):
+    (tmp_path / "x.1.dead").touch()
+    (tmp_path / "x.at").touch()
+    with writer(tmp_path, "x") as name:
         remove_leftovers(tmp_path, kept=".at")
         assert sorted(map(str, tmp_path.iterdir())) == sorted([name, str(tmp_path / "x.at")])
-        writer.kill()
     remove_leftovers(tmp_path, kept=".at")
     assert [path.name for path in tmp_path.iterdir()] == ["x.at"]
+
+
+def test_the_batch_of_a_process_that_lives_is_not_the_batch_of_one_that_died(tmp_path):
+    embedder = HashEmbedder()
+    (shard,) = find_shards([pictures_tar(tmp_path / "a.tar", 3)])
+    job = EmbedJob(config=embedder.config, out=str(tmp_path / "out"))
+    name = shard.name(job.config.fingerprint(), job.columns)
+    marker = tmp_path / "out" / ".tmp" / f"{name}.at"
+    marker.parent.mkdir(parents=True)
+    marker.write_text(json.dumps({"at": "0-3", "deaths": {"0-3": 1}}))
+    with writer(marker.parent, name):
+        assert EmbedShard(job, embedder=embedder)(shard).failed == 0
+        assert marker.exists()
+    assert EmbedShard(job, embedder=embedder)(shard).errors == {DIED: 3}
+    assert not marker.exists()
 
 
 def test_importing_the_package_loads_neither_a_runtime_nor_an_engine():

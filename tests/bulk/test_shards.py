@@ -82,6 +82,8 @@ def test_a_folder_has_its_tar_files_parquet_files_and_pictures_without_what_is_h
     pictures_tar(tmp_path / "in" / "a.tar", 1)
     (tmp_path / "in" / "deep" / "b.JPG").write_bytes(picture(1))
     (tmp_path / "in" / "deep" / ".c.jpg").write_bytes(picture(2))
+    (tmp_path / "in" / ".git").mkdir()
+    (tmp_path / "in" / ".git" / "d.jpg").write_bytes(picture(3))
     (tmp_path / "in" / "notes.txt").write_text("no picture")
     out = tmp_path / "in" / "out"
     out.mkdir()
@@ -181,6 +183,9 @@ def test_parquet_files_of_hugging_face_have_pictures_in_structs(tmp_path):
     path = table_file(tmp_path / "a.parquet", image=pa.array(images, kind), label=[1, 2, 3])
     (shard,) = find_shards([path], columns=Columns())
     assert [item.source for item in items_of(shard)] == [picture(1), None, None]
+    assert [item.error for item in items_of(shard)][
+        1
+    ] == "the column has no bytes of the picture, only the path 'x.jpg'"
 
 
 def test_a_row_with_a_picture_and_a_text_is_two_items_with_ids_of_their_own(tmp_path):
