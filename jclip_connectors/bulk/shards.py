@@ -118,7 +118,7 @@ def _find(
     for entry in _entries(fs, path, source):
         url = _url(fs, entry.path)
         name = posixpath.basename(entry.path).lower()
-        if left_out is not None and (url == left_out or url.startswith(f"{left_out}/")):
+        if left_out is not None and entry.path != path and url.startswith(f"{left_out}/"):
             continue
         if name.endswith((*_TARS, SUFFIX)):
             entries.append(entry)

@@ -85,8 +85,9 @@ def embed(
     max_pixels: MaxPixelsOption = None,
     max_bytes: MaxBytesOption = None,
     vector_type: Annotated[
-        Literal["float32", "float16"], typer.Option(help="The type of the values; float16 halves the files.")
-    ] = "float32",
+        Literal["float32", "float16"] | None,
+        typer.Option(help="The type of the values: float16 halves the files; default: that of OUT, else float32."),
+    ] = None,
     device: DeviceOption = None,
     runtime: RuntimeOption = "auto",
     endpoint: Annotated[
@@ -169,6 +170,8 @@ def embed(
         raise typer.BadParameter(f"the report would replace the source {str(report)!r}: name another file")
     if limit is not None:
         shards = first_rows(shards, limit)
+    if vector_type is None:
+        vector_type = "float32" if found is None else found.vector_type
     job = EmbedJob(
         config=config,
         out=out,

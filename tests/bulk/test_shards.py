@@ -91,6 +91,7 @@ def test_a_folder_has_its_tar_files_parquet_files_and_pictures_without_what_is_h
     tar, files = find_shards([tmp_path / "in"], out=out)
     assert (tar.kind, files.kind) == ("tar", "files")
     assert files.paths == (str(tmp_path / "in" / "deep" / "b.JPG"),)
+    assert len(find_shards([out / "not this.tar"], out=out)) == 1  # it is named
 
 
 def test_a_link_that_leads_back_to_its_folder_is_not_followed(tmp_path):

@@ -88,6 +88,7 @@ def test_pictures_and_texts_with_their_metadata(source, tmp_path):
     assert records["image-00003"].uri == f"{source}/000.tar#00003.png"
     sidecar = VectorFolder(out).require_sidecar()
     assert (sidecar.dimensions, sidecar.vector_type) == (64, "float16")
+    assert "3 of them unchanged" in jclip("embed", source, out, *options[:-2])[1]  # OUT knows the rest
 
 
 def test_what_is_unsure_ends_before_a_model_is_loaded(tmp_path):
