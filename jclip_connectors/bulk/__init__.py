@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from jclip_connectors.bulk.columns import Columns
     from jclip_connectors.bulk.embed_shard import EmbedBatch, EmbedJob, EmbedShard, ShardDone
     from jclip_connectors.bulk.embedding import EmbedProgress, EmbedReport, embed_shards, run_locally
+    from jclip_connectors.bulk.loading import LoadProgress, LoadReport, load
     from jclip_connectors.bulk.ray_engine import run_on_ray
     from jclip_connectors.bulk.shards import Shard, find_shards
 
@@ -28,6 +29,8 @@ __all__ = [
     "EmbedProgress",
     "EmbedReport",
     "EmbedShard",
+    "LoadProgress",
+    "LoadReport",
     "ReindexReport",
     "Shard",
     "ShardDone",
@@ -35,6 +38,7 @@ __all__ = [
     "copy_collection",
     "embed_shards",
     "find_shards",
+    "load",
     "reindex_collection",
     "run_locally",
     "run_on_ray",
@@ -48,10 +52,13 @@ _MODULES = MappingProxyType(  # of what needs the extra
         "EmbedProgress": "embedding",
         "EmbedReport": "embedding",
         "EmbedShard": "embed_shard",
+        "LoadProgress": "loading",
+        "LoadReport": "loading",
         "Shard": "shards",
         "ShardDone": "embed_shard",
         "embed_shards": "embedding",
         "find_shards": "shards",
+        "load": "loading",
         "run_locally": "embedding",
         "run_on_ray": "ray_engine",
     }

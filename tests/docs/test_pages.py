@@ -114,8 +114,15 @@ def _served(_: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
         yield {"http://localhost:8080": server.url}
 
 
+@contextmanager
+def _exported_beside_qdrant(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, str]]:
+    with _exported(monkeypatch), _qdrant(monkeypatch) as replaced:
+        yield replaced
+
+
 WORLDS: dict[str, World] = {
     "README.md": _nowhere,
+    "bulk-load.md": _exported_beside_qdrant,
     "copy.md": _exported,
     "frameworks/huggingface.md": _hub,
     "frameworks/qdrant-inference.md": _qdrant,
