@@ -128,7 +128,7 @@ class Preparation:
             for index, tokens in zip(texts, tokenized, strict=True)
         }
 
-    def prepare_image(self, data: bytes, number: int) -> PreparedImage | RequestError:
+    def prepare_image(self, data: bytes | NDArray[np.uint8], number: int) -> PreparedImage | RequestError:
         """Decode an image and resize it to the model's size; errors name it by its number."""
         try:
             loaded = read_picture(data, index=number, limits=self._limits, rendering=self._rendering)

@@ -20,9 +20,9 @@ class TextItem:
 
 @dataclass(frozen=True)
 class ImageItem:
-    """An image to embed, still encoded: the content of a PNG, JPEG or other file."""
+    """An image to embed: the content of a PNG, JPEG or other file; or pixels, (H, W, 3) uint8 RGB."""
 
-    data: bytes
+    data: bytes | NDArray[np.uint8]
 
 
 @dataclass(frozen=True)

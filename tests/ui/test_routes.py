@@ -90,6 +90,16 @@ def test_a_region_of_a_record_is_embedded_from_its_picture(page, gallery):
     assert [hit["score"] for hit in found] == pytest.approx([hit.score for hit in expected], abs=1e-5)
 
 
+def test_a_region_may_have_more_pixels_than_bytes_are_allowed_for_a_file(model, tmp_path):
+    path = tmp_path / "large.png"
+    Image.new("RGB", (3000, 3000), "red").save(path)
+    limits = ServerLimits(max_image_bytes=100_000)
+    with TestClient(create_page_app(shown(path), lambda: model, limits=limits), base_url="http://localhost") as page:
+        wait_until(lambda: page.get("/ui/info").json()["ready"])
+        first = search(page, text="a")[0]
+        assert search(page, like=first["id"], box=[0, 0, 3000, 2990])
+
+
 def test_a_filter_keeps_what_matches(page):
     found = search(page, text=QUERY, where={"number": {"lt": 4}, "even": True})
     assert sorted(hit["metadata"]["number"] for hit in found) == [0, 2]

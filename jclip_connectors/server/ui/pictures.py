@@ -16,6 +16,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
+import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from core_encoder.errors import ImageDecodeError, ImageLimitError
@@ -92,7 +94,7 @@ class Pictures:
             self._encoded.put(key, found)
         return found
 
-    def region(self, data: bytes, box: Sequence[int]) -> bytes:
+    def region(self, data: bytes, box: Sequence[int]) -> NDArray[np.uint8]:
         """Cut a region out of a picture.
 
         Args:
@@ -100,7 +102,7 @@ class Pictures:
             box: left, top, right, bottom in its pixels as shown.
 
         Returns:
-            The region as an uncompressed picture.
+            (H, W, 3) uint8 0..255, RGB.
 
         Raises:
             RequestError: 400 if the picture cannot be read, or the box is not inside it.
@@ -120,8 +122,7 @@ class Pictures:
         image = loaded.image
         across, down = image.width / width, image.height / height  # below 1 if it was shrunk while decoding
         cut = (int(left * across), int(top * down), round(right * across), round(bottom * down))
-        region = image.crop((cut[0], cut[1], max(cut[2], cut[0] + 1), max(cut[3], cut[1] + 1)))
-        return _encode(region, "BMP")
+        return np.asarray(image.crop((cut[0], cut[1], max(cut[2], cut[0] + 1), max(cut[3], cut[1] + 1))))
 
     def read(self, uri: str) -> bytes:
         """The bytes of a record's file.
