@@ -4,28 +4,16 @@ File names and texts may come from untrusted sources: they are all escaped, and 
 the pictures and styles in the page, no script and no request.
 """
 
-import base64
 import functools
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from html import escape
-from io import BytesIO
 from pathlib import Path
-from typing import Protocol
 
-from PIL import Image
-
-from core_encoder.errors import ImageDecodeError
-from core_encoder.image_input import read_image
 from core_encoder.image_limits import DEFAULT_LIMITS, ImageLimits
 from core_encoder.rendering import Rendering
-from core_encoder.tiling import Box
+from jclip_connectors.collection.cards import ShowPicture, card, escaped, picture
 from jclip_connectors.port import SearchHit
 from jclip_connectors.store_kit.files import replace_file
-
-_SIDE_PX = 200  # of a picture on the page
-_DENSITY = 2  # pixels of a thumbnail per pixel of the page
-_TEXT_CHARS = 400  # shown of a found text
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,16 +58,16 @@ def write_contact_sheet(
     Raises:
         OSError: the file cannot be written.
     """
-    show = functools.partial(_picture, rendering=rendering, limits=limits)
+    show = functools.partial(picture, rendering=rendering, limits=limits)
     body = "\n".join(_section(section, show) for section in sections)
-    replace_file(Path(path), _PAGE.format(title=_text(title), style=_STYLE, body=body).encode())
+    replace_file(Path(path), _PAGE.format(title=escaped(title), style=_STYLE, body=body).encode())
 
 
-def _section(section: Section, show: "_Show") -> str:
-    parts = [f"<section>\n<h2>{_text(section.heading)}</h2>"]
+def _section(section: Section, show: ShowPicture) -> str:
+    parts = [f"<section>\n<h2>{escaped(section.heading)}</h2>"]
     if section.query_image is not None:
-        picture = show(section.query_image, f"The query: {section.query_image.name}")
-        parts.append(f'<figure class="query">{picture}<figcaption>the query</figcaption></figure>')
+        query = show(section.query_image, f"The query: {section.query_image.name}")
+        parts.append(f'<figure class="query">{query}<figcaption>the query</figcaption></figure>')
     if section.hits:
         cards = "\n".join(_cards(section, show))
         parts.append(f'<ol class="hits">\n{cards}\n</ol>')
@@ -88,74 +76,10 @@ def _section(section: Section, show: "_Show") -> str:
     return "\n".join([*parts, "</section>"])
 
 
-def _cards(section: Section, show: "_Show") -> Iterator[str]:
+def _cards(section: Section, show: ShowPicture) -> Iterator[str]:
     for rank, hit in enumerate(section.hits, start=1):
-        name = hit.uri if hit.uri is not None else str(hit.metadata.get("path", hit.record_id))
-        if hit.uri is not None:
-            shown = show(Path(hit.uri), f"Result {rank}: {Path(name).name}", box=hit.box)
-        else:
-            content = hit.content if hit.content is not None else ""
-            more = "…" if len(content) > _TEXT_CHARS else ""
-            shown = f"<blockquote>{_text(content[:_TEXT_CHARS])}{more}</blockquote>"
         mark = ' <span class="right">✓ right</span>' if hit.record_id in section.right_ids else ""
-        yield (
-            f'<li><div class="shown">{shown}</div>'
-            f'<p class="line"><b>{rank}</b> <span class="score">{hit.score:.4f}</span>{mark}</p>'
-            f'<p class="name" title="{_text(name)}">{_text(Path(name).name)}</p></li>'
-        )
-
-
-class _Show(Protocol):
-    def __call__(self, path: Path, description: str, *, box: Box | None = None) -> str: ...
-
-
-def _picture(path: Path, description: str, *, rendering: Rendering, limits: ImageLimits, box: Box | None = None) -> str:
-    try:
-        loaded = read_image(path, index=0, rendering=rendering, limits=limits)
-    except ImageDecodeError:
-        return '<div class="missing">this picture cannot be read any more</div>'
-    image = loaded.image
-    width, height = loaded.full_size
-    scale = _SIDE_PX / max(width, height)
-    shown_width, shown_height = max(1, round(width * scale)), max(1, round(height * scale))
-    image.thumbnail((_SIDE_PX * _DENSITY, _SIDE_PX * _DENSITY))
-    outline = ""
-    if box is not None and box != (0, 0, width, height):
-        description += f"; nearest is the tile from {box.left}, {box.top} to {box.right}, {box.bottom}"
-        outline = (
-            f'<i style="left:{_percent(box.left, width)};top:{_percent(box.top, height)};'
-            f'width:{_percent(box.right - box.left, width)};height:{_percent(box.bottom - box.top, height)}"></i>'
-        )
-    return (
-        f'<div class="picture"><img src="{_data_uri(image)}" width="{shown_width}" height="{shown_height}" '
-        f'alt="{_text(description)}">{outline}</div>'
-    )
-
-
-def _data_uri(image: Image.Image) -> str:
-    encoded = BytesIO()
-    image.save(encoded, "JPEG", quality=88, subsampling=0)  # thin coloured lines survive without subsampling
-    return f"data:image/jpeg;base64,{base64.b64encode(encoded.getvalue()).decode()}"
-
-
-def _percent(part: int, whole: int) -> str:
-    return f"{100 * part / whole:.2f}%"
-
-
-def _text(text: str) -> str:
-    """Text for the page: escaped; characters that HTML forbids are shown by pictures of them or backslash escapes."""
-    return escape(text.encode("utf-8", "backslashreplace").decode().translate(_FORBIDDEN), quote=True)
-
-
-# Source: the HTML standard, "Preprocessing the input stream": controls but for white space, and noncharacters.
-_CONTROL_PICTURES = 0x2400  # of U+0000..U+001F, in order
-_FORBIDDEN = {
-    **{code: chr(_CONTROL_PICTURES + code) for code in range(0x20) if chr(code) not in "\t\n"},
-    0x7F: "\u2421",
-    **{code: f"\\x{code:02x}" for code in range(0x80, 0xA0)},
-    **{code: f"\\u{code:04x}" for code in range(0xFDD0, 0xFDF0)},
-    **{plane + code: f"\\U{plane + code:08x}" for plane in range(0, 0x110000, 0x10000) for code in (0xFFFE, 0xFFFF)},
-}
+        yield card(rank, hit, show, mark=mark)
 
 
 _STYLE = """

@@ -15,6 +15,7 @@ from jclip_connectors.collection.adding import (
     check_texts,
 )
 from jclip_connectors.collection.async_hosts import AsyncHost, ThreadedEmbedder, is_asyncio
+from jclip_connectors.collection.hits import Hits
 from jclip_connectors.collection.samples import SampleCache
 from jclip_connectors.collection.searching import Request, modalities_of, search, search_many
 from jclip_connectors.errors import EmbedInputError
@@ -163,7 +164,8 @@ class AsyncMultimodalCollection:
             EmbedInputError: neither or both of `text` and `image` are given, or an argument is bad.
         """
         request = self._request(limit, where, modality, score_threshold, offset, group_duplicates)
-        return await self._host().run(search(text, image, request, self._samples))
+        found = await self._host().run(search(text, image, request, self._samples))
+        return Hits(found, rendering=self._embedder.config.rendering)
 
     async def search_many(
         self,
@@ -197,7 +199,8 @@ class AsyncMultimodalCollection:
                 is bad.
         """
         request = self._request(limit, where, modality, score_threshold, offset, group_duplicates)
-        return await self._host().run(search_many(texts, images, request, self._samples))
+        found = await self._host().run(search_many(texts, images, request, self._samples))
+        return [Hits(each, rendering=self._embedder.config.rendering) for each in found]
 
     async def get(self, ids: Sequence[str]) -> list[Record]:
         """Fetch records by id, in the order of `ids`; unknown ids are left out."""

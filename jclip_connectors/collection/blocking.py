@@ -12,6 +12,7 @@ from jclip_connectors.collection.adding import (
     check_images,
     check_texts,
 )
+from jclip_connectors.collection.hits import Hits
 from jclip_connectors.collection.hosts import BlockingHost
 from jclip_connectors.collection.samples import SampleCache
 from jclip_connectors.collection.searching import Request, modalities_of, search, search_many
@@ -137,13 +138,15 @@ class MultimodalCollection:
             group_duplicates: make records of equal content one result, with the other ids as its `duplicates`.
 
         Returns:
-            The results, nearest first; with tiling each image has the `box` of its nearest tile.
+            The results, nearest first; with tiling each image has the `box` of its nearest tile. A notebook shows them
+            as pictures.
 
         Raises:
             EmbedInputError: neither or both of `text` and `image` are given, or an argument is bad.
         """
         request = self._request(limit, where, modality, score_threshold, offset, group_duplicates)
-        return self._host().run(search(text, image, request, self._samples))
+        found = self._host().run(search(text, image, request, self._samples))
+        return Hits(found, rendering=self._embedder.config.rendering)
 
     def search_many(
         self,
@@ -177,7 +180,8 @@ class MultimodalCollection:
                 is bad.
         """
         request = self._request(limit, where, modality, score_threshold, offset, group_duplicates)
-        return self._host().run(search_many(texts, images, request, self._samples))
+        found = self._host().run(search_many(texts, images, request, self._samples))
+        return [Hits(each, rendering=self._embedder.config.rendering) for each in found]
 
     def get(self, ids: Sequence[str]) -> list[Record]:
         """Fetch records by id, in the order of `ids`; unknown ids are left out."""
