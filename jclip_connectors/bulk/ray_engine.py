@@ -92,13 +92,10 @@ class _Worker:
     """
 
     def __init__(self, job: EmbedJob, folder: str) -> None:
-        self._refusal: str | None = None
+        self._job = job
+        self._embed: EmbedShard | None = None
         if Path(folder).is_dir():
             os.chdir(folder)  # for what has a relative path; a node of a cluster is somewhere else
-        try:
-            self._embed = EmbedShard(job)  # first it sets the number of threads
-        except (ConnectorError, JinaClipError) as error:
-            self._refusal = f"no worker can start on {socket.gethostname()}: {error}"
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
         """Embed the one shard of a batch; one row: its position, and what became of it."""
@@ -106,14 +103,15 @@ class _Worker:
         return {"at": [at], "outcome": [self._outcome(shard)]}
 
     def _outcome(self, shard: Shard) -> "ShardDone | _Undone":
-        if self._refusal is not None:
-            return _Undone("refused", self._refusal)
         try:
+            # Here, not in the constructor: of that, Ray tries again without end where it kills the process.
+            if self._embed is None:
+                self._embed = EmbedShard(self._job)  # first it sets the number of threads
             return self._embed(shard)
         except (StoreUnavailableError, OSError) as error:
             return _Undone("unavailable", str(error))
         except (ConnectorError, JinaClipError) as error:
-            return _Undone("refused", str(error))
+            return _Undone("refused", f"{error} (on {socket.gethostname()})")
         except Exception:  # noqa: BLE001 (a mistake in a program; raised again where the job was started)
             return _Undone("broken", traceback.format_exc())
 

@@ -69,6 +69,8 @@ class Cluster:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(pid, signal.SIGKILL)
             process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
         shutil.rmtree(self.temporary, ignore_errors=True)
 
     def start(self, *command, **options):

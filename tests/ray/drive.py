@@ -5,12 +5,14 @@ import json
 import sys
 from functools import partial
 
-from jclip_connectors.bulk import EmbedJob, embed_shards, find_shards, run_on_ray
+from jclip_connectors.bulk import EmbedJob, embed_shards, find_shards, ray_engine, run_on_ray
 from jclip_connectors.config import EmbeddingConfig
 from tests.ray.deadly import DeadlyJob
 
 
-def main(*, sources, out, deadly=False, batch_size=8, device=None, max_failed=0.05, **options):
+def main(*, sources, out, deadly=False, batch_size=8, device=None, max_failed=0.05, retries=None, **options):
+    if retries is not None:
+        ray_engine._RETRIES = retries
     job = (DeadlyJob if deadly else EmbedJob)(
         config=EmbeddingConfig(model="nano"), out=out, batch_size=batch_size, device=device
     )

@@ -71,8 +71,15 @@ def test_batches_that_kill_their_worker_are_failed_rows_and_the_job_goes_on(clus
     pictures_tar(tmp_path / "good.tar", 40, start=100)
     out = tmp_path / "out"
     sources = [tmp_path / "deadly.tar", tmp_path / "good.tar"]
+    # Tried twice only, the shard is left out, and the other one is done.
+    driver = cluster.drive(sources, out, workers=1, deadly=True, retries=1)
+    assert driver.wait(200) == 1
+    assert "1 of 2 shards are not done" in driver.log.read_text()
+    assert "its worker died each of the 2 times that it was tried" in driver.log.read_text()
+    assert len(list(out.glob("*.parquet"))) == 1
+    # The second program knows of these two deaths.
     *_, report = finished(cluster.drive(sources, out, workers=1, deadly=True, max_failed=1))
-    assert (report["shards"], report["rows"], report["failed"]) == (2, 104, 16)
+    assert report == {"shards": 2, "unchanged": 1, "rows": 104, "failed": 16}
     failed = {row.key for row in rows_of(out) if row.error == DIED}
     assert failed == {f"{at:05}" for at in (*range(16, 24), *range(48, 56))}
 
@@ -80,8 +87,7 @@ def test_batches_that_kill_their_worker_are_failed_rows_and_the_job_goes_on(clus
 def test_a_worker_without_the_device_of_the_job_is_refused_and_so_is_a_stranger(cluster, sources, tmp_path):
     driver = cluster.drive(sources[:1], tmp_path / "out", workers=1, device="cuda")
     assert driver.wait(200) == 1
-    assert "EmbedInputError: no worker can start on" in driver.log.read_text()
-    assert "torch is not installed" in driver.log.read_text()  # which CUDA needs
+    assert "EmbedInputError: torch is not installed" in driver.log.read_text()  # which CUDA needs
     assert not list((tmp_path / "out").glob("*.parquet"))
 
     cluster.environ["RAY_AUTH_TOKEN"] = "0" * 64
