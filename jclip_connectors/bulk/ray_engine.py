@@ -150,7 +150,9 @@ def _results(todo: Sequence[Shard], pool: Pool) -> Generator[ShardDone, None, No
                 break
     except ray.exceptions.RayError as error:
         last = str(error).strip().splitlines()[-1]
-        raise StoreUnavailableError(f"Ray has ended the job: {last}; the same call goes on") from error
+        mode = os.environ.get("RAY_AUTH_MODE", "not set")
+        hint = "" if machines else f"; RAY_AUTH_MODE is {mode} here, and has to be the same on all machines"
+        raise StoreUnavailableError(f"Ray has ended the job: {last}; the same call goes on{hint}") from error
     if undone:
         first = printable_name(next(iter(undone.values())).url)
         why = reasons[0] if reasons else f"its worker died each of the {_RETRIES + 1} times that it was tried"
