@@ -101,7 +101,8 @@ def reindex(
         "max_image_bytes": max_bytes,
         "tiling": None if not tiles else Tiling(max_tiles=tiles),
     }
-    names = _prepare(collection, model, {name: value for name, value in given.items() if value is not None}, tiles)
+    given = {name: value for name, value in given.items() if value is not None}
+    names = _prepare(collection, model, given, tiles=tiles, swap=swap)
     if names is None:
         return
     done = _run(names, device=device, runtime=runtime, look_in=folders, batch_size=batch_size)
@@ -126,7 +127,9 @@ class _Names:
     config: EmbeddingConfig
 
 
-def _prepare(collection: str, model: str | None, given: dict[str, Any], tiles: int | None) -> _Names | None:
+def _prepare(
+    collection: str, model: str | None, given: dict[str, Any], *, tiles: int | None, swap: bool
+) -> _Names | None:
     """What is to be done; `None` if the collection is already as it is wanted."""
     url = place_url(collection)
     finish_interrupted(url)
@@ -142,7 +145,7 @@ def _prepare(collection: str, model: str | None, given: dict[str, Any], tiles: i
             terminal.say(f"{old.name} was made with this model and these options: there is nothing to do")
             return None
         terminal.say(f"{old.name}: {', '.join(_changes(stored, wanted))}")
-        reason = swap_of(url, old, mark_of(stored)).reason
+        reason = swap_of(url, old, mark_of(stored)).reason if swap else None
     if reason is not None:
         terminal.say(f"note: the new collection will keep a name of its own: {reason}", style="yellow")
     return _Names(url=url, new_url=url_beside(url, mark_of(wanted)), stored=stored, config=config)
@@ -199,7 +202,7 @@ def _read_once(names: _Names, embedder: Embedder, look_in: Sequence[Path], batch
     with connected(names.url, read_only=True) as old, connected(names.new_url) as new:
         source = old.open(carried_config(names.stored), None)
         target = new.open(names.config, embedder.dimensions)
-        terminal.say(f"{source.count()} records; the new collection is {new.name} meanwhile")
+        terminal.say(f"{source.count()} records in {old.name}; those of {new.name} are compared")
         reached, total = 0, 0
         try:
             with show_progress(unit="records") as progress:

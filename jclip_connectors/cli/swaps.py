@@ -23,6 +23,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 
 from jclip_connectors.cli.store_urls import Place
 from jclip_connectors.config import Fingerprint
+from jclip_connectors.errors import StoreRequestError
 
 _MARK_CHARS = 8
 _EDGE = "edge"
@@ -81,6 +82,9 @@ def swap_of(url: str, place: Place, mark: str) -> Swap:
         url: the URL.
         place: the place of the collection that has the name.
         mark: of the fingerprint of that collection.
+
+    Raises:
+        StoreRequestError: the old collection cannot be kept under another name, as that is taken.
     """
     scheme, _, rest = url.partition(":")
     if scheme == _EDGE:
@@ -96,6 +100,8 @@ def _of_folders(folder: Path, mark: str) -> Swap:
     from jclip_connectors.edge.swapping import swap_folders
 
     kept = folder.with_name(f"{folder.name}-{mark}")
+    if os.path.lexists(kept):
+        raise _taken(str(kept))
 
     def run(new: Place) -> None:
         swap_folders(folder, folder.with_name(Path(str(new.folder)).name), kept)
@@ -104,14 +110,23 @@ def _of_folders(folder: Path, mark: str) -> Swap:
 
 
 def _of_tables(place: Place, mark: str) -> Swap:
+    from jclip_connectors.pgvector import stored_fingerprint
     from jclip_connectors.pgvector.swapping import swap_collections
 
     kept = f"{place.collection}_{mark}"
+    if stored_fingerprint(place.client, kept) is not None:
+        raise _taken(kept)
 
     def run(new: Place) -> None:
         swap_collections(place.client, place.collection, new=new.collection, kept=kept)
 
     return Swap(kept=repr(kept), run=run)
+
+
+def _taken(kept: str) -> StoreRequestError:
+    return StoreRequestError(
+        f"the old collection is to be kept as {kept!r}, which exists already: move that away or remove it first"
+    )
 
 
 def _of_alias(database: str, url: str, place: Place) -> Swap:

@@ -188,6 +188,18 @@ def test_what_comes_to_a_folder_while_it_is_read_is_taken_too(photos, tmp_path, 
     assert str(tmp_path / "more.txt") in records(f"edge:{place}")[1]
 
 
+def test_a_name_that_is_taken_is_told_before_anything_is_embedded(photos, tmp_path):
+    place = tmp_path / "photos.jclip"
+    index(photos, "--collection", place)
+    jclip("reindex", place, *NEW)
+    [old] = tmp_path.glob("photos.jclip-*")
+    jclip("reindex", place, "--dimensions", 128, "--tiles", 0)
+    old.mkdir()
+    told = jclip("reindex", place, "--dimensions", 32, code=2)[1]
+    assert f"the old collection is to be kept as '{old}', which exists already" in told
+    assert "embedded" not in told
+
+
 @pytest.mark.parametrize("renames", [0, 1])
 def test_a_swap_of_folders_that_was_killed_is_finished_by_the_next_run(photos, tmp_path, monkeypatch, renames):
     place = tmp_path / "photos.jclip"
