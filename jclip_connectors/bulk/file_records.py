@@ -1,12 +1,13 @@
 """The records in a folder of files of vectors, for a copy: read like a store's, and added to.
 
-A folder may have several rows of one id: the last one is the record, in the order of the files' names and rows. What a
-copy adds goes into files that sort behind those that are there. Some 30 bytes for each row are in memory while the ids
-are compared, and the vectors of one file while it is written.
+A folder may have several rows of one id: the last one is the record, in the order in which the files were begun, and of
+their rows. What a copy adds goes into new files. Some 30 bytes for each row are in memory while the ids are compared,
+and the vectors of one file while it is written.
 """
 
 import hashlib
 import json
+import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Self
 
@@ -21,7 +22,7 @@ from jclip_connectors.filters import matches, parse_filter
 from jclip_connectors.port import Filter, Modality, NativeFilter, Record
 from jclip_connectors.store_kit.validation import check_ids, check_modality, check_records
 
-_PREFIX = "part-"  # behind all names of other files of vectors, which are hexadecimal
+_PREFIX = "part-"
 _FILE_BYTES = 64 * 2**20  # of the vectors of a file: they are in memory until it is written
 _FILE_ROWS = 65_536
 _READ_ROWS = 256
@@ -105,7 +106,7 @@ class FileRecords:
         self._flush()
         found: dict[str, Record] = {}
         asked = set(wanted)
-        for name in self._folder.files() if wanted else ():
+        for name in self._folder.in_order() if wanted else ():
             for records in self._folder.records(name, rows=_READ_ROWS, vectors=vectors):
                 found |= {record.record_id: owned(record) for record in records if record.record_id in asked}
         return [found[record_id] for record_id in wanted if record_id in found]
@@ -141,15 +142,16 @@ class FileRecords:
     def _flush(self) -> None:
         if not self._waiting:
             return
-        names = [name for name in self._folder.files() if name.startswith(_PREFIX)]
-        number = 1 + int(names[-1].removeprefix(_PREFIX).removesuffix(SUFFIX)) if names else 0
+        number = sum(name.startswith(_PREFIX) for name in self._folder.files())
+        # Two copies into one folder, which find the same number, have files of their own.
+        name = f"{_PREFIX}{number:08}-{uuid.uuid4().hex[:8]}{SUFFIX}"
         batches = (self._waiting[start : start + _READ_ROWS] for start in range(0, len(self._waiting), _READ_ROWS))
-        self._folder.write_records(f"{_PREFIX}{number:08}{SUFFIX}", batches, self._sidecar, source="jclip copy")
+        self._folder.write_records(name, batches, self._sidecar, source="jclip copy")
         self._waiting, self._waiting_bytes = [], 0
 
     def _last(self, *, vectors: bool) -> Iterator[Record]:
         """The records without those that a later row replaces."""
-        files = self._folder.files()
+        files = self._folder.in_order()
         current = _last_of_each(_gathered(self._ids(files)))
         row = 0
         for name in files:
@@ -170,7 +172,7 @@ class FileRecords:
         self._flush()
         ids: list[_Hashes] = []
         contents: list[_Hashes] = []
-        for name in self._folder.files():
+        for name in self._folder.in_order():
             for records in self._folder.records(name, rows=_READ_ROWS):
                 ids.append(np.array([_id_hash(record.record_id) for record in records], np.uint64))
                 contents.append(np.array([self._content_hash(record) for record in records], np.uint64))

@@ -1,7 +1,7 @@
 """Which rows of a folder of files of vectors are records: of the rows with one id, the last one.
 
-The order is that of the files' names, and of the rows in a file. 8 bytes for each row are in memory, and the ids that
-several rows have.
+The order is that in which the files were begun, and of the rows in a file. 8 bytes for each row are in memory, and the
+ids that several rows have.
 """
 
 import hashlib
@@ -68,7 +68,8 @@ class LastRows:
         several = _repeated([hashes for _, hashes in self._hashes.values()])
         if not len(several):
             return
-        held = [name for name in sorted(self._hashes) if np.isin(self._hashes[name][1], several).any()]
+        known = [name for name in self._folder.in_order() if name in self._hashes]
+        held = [name for name in known if np.isin(self._hashes[name][1], several).any()]
         rows = dict.fromkeys(held, 0)
         kept = dict.fromkeys(held, 0)
         for name in held:  # a hash may be of two ids, so the ids themselves decide

@@ -44,9 +44,10 @@ class LoadMarks:
         done = found if again else found | {name.removesuffix(_REFUSED) for name in found}
         return [name for name in sorted(versions) if _mark(name, versions[name]) not in done]
 
-    def any(self) -> bool:
-        """Whether there is any mark."""
-        return bool(self._folder.names(self._inside))
+    def loaded(self, versions: Mapping[str, str]) -> list[str]:
+        """The files that are loaded, and of which the store has refused nothing, in their order."""
+        found = set(self._folder.names(self._inside))
+        return [name for name in sorted(versions) if _mark(name, versions[name]) in found]
 
     def put(self, name: str, version: str, refused: Mapping[str, str]) -> None:
         """Note that a file is loaded.

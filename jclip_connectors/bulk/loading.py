@@ -29,6 +29,7 @@ BATCH_RECORDS = 256
 WRITERS = 4
 PATIENCE_S = 3600.0
 _LOOK_AGAIN_S = 5.0
+_LOOKED_AT = 16  # files that were loaded before, to see whether the store still has them
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +104,7 @@ def load(
 
     Each writer is a thread with a store of its own; it takes a file, writes its records in batches, and then puts a
     mark beside the files. A run that was interrupted writes the files again that have no mark: a record that is
-    written twice is there once. Of the rows with one id, the last one is written, in the order of the files' names.
+    written twice is there once. Of the rows with one id, the one of the newest file is written.
 
     Args:
         folder: the folder, or its URL.
@@ -188,7 +189,7 @@ class _Loading:
         """Write every file that has no mark."""
         first = self._open_store()
         self._stores.append(patient_upsert(first, self._patience))
-        self._forget_if_empty(first)
+        self._forget_if_gone(first)
         waits = bool(self._marks.todo(self._files.versions(), again=redo_refused)) or follow_s is not None
         with deferred_index(first, self._files, self._marks.note, defer=defer_index and waits):
             return self._run(follow_s=follow_s, redo_refused=redo_refused)
@@ -224,11 +225,24 @@ class _Loading:
         if error.busy:
             self._turns.halve()
 
-    def _forget_if_empty(self, store: VectorStore) -> None:
-        """Remove the marks if the store has no record: its collection was deleted since."""
-        if self._marks.any() and next(iter(store.ids()), None) is None:
-            _LOG.warning("the store is empty: what an earlier load has written is written again")
+    def _forget_if_gone(self, store: VectorStore) -> None:
+        """Remove the marks if the store has none of some loaded records: its collection is another one since."""
+        ids = [
+            record_id
+            for name in self._marks.loaded(self._files.versions())[:_LOOKED_AT]
+            for record_id in self._first(name)
+        ]
+        if ids and not store.get(ids, vectors=False):
+            _LOG.warning("the store has nothing of what an earlier load has written: it is written again")
             self._marks.clear()
+
+    def _first(self, name: str) -> list[str]:
+        """The id of the first record of a file."""
+        for batch in self._files.batches(name, rows=_LOOKED_AT, columns=["record_id", "error"]):
+            good = batch.filter(batch.column("error").is_null()).column("record_id").to_pylist()
+            if good:
+                return [str(good[0])]
+        return []
 
     def _write_all(self, todo: Sequence[str], versions: Mapping[str, str]) -> None:
         while len(self._stores) < min(self._writers, len(todo)):

@@ -10,6 +10,7 @@ import json
 import os
 import posixpath
 import tempfile
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -36,7 +37,8 @@ TEMPORARY = ".tmp"  # a folder inside, for files that are not complete
 MARKER = ".at"  # the suffix of the files there that are kept when their process dies
 READ_ROWS = 1024  # that are in memory at a time
 _FORMAT = 1
-_COUNTERS = 8  # threads that read the ends of files
+_BEGUN = b"jclip.begun_ns"  # of the metadata of a file: when it was begun, since 1970
+_READERS = 8  # threads that read the ends of files
 # What file systems list of a file that changes when it is written: of S3, GCS, Azure, Hugging Face, a disk, memory.
 WRITTEN = ("ETag", "etag", "md5Hash", "blob_id", "mtime", "LastModified", "last_modified", "created")
 _GROUP_BYTES = 16 * 2**20  # of vectors in a row group: what a reader must have in memory at once
@@ -151,6 +153,22 @@ class VectorFolder:
     def files(self) -> list[str]:
         """The names of the complete files of vectors, in their order."""
         return [name for name in self.names() if name.endswith(SUFFIX)]
+
+    def in_order(self) -> list[str]:
+        """The names of the complete files of vectors from the oldest to the newest, as each says when it was begun.
+
+        Of several rows of one id, the one of the newest file counts. Of each file the end is read.
+
+        Raises:
+            StoreRequestError: a file is damaged, or is no file of vectors.
+        """
+        names = self.files()
+        with ThreadPoolExecutor(max_workers=_READERS, thread_name_prefix="jclip-order") as pool:
+            return [name for _, name in sorted(zip(pool.map(self._begun_ns, names), names, strict=True))]
+
+    def _begun_ns(self, name: str) -> int:
+        found = (self._metadata(name).metadata or {}).get(_BEGUN, b"0")
+        return int(found) if found.isdigit() else 0
 
     def names(self, folder: str = "") -> list[str]:
         """The names of what is in the folder, or in a folder inside it, in order; none where that does not exist."""
@@ -279,11 +297,7 @@ class VectorFolder:
         Raises:
             StoreRequestError: the file is damaged, or is no file of vectors.
         """
-        try:
-            with self.fs.open(self._inside(name), "rb") as file:
-                metadata = pq.read_metadata(file)
-        except pa.ArrowInvalid as error:
-            raise StoreRequestError(f"{name} in {self.name} is damaged: {error}") from error
+        metadata = self._metadata(name)
         names = [metadata.schema.column(at).path for at in range(metadata.num_columns)]
         if "error" not in names:
             raise StoreRequestError(f"{name} in {self.name} is no file of vectors: it lacks columns")
@@ -291,9 +305,17 @@ class VectorFolder:
         filled = [group for group in groups if group.num_values]
         return metadata.num_rows, sum(group.num_values - group.statistics.null_count for group in filled)
 
+    def _metadata(self, name: str) -> pq.FileMetaData:
+        """What the end of a file says about it."""
+        try:
+            with self.fs.open(self._inside(name), "rb") as file:
+                return pq.read_metadata(file)
+        except pa.ArrowInvalid as error:
+            raise StoreRequestError(f"{name} in {self.name} is damaged: {error}") from error
+
     def counts(self, names: Iterable[str]) -> Iterator[tuple[int, int]]:
         """The counts of several files, which are read at the same time."""
-        with ThreadPoolExecutor(max_workers=_COUNTERS, thread_name_prefix="jclip-count") as pool:
+        with ThreadPoolExecutor(max_workers=_READERS, thread_name_prefix="jclip-count") as pool:
             yield from pool.map(self.count, names)
 
     def records(self, name: str, *, rows: int = READ_ROWS, vectors: bool = True) -> Iterator[list[Record]]:
@@ -341,7 +363,7 @@ def read_vector_files(out: str | Path, *, rows: int = READ_ROWS, vectors: bool =
     """
     folder = VectorFolder(out)
     folder.require_sidecar()
-    for name in folder.files():
+    for name in folder.in_order():
         yield from folder.records(name, rows=rows, vectors=vectors)
 
 
@@ -357,6 +379,7 @@ def file_schema(sidecar: Sidecar, *, source: str, device: str | None = None) -> 
         "jclip.fingerprint": json.dumps(dict(sidecar.fingerprint)),
         "jclip.version": version("jclip-connectors"),
         "jclip.source": source,
+        _BEGUN.decode(): str(time.time_ns()),
     }
     if device is not None:
         metadata["jclip.device"] = device

@@ -1,10 +1,12 @@
 """Files of vectors written to a store."""
 
+import dataclasses
 import threading
 
 import numpy as np
 import pytest
 
+from jclip_connectors.bulk.file_records import FileRecords
 from jclip_connectors.bulk.loading import load
 from jclip_connectors.bulk.vector_files import Sidecar, VectorFolder, file_schema
 from jclip_connectors.bulk.vector_rows import VectorRow, to_batch
@@ -53,6 +55,45 @@ def test_every_record_of_every_file_is_written_and_a_second_run_has_nothing_to_d
     assert_equal_records(wanted, opened.store.scroll())
     again = loaded(tmp_path, opened)
     assert (again.files, again.files_before, again.written) == (0, 5, 0)
+
+
+@pytest.mark.parametrize("names", [("a", "b"), ("b", "a")])
+def test_of_the_rows_of_one_id_that_of_the_newest_file_is_written_whatever_the_names_are(tmp_path, names):
+    old, opened = list(synthetic(12)), Opened()
+    new = [dataclasses.replace(record, metadata={"new": True}) for record in old[:6]]
+    put(tmp_path, names[0], old)
+    put(tmp_path, names[1], new)
+    done = loaded(tmp_path, opened)
+    assert (done.written, done.folded) == (12, 6)
+    assert_equal_records([*new, *old[6:]], opened.store.scroll())
+    assert_equal_records([*new, *old[6:]], FileRecords.open(VectorFolder(tmp_path)).scroll())
+
+
+def test_a_file_that_came_after_a_load_replaces_the_older_rows(tmp_path):
+    old, opened = list(synthetic(12)), Opened()
+    put(tmp_path, "z", old)
+    loaded(tmp_path, opened)
+    new = [dataclasses.replace(record, metadata={"new": True}) for record in old[:6]]
+    put(tmp_path, "a", new)
+    assert loaded(tmp_path, opened).written == 6
+    assert_equal_records([*new, *old[6:]], opened.store.scroll())
+
+
+def test_another_collection_under_the_name_of_a_loaded_one_is_loaded(tmp_path, caplog):
+    wanted, opened = files_of(tmp_path), Opened()
+    loaded(tmp_path, opened)
+    opened.store.delete(where={})
+    opened.store.upsert([dataclasses.replace(wanted[0], record_id="something else")])
+    assert loaded(tmp_path, opened).written == 100
+    assert "written again" in caplog.text
+
+
+def test_records_that_the_user_has_deleted_stay_deleted(tmp_path):
+    files_of(tmp_path)
+    opened = Opened()
+    loaded(tmp_path, opened)
+    opened.store.delete([record.record_id for record in synthetic(50)])
+    assert loaded(tmp_path, opened).written == 0
 
 
 def test_another_store_has_marks_of_its_own(tmp_path):

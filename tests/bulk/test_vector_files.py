@@ -91,7 +91,7 @@ def test_reading_begins_at_any_row(tmp_path, start):
     assert keys == [row.key for row in MIXED[start:]]
 
 
-def test_records_of_all_files_come_in_batches_without_what_failed(url):
+def test_records_of_all_files_come_in_batches_without_what_failed_and_the_newest_file_comes_last(url):
     folder = made(url)
     schema = file_schema(SIDECAR, source="test")
     folder.write("b.parquet", [to_batch(MIXED, schema)], schema)
@@ -99,7 +99,7 @@ def test_records_of_all_files_come_in_batches_without_what_failed(url):
     folder.write_records("c.parquet", [], SIDECAR, source="nothing")
     batches = list(read_vector_files(url, rows=3))
     assert max(map(len, batches)) <= 3
-    assert [each.record_id for batch in batches for each in batch] == [f"r{at}" for at in (7, 8, 9, 10, 11, 0, 1, 2)]
+    assert [each.record_id for batch in batches for each in batch] == [f"r{at}" for at in (0, 1, 2, 7, 8, 9, 10, 11)]
 
 
 def test_records_can_be_read_without_their_vectors(tmp_path):

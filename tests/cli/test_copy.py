@@ -149,7 +149,7 @@ def test_a_collection_goes_into_parquet_files_and_back(tmp_path):
     assert f"to a new collection in '{files}'" in jclip("copy", source, f"parquet:{files}", "--dry-run")[1]
     assert not files.exists()
     assert "20 copied, 0 unchanged, 0 failed" in jclip("copy", source, f"parquet:{files}")[1]
-    assert sorted(path.name for path in files.glob("[!.]*")) == ["_jclip.json", "part-00000000.parquet"]
+    assert sorted(path.name[:14] for path in files.glob("[!.]*")) == ["_jclip.json", "part-00000000-"]
     assert "0 copied, 20 unchanged" in jclip("copy", f"edge:{source}", files)[1]  # the sidecar says what it is
     assert "20 copied" in jclip("copy", files, tmp_path / "b")[1]
     assert_equal_records(records_in(source), records_in(tmp_path / "b"))
@@ -160,7 +160,7 @@ def test_export_and_import_are_copies_to_and_from_parquet_files(tmp_path):
     files = tmp_path / "files"
     told = jclip("export", source, files, "--where", '{"n": {"lt": 7}}', "--batch-size", 3)[1]
     assert "7 copied, 0 unchanged, 0 failed" in told
-    assert sorted(path.name for path in files.glob("[!.]*")) == ["_jclip.json", "part-00000000.parquet"]
+    assert sorted(path.name[:14] for path in files.glob("[!.]*")) == ["_jclip.json", "part-00000000-"]
     assert "13 copied, 7 unchanged" in jclip("export", source, f"parquet:{files}")[1]
     assert "20 records of" in jclip("import", files, tmp_path / "b", "--dry-run")[1]
     assert not (tmp_path / "b").exists()

@@ -1,6 +1,7 @@
 """The routes of the search page, and the headers of their answers."""
 
 import asyncio
+import dataclasses
 import hashlib
 import importlib.resources
 import time
@@ -13,7 +14,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from core_encoder.image_limits import ImageLimits
 from jclip_connectors.errors import EmbedInputError, StoreRequestError, StoreUnavailableError
 from jclip_connectors.port import FloatArray, Modality
 from jclip_connectors.server.bodies import Bodies
@@ -84,10 +84,9 @@ class SearchPage:
         self.service: EmbeddingService | None = None
         self.failure: str | None = None
         self._bodies = bodies
-        image_limits = ImageLimits(
-            max_bytes=limits.max_image_bytes, max_pixels=limits.max_pixels, max_decode_s=limits.max_decode_s
-        )
-        self._pictures = Pictures(roots=shown.roots, rendering=shown.config.rendering, limits=image_limits)
+        # A file of the collection may be larger than what a request may send.
+        own = dataclasses.replace(shown.config.image_limits, max_decode_s=limits.max_decode_s)
+        self._pictures = Pictures(roots=shown.roots, rendering=shown.config.rendering, limits=own)
         self._gallery = Gallery(shown, self._pictures, self.access.handle)
         self._max_text_chars = limits.max_text_chars
         self._files = {path: _read_file(name) for path, (name, _) in _FILES.items()}
