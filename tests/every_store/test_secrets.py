@@ -377,7 +377,9 @@ def reached(request, monkeypatch):
     with SERVICES[request.param]().running() as service:
         monkeypatch.setenv(service.variable, service.key)
         if request.param == "pinecone":
-            monkeypatch.setattr("pinecone.Pinecone", lambda: Pinecone(host=service.server.url, ssl_verify=False))
+            monkeypatch.setattr(
+                "pinecone.Pinecone", lambda **given: Pinecone(host=service.server.url, ssl_verify=False, **given)
+            )
         if request.param == "pgvector":
             monkeypatch.setenv("PGUSER", service.database.role)
         yield service
