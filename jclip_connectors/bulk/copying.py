@@ -8,8 +8,9 @@ from typing import Protocol, TypeAlias, runtime_checkable
 
 from jclip_connectors.bulk.carried import carried_config, shortened
 from jclip_connectors.bulk.equality import Comparison, Sample, tolerance_of
+from jclip_connectors.bulk.refusals import Refusals, write_records
 from jclip_connectors.config import Fingerprint
-from jclip_connectors.errors import CopyError, EmbedInputError, PartialFailureError
+from jclip_connectors.errors import CopyError, EmbedInputError
 from jclip_connectors.filters import parse_filter
 from jclip_connectors.port import Filter, Modality, NativeFilter, Record
 from jclip_connectors.store_kit.validation import check_count, check_fingerprint
@@ -90,6 +91,7 @@ class _Tally:
     written: int = 0
     unchanged: int = 0
     failed: dict[str, str] = field(default_factory=dict)
+    refusals: Refusals = field(default_factory=Refusals)
 
 
 def copy_collection(
@@ -186,30 +188,12 @@ def _write(target: RecordTarget, records: Sequence[Record], tally: _Tally) -> No
     Raises:
         CopyError: too many are refused.
     """
-    failed = write_accepted(target, records)
+    failed = write_records(target.upsert, records, tally.refusals)
     tally.failed |= failed
     tally.written += len(records) - len(failed)
     if len(tally.failed) > _MOST_FAILED:
         first = next(iter(tally.failed.values()))
         raise CopyError(f"the target refuses more than {_MOST_FAILED} records, the first one with: {first}")
-
-
-def write_accepted(target: RecordTarget, records: Sequence[Record]) -> dict[str, str]:
-    """Write the records that a target accepts; why it refuses the others, by id."""
-    failed: dict[str, str] = {}
-    parts = [records] if records else []
-    while parts:
-        part = parts.pop()
-        try:
-            target.upsert(part)
-        except PartialFailureError as error:
-            failed |= {part[at].record_id: str(reason) for at, reason in error.failed.items()}
-        except EmbedInputError as error:  # a record that this database cannot have: none of the part is written
-            if len(part) == 1:
-                failed[part[0].record_id] = str(error)
-            else:
-                parts += [part[len(part) // 2 :], part[: len(part) // 2]]
-    return failed
 
 
 def _verify(target: RecordTarget, where: Filter | None, tally: _Tally, sample: Sample, *, expected: int) -> CopyReport:

@@ -15,7 +15,7 @@ from jclip_connectors.bulk.deferred_index import deferred_index
 from jclip_connectors.bulk.last_rows import LastRows
 from jclip_connectors.bulk.load_marks import LoadMarks
 from jclip_connectors.bulk.pacing import Rate, Turns
-from jclip_connectors.bulk.refusals import Upsert, patient_upsert, write_records
+from jclip_connectors.bulk.refusals import Refusals, Upsert, patient_upsert, write_records
 from jclip_connectors.bulk.vector_files import VectorFolder
 from jclip_connectors.bulk.vector_rows import to_records
 from jclip_connectors.errors import EmbedInputError, StoreUnavailableError
@@ -182,6 +182,7 @@ class _Loading:
         self._progress = progress
         self._stores: list[Upsert] = []
         self._tally = _Tally()
+        self._refusals = Refusals()
         self._lock = threading.Lock()  # of the tally and what is left
         self._stop = threading.Event()
 
@@ -287,7 +288,7 @@ class _Loading:
             if self._rate is not None:
                 self._rate.wait_for(len(records))
             with self._turns:
-                now = write_records(upsert, records)
+                now = write_records(upsert, records, self._refusals)
             refused |= now
             self._count(written=len(records) - len(now), refused=len(now))
             if len(records) < len(wanted) or self._stop.is_set():

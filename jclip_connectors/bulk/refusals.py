@@ -1,5 +1,6 @@
 """Writing records to a store that may refuse some of them for good."""
 
+import threading
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeAlias
 
@@ -8,7 +9,8 @@ from jclip_connectors.port import Record, VectorStore
 from jclip_connectors.store_kit.flows import Flow, run
 from jclip_connectors.store_kit.patience import Patience, Patient, upsert_patiently
 
-_MOST_IN_A_ROW = 32  # records that are refused one by one before one is taken: it is not about the records
+# Records that are refused with none accepted between them: then it is not about the records.
+_MOST_AT_FIRST, _MOST_IN_A_ROW = 32, 1024
 
 Upsert: TypeAlias = Callable[[Sequence[Record]], None]
 
@@ -29,12 +31,34 @@ def patient_upsert(store: VectorStore, patience: Patience) -> Upsert:
     return upsert
 
 
-def write_records(upsert: Upsert, records: Sequence[Record]) -> dict[str, str]:
+class Refusals:
+    """Counts what a store refuses in a run; threads may share it."""
+
+    def __init__(self) -> None:
+        """Nothing was written yet."""
+        self._lock = threading.Lock()
+        self._accepted = False
+        self._in_a_row = 0
+
+    def count(self, *, accepted: int = 0, refused: int = 0) -> None:
+        """Count records."""
+        with self._lock:
+            self._accepted |= accepted > 0
+            self._in_a_row = 0 if accepted else self._in_a_row + refused
+
+    def are_too_many(self) -> bool:
+        """Whether the store refuses everything, as far as is seen."""
+        with self._lock:
+            return self._in_a_row >= (_MOST_IN_A_ROW if self._accepted else _MOST_AT_FIRST)
+
+
+def write_records(upsert: Upsert, records: Sequence[Record], refusals: Refusals) -> dict[str, str]:
     """Write records; what is refused is written again in halves, so that one bad record does not keep others out.
 
     Args:
         upsert: of the store.
         records: any number.
+        refusals: what the store has refused before.
 
     Returns:
         Why the store has refused a record, by id.
@@ -44,7 +68,6 @@ def write_records(upsert: Upsert, records: Sequence[Record]) -> dict[str, str]:
         StoreRequestError: the store refuses every request.
     """
     refused: dict[str, str] = {}
-    taken = 0
     parts = [list(records)] if records else []
     while parts:
         part = parts.pop()
@@ -53,14 +76,19 @@ def write_records(upsert: Upsert, records: Sequence[Record]) -> dict[str, str]:
         except PartialFailureError as error:
             if error.unavailable:
                 raise next(iter(error.unavailable.values())) from error
-            taken += len(error.kept)
             _halve([part[at] for at in error.refused], parts, refused, error.refused.values())
-        except (EmbedInputError, StoreRequestError) as error:
+            refusals.count(accepted=len(error.kept), refused=len(part) == 1)
+            if refusals.are_too_many():
+                raise next(iter(error.refused.values())) from error
+        except EmbedInputError as error:  # of these records, whatever the store is
             _halve(part, parts, refused, [error])
-            if isinstance(error, StoreRequestError) and not taken and len(refused) >= _MOST_IN_A_ROW:
+        except StoreRequestError as error:
+            _halve(part, parts, refused, [error])
+            refusals.count(refused=len(part) == 1)
+            if refusals.are_too_many():
                 raise
         else:
-            taken += len(part)
+            refusals.count(accepted=len(part))
     return refused
 
 

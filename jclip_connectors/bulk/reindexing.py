@@ -9,8 +9,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from jclip_connectors.bulk.copying import RecordSource, write_accepted
+from jclip_connectors.bulk.copying import RecordSource
 from jclip_connectors.bulk.found_sources import FoundSource, SourceFinder
+from jclip_connectors.bulk.refusals import Refusals, write_records
 from jclip_connectors.collection.adding import vector_fields
 from jclip_connectors.errors import EmbedInputError, PartialFailureError
 from jclip_connectors.port import MODALITIES, Embedder, Modality, Record, VectorStore
@@ -54,6 +55,7 @@ class _Pass:
     updated: int = 0  # with the vectors that they have
     moved: int = 0
     missing: dict[str, str] = field(default_factory=dict)
+    refusals: Refusals = field(default_factory=Refusals)
 
     @property
     def present(self) -> int:
@@ -235,7 +237,7 @@ def _embed(embedder: Embedder, modality: Modality, contents: Sequence[Any]) -> I
 
 def _write(target: VectorStore, rows: Sequence[Record], done: _Pass) -> int:
     """Write records; the number of those that are not refused."""
-    refused = write_accepted(target, rows)
+    refused = write_records(target.upsert, rows, done.refusals)
     done.missing |= refused
     return len(rows) - len(refused)
 

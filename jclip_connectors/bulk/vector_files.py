@@ -390,11 +390,17 @@ def file_system(url: str | Path) -> tuple[Any, str]:
     """The file system of a path or a URL, and the path in it.
 
     Raises:
-        EmbedInputError: fsspec has no such file system, its package is not installed, or the URL has a password.
+        EmbedInputError: fsspec has no such file system, its package is not installed, or the URL has a password
+            or a query.
     """
     scheme, _, rest = str(url).partition("://")
     if "@" in rest.partition("/")[0]:
         raise EmbedInputError(f"the URL {scheme}://... has a name or a password: keys come from the environment")
+    if scheme in ("http", "https") and "?" in rest:
+        raise EmbedInputError(
+            f"the URL {scheme}://... is signed, or has another query, which the files would keep: fetch it first, "
+            "or name it with s3://, gs:// or az://"
+        )
     try:
         fs, path = fsspec.url_to_fs(os.path.expanduser(url))  # noqa: PTH111 (it may be a URL)
     except (ImportError, ValueError) as error:

@@ -3,7 +3,7 @@
 import json
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from itertools import islice
@@ -145,6 +145,13 @@ def embed(
     columns = Columns(images=images, texts=texts, key=key, metadata=names)
     sources = places if places is not None else []
     if status is not None:
+        given = {
+            "--report": report,
+            "--redo-failed": redo_failed,
+            "--progress-json": progress_json,
+            "--endpoint": endpoint,
+        }
+        _refuse_with_status(given)
         _say_status(status, sources, columns, limit)
         return
     rays = ray_options(engine, address=address, workers=workers, gpus=gpus_per_worker, loopback=loopback)
@@ -225,6 +232,13 @@ def _cut_texts_told_once() -> Iterator[None]:
         warnings.showwarning = show_first
         warnings.filterwarnings("always", message=_CUT.pattern)
         yield
+
+
+def _refuse_with_status(options: Mapping[str, object]) -> None:
+    """Refuse options that have no effect with --status."""
+    useless = [name for name, value in options.items() if value]
+    if useless:
+        raise typer.BadParameter(f"{', '.join(useless)}: no effect with --status; leave it out")
 
 
 def _say_status(out: str, sources: list[str], columns: "Columns", limit: int | None) -> None:

@@ -2,8 +2,11 @@
 
 import gc
 import logging.config
+import signal
 import socket
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -123,20 +126,21 @@ def run(app: Starlette, *, host: str, port: int) -> None:
     """Answer requests until the process is told to stop; accepted requests are finished first."""
     _spare_the_collector()
     _raise_file_limit()
-    uvicorn.run(
-        app,
-        host=host,
-        port=port,
-        # uvloop accepts one new connection per iteration of its loop, and under load an iteration takes long.
-        loop="asyncio",
-        http=LimitedProtocol,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        backlog=_BACKLOG,
-        timeout_keep_alive=IDLE_TIMEOUT_S,
-        log_config=None,
-    )
+    with _ends_in_order():
+        uvicorn.run(
+            app,
+            host=host,
+            port=port,
+            # uvloop accepts one new connection per iteration of its loop, and under load an iteration takes long.
+            loop="asyncio",
+            http=LimitedProtocol,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            backlog=_BACKLOG,
+            timeout_keep_alive=IDLE_TIMEOUT_S,
+            log_config=None,
+        )
 
 
 def serve_page(
@@ -162,7 +166,35 @@ def serve_page(
     settings = uvicorn.Config(
         app, loop="asyncio", access_log=False, server_header=False, proxy_headers=False, log_config=None
     )
-    uvicorn.Server(settings).run(sockets=[listening])
+    with _ends_in_order():
+        uvicorn.Server(settings).run(sockets=[listening])
+
+
+@contextmanager
+def _ends_in_order() -> Iterator[None]:
+    """Let a signal end the program as an error does, so that what it has opened is closed.
+
+    uvicorn finishes the accepted requests at SIGTERM and SIGINT, and then raises the signal again. A closed terminal
+    (SIGHUP) is the same.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def end(*_arguments: object) -> None:
+        raise SystemExit(0)
+
+    def end_as_by_sigterm(*_arguments: object) -> None:
+        signal.raise_signal(signal.SIGTERM)
+
+    former = {signal.SIGTERM: signal.signal(signal.SIGTERM, end)}
+    if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:  # nohup ignores it
+        former[signal.SIGHUP] = signal.signal(signal.SIGHUP, end_as_by_sigterm)
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
 
 
 def _spare_the_collector() -> None:

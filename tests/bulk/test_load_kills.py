@@ -2,6 +2,7 @@
 
 import json
 import signal
+import threading
 import time
 
 import numpy as np
@@ -38,14 +39,18 @@ class Ending:
     def __init__(self, store, rng):
         self._store = store
         self._rng = rng
+        self._lock = threading.Lock()
         self.left = 0
 
     def upsert(self, records):
-        self.left -= 1
-        if self.left == 0 and self._rng.random() < 0.5:
+        with self._lock:  # of several writers one has the last call
+            self.left -= 1
+            is_last = self.left == 0
+            before = is_last and self._rng.random() < 0.5
+        if before:
             raise EndedError
         self._store.upsert(records)
-        if self.left == 0:
+        if is_last:
             raise EndedError
 
     def __getattr__(self, name):

@@ -88,6 +88,25 @@ def test_another_collection_under_the_name_of_a_loaded_one_is_loaded(tmp_path, c
     assert "written again" in caplog.text
 
 
+class Picky(InMemoryStore):
+    """A store that refuses every request with one of some records, and does not say which."""
+
+    refuses: frozenset[str] = frozenset()
+
+    def upsert(self, records):
+        if self.refuses & {record.record_id for record in records}:
+            raise StoreRequestError("a record is refused")
+        super().upsert(records)
+
+
+def test_many_refused_records_in_a_row_do_not_keep_the_others_out(tmp_path):
+    records, opened = files_of(tmp_path), Opened(store_class=Picky)
+    opened.store.refuses = frozenset(record.record_id for record in records[22:78])
+    done = loaded(tmp_path, opened, writers=1)
+    assert (done.files, done.written, len(done.refused)) == (5, 44, 56)
+    assert_equal_records([*records[:22], *records[78:]], opened.store.scroll())
+
+
 def test_records_that_the_user_has_deleted_stay_deleted(tmp_path):
     files_of(tmp_path)
     opened = Opened()

@@ -91,6 +91,12 @@ def test_reading_begins_at_any_row(tmp_path, start):
     assert keys == [row.key for row in MIXED[start:]]
 
 
+def test_a_signed_address_is_refused_and_not_repeated():
+    with pytest.raises(EmbedInputError, match="signed") as told:
+        VectorFolder("https://host/folder?X-Amz-Signature=secret")
+    assert "secret" not in str(told.value)
+
+
 def test_records_of_all_files_come_in_batches_without_what_failed_and_the_newest_file_comes_last(url):
     folder = made(url)
     schema = file_schema(SIDECAR, source="test")

@@ -39,6 +39,8 @@ def test_a_folder_is_embedded_and_the_same_command_finds_nothing_to_do(source, t
     assert "3 shards, 3 of them unchanged; 12 rows, 0 failed" in told
     told = jclip("embed", source, out, "--dimensions", 64, code=2)[1]
     assert "was made with `dimensions` 128 (now 64)" in told
+    told = jclip("embed", "--status", out, source, "--redo-failed", "--report", "x.jsonl", code=2)[1]
+    assert "--report, --redo-failed: no effect with --status" in " ".join(told.replace("│", " ").split())
     table = jclip("embed", "--status", out, source, "--key", "__key__")[0]
     assert "3 of 3" in table
     assert "12" in table

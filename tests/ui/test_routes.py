@@ -8,6 +8,7 @@ from PIL import Image
 from starlette.testclient import TestClient
 
 from core_encoder.errors import CheckpointError
+from jclip_connectors.identity import describe_image
 from jclip_connectors.memory import InMemoryStore
 from jclip_connectors.port import Record
 from jclip_connectors.server.limits import ServerLimits
@@ -32,11 +33,11 @@ def search_picture(page, content, **query):
     return answer.json()["hits"]
 
 
-def shown(path):
+def shown(path, content_hash=None):
     """A collection with one picture, whose vector is made up."""
     store = InMemoryStore(CONFIG)
     vector = np.eye(128, dtype=np.float32)[0]
-    store.upsert([Record(record_id="a", modality="image", embedding=vector, uri=str(path), content_hash="x")])
+    store.upsert([Record(record_id="a", modality="image", embedding=vector, uri=str(path), content_hash=content_hash)])
     return Shown(store=store, config=CONFIG, name="one")
 
 
@@ -98,6 +99,24 @@ def test_a_region_may_have_more_pixels_than_bytes_are_allowed_for_a_file(model, 
         wait_until(lambda: page.get("/ui/info").json()["ready"])
         first = search(page, text="a")[0]
         assert search(page, like=first["id"], box=[0, 0, 3000, 2990])
+
+
+def test_a_picture_that_has_taken_the_place_of_another_is_not_shown_as_it(model, tmp_path):
+    path = tmp_path / "a.png"
+    Image.new("RGB", (90, 60), "red").save(path)
+    collection = shown(path, describe_image(path)["content_hash"])
+    with TestClient(create_page_app(collection, lambda: model, limits=ServerLimits()), base_url="http://[::1]") as page:
+        wait_until(lambda: page.get("/ui/info").json()["ready"])
+        first = search(page, text="a")[0]
+        assert page.get(first["thumb"]).status_code == 200
+        Image.new("RGB", (90, 60), "blue").save(path)
+        assert page.get(first["picture"]).status_code == 404
+        assert page.post("/ui/search", json={"like": first["id"], "box": [0, 0, 9, 9]}).status_code == 404
+
+
+def test_a_filter_in_the_address_that_is_no_json_is_named(page):
+    answer = page.post("/ui/search", content=b"x", params={"where": "{"}, headers=OCTETS)
+    assert (answer.status_code, "`where`" in answer.text) == (400, True)
 
 
 def test_a_filter_keeps_what_matches(page):

@@ -25,6 +25,7 @@ from core_encoder.image_input import LoadedImage, read_image
 from core_encoder.image_limits import ImageLimits
 from core_encoder.rendering import Rendering
 from core_encoder.tiling import Box
+from jclip_connectors.identity import describe_image
 from jclip_connectors.server.requests import RequestError
 
 _QUALITY = 85
@@ -84,7 +85,7 @@ class Pictures:
         found = self._encoded.get(key)
         if found is None:
             try:
-                image = self._decode(self.read(uri), side=side).image
+                image = self._decode(self.read(uri, content_hash), side=side).image
             except ImageLimitError:
                 raise _no_picture() from None
             if max(image.size) > side:
@@ -124,16 +125,23 @@ class Pictures:
         cut = (int(left * across), int(top * down), round(right * across), round(bottom * down))
         return np.asarray(image.crop((cut[0], cut[1], max(cut[2], cut[0] + 1), max(cut[3], cut[1] + 1))))
 
-    def read(self, uri: str) -> bytes:
+    def read(self, uri: str, content_hash: str | None = None) -> bytes:
         """The bytes of a record's file.
 
+        Args:
+            uri: where it is.
+            content_hash: of the picture that was embedded, if that is known.
+
         Raises:
-            RequestError: 404 if the location is no regular file in an allowed folder, or the file is too large.
+            RequestError: 404 if the location is no regular file in an allowed folder, the file is too large, or it has
+                changed since.
         """
         with self._opened(uri) as file:
             data = file.read(self._limits.max_bytes + 1)
         if not data or len(data) > self._limits.max_bytes:
             raise _no_picture()
+        if content_hash is not None and describe_image(data)["content_hash"] != content_hash:
+            raise _no_picture()  # another picture has taken its place: what was found is not in it
         return data
 
     @contextmanager
@@ -229,4 +237,6 @@ def _encode(image: Image.Image, format_: str, **options: int) -> bytes:
 
 
 def _no_picture() -> RequestError:
-    return RequestError("there is no such picture, or it cannot be read", status=404, code="RESOURCE_NOT_FOUND")
+    return RequestError(
+        "there is no such picture any more, or it cannot be read", status=404, code="RESOURCE_NOT_FOUND"
+    )

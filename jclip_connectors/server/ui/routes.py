@@ -182,14 +182,14 @@ class SearchPage:
             found = record.embedding
             options["without"] = record.record_id
         else:
-            data = await self._decoding(lambda: self._pictures.read(_uri(record.uri)))
+            data = await self._decoding(lambda: self._pictures.read(_uri(record.uri), record.content_hash))
             found = await self._embed_region(data, box)
         return await self._in_store(lambda: self._gallery.search(found, text=None, **options))
 
     async def _search_picture(self, request: Request) -> list[dict[str, Any]]:
         asked = request.query_params
         box = read_box([_number(each) for each in asked["box"].split(",")]) if "box" in asked else None
-        where = read_object(asked["where"].encode(), expected="a filter") if asked.get("where") else None
+        where = _read_where(asked["where"]) if asked.get("where") else None
         options = _options(asked.get("modality", "image"), _number(asked.get("limit", "50")), where)
         with self._bodies.open() as body:
             data = await body.read(request)
@@ -297,6 +297,14 @@ def _options(modality: object, limit: object, where: object) -> dict[str, Any]:
         raise RequestError(f"`limit` is no whole number from 1 to {_LIMIT}", status=400, field="limit")
     chosen: Modality = "image" if modality == "image" else "text"
     return {"modality": chosen, "limit": limit, "where": read_where(where)}
+
+
+def _read_where(text: str) -> dict[str, Any]:
+    """Read the filter in the query of an address."""
+    try:
+        return read_object(text.encode(), expected="a filter")
+    except RequestError:
+        raise RequestError("`where` is not a JSON object", status=400, field="where") from None
 
 
 def _number(text: str) -> int | None:
