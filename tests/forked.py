@@ -72,10 +72,6 @@ class Program:
     def terminate(self):
         self._process.terminate()
 
-    def send_signal(self, number):
-        assert self._process.pid is not None
-        os.kill(self._process.pid, number)
-
     def wait(self, timeout_s=60):
         """Give the exit code, which is negative where a signal ended the program."""
         self._process.join(timeout_s)
