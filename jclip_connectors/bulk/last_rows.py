@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from jclip_connectors.bulk.vector_files import VectorFolder
+from jclip_connectors.port import Record
 
 _Hashes = NDArray[np.uint64]
 
@@ -88,6 +89,19 @@ class LastRows:
         for batch in self._folder.batches(name, columns=["record_id", "error"]):
             good = batch.filter(batch.column("error").is_null())
             yield good.column("record_id").to_pylist()
+
+
+def last_records(folder: VectorFolder, *, rows: int) -> Iterator[list[Record]]:
+    """The records of a folder that count, some at a time, from the oldest file to the newest."""
+    last = LastRows(folder)
+    last.read(folder.versions())
+    for name in folder.in_order():
+        start = 0
+        for records in folder.records(name, rows=rows):
+            counts = last.counts(name, [record.record_id for record in records], start=start)
+            start += len(records)
+            if wanted := [record for record, counted in zip(records, counts, strict=True) if counted]:
+                yield wanted
 
 
 def _hash(record_id: str) -> int:

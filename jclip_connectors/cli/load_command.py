@@ -22,7 +22,7 @@ from jclip_connectors.cli.options import (
     parse_time,
 )
 from jclip_connectors.cli.store_urls import connected
-from jclip_connectors.errors import MissingDependencyError, StoreUnavailableError
+from jclip_connectors.errors import EmbedInputError, MissingDependencyError, StoreUnavailableError
 from jclip_connectors.port import VectorStore
 from jclip_connectors.store_kit.files import replace_file
 
@@ -82,6 +82,18 @@ def load(
         bool,
         typer.Option("--defer-index", help="Of Qdrant: build the search index once, at the end, also after a failure."),
     ] = False,
+    pinecone_import: Annotated[
+        str | None,
+        typer.Option(
+            "--pinecone-import",
+            metavar="URL",
+            help="Of Pinecone: write files into this folder at s3://, gs:// or https:// instead, and start its import.",
+        ),
+    ] = None,
+    integration: Annotated[
+        str | None,
+        typer.Option(metavar="ID", help="With --pinecone-import: the storage integration for a private bucket."),
+    ] = None,
     progress_json: Annotated[
         bool, typer.Option("--progress-json", help="Print the progress as lines of JSON, on stdout.")
     ] = False,
@@ -93,6 +105,11 @@ def load(
         raise MissingDependencyError("pyarrow", extra="bulk") from error
     check_output(report)
     url = collection_url(collection, store)
+    if pinecone_import is not None:
+        _import_into_pinecone(out.removeprefix(_FILES), url, pinecone_import, integration=integration, timeout=timeout)
+        return
+    if integration is not None:
+        raise EmbedInputError("--integration has no effect without --pinecone-import: give both, or neither")
     with ExitStack() as stack:
 
         def open_store(config: CarriedConfig, length: int) -> VectorStore:
@@ -117,6 +134,28 @@ def load(
     _say_refused(done.refused, report)
     if done.refused:
         raise typer.Exit(_FAILED)
+
+
+def _import_into_pinecone(out: str, url: str, uri: str, *, integration: str | None, timeout: str | None) -> None:
+    """Write the files of Pinecone's import, start it, and say how it is watched."""
+    if not url.startswith("pinecone:"):
+        raise EmbedInputError("--pinecone-import needs --store pinecone://INDEX or pinecone://INDEX/NAMESPACE")
+    from jclip_connectors.bulk.carried import carried_config
+    from jclip_connectors.bulk.last_rows import last_records
+    from jclip_connectors.bulk.vector_files import READ_ROWS, VectorFolder
+
+    files = VectorFolder(out)
+    sidecar = files.require_sidecar()
+    with connected(url, timeout=timeout) as place:
+        from jclip_connectors.pinecone import PineconeStore
+
+        opened = place.open(carried_config(sidecar.fingerprint, length=sidecar.dimensions), sidecar.dimensions)
+        if not isinstance(opened, PineconeStore):
+            raise EmbedInputError("--pinecone-import needs a collection in Pinecone")
+        started = opened.import_records(last_records(files, rows=READ_ROWS), uri, integration_id=integration)
+    terminal.say(
+        f"Pinecone imports from {uri}: its console, or describe_import({started!r}) of its SDK, tells when that is done"
+    )
 
 
 def _store_name(url: str) -> str:

@@ -35,6 +35,10 @@ class Match:
 class Dialect(Protocol):
     """The operations on one namespace of an index that the store needs."""
 
+    @property
+    def namespace(self) -> str:
+        """The namespace; not empty."""
+
     def write(self, items: Sequence[Item]) -> Flow[int]:
         """Write items in one request, replacing items with the same id; returns the number of written items."""
 

@@ -9,6 +9,7 @@ from jclip_connectors.errors import ConnectorError, StoreRequestError, StoreUnav
 from jclip_connectors.pinecone.dialects import DELETE_IDS, FETCH_IDS, Dialect, Match
 from jclip_connectors.pinecone.errors import is_about_items, translate
 from jclip_connectors.pinecone.filters import Expression, none_of, to_expression
+from jclip_connectors.pinecone.importing import write_files
 from jclip_connectors.pinecone.items import (
     Entry,
     Item,
@@ -65,6 +66,20 @@ class PineconeFlows:
     def translate(self, error: Exception) -> ConnectorError | None:
         """Translate an error of the SDK."""
         return translate(error)
+
+    def import_records(self, batches: Iterable[Sequence[Record]], uri: str, integration: str | None) -> Flow[str]:
+        """Write records as files at `uri`, and start their import; returns the id of the import."""
+        write_files(
+            self._dialect,
+            batches,
+            uri,
+            fingerprint=self._fingerprint,
+            dimensions=self._dimensions,
+            tiled=self._tiled,
+        )
+        answer = yield lambda index: index.start_import(uri=uri, error_mode="abort", integration_id=integration)
+        started: str = answer.id
+        return started
 
     def upsert(self, records: Sequence[Record]) -> Flow[None]:
         """Write records: first their tiles, then the records, which make the tiles visible.

@@ -6,6 +6,7 @@ its key, timeouts and retries. Facts about the service are from its documentatio
 
 import asyncio
 import time
+from collections.abc import Iterable, Sequence
 from contextlib import AsyncExitStack, ExitStack
 from typing import NoReturn, Self
 
@@ -13,6 +14,7 @@ from pinecone import AsyncPinecone, Pinecone
 
 from jclip_connectors.config import EmbeddingConfig, Fingerprint
 from jclip_connectors.pinecone.errors import translate
+from jclip_connectors.pinecone.importing import check_uri
 from jclip_connectors.pinecone.opening import (
     check_names,
     connect,
@@ -22,6 +24,8 @@ from jclip_connectors.pinecone.opening import (
     open_collection,
     open_index,
 )
+from jclip_connectors.pinecone.operations import PineconeFlows
+from jclip_connectors.port import Record
 from jclip_connectors.store_kit.async_flows import AsyncStore, run_async
 from jclip_connectors.store_kit.clients import check_client
 from jclip_connectors.store_kit.flows import BlockingStore, run
@@ -94,6 +98,33 @@ class PineconeStore(BlockingStore):
             store = cls(handle, flows, patience_s=limit_s)
             undo.pop_all()
         return store
+
+    def import_records(
+        self, batches: Iterable[Sequence[Record]], uri: str, *, integration_id: str | None = None
+    ) -> str:
+        """Write records as files into cloud storage, and start Pinecone's own import of them into this collection.
+
+        Pinecone imports in the background: records show after it has ended, which `client.index(...).describe_import`
+        of the SDK tells. The import ends at the first record that Pinecone cannot read. The files remain in `uri`.
+
+        Args:
+            batches: the records, some at a time; no id may come twice.
+            uri: a folder that has no files of this namespace: "s3://bucket/folder", "gs://..." or an Azure container's
+                https:// address. fsspec writes there, with the keys of its environment.
+            integration_id: of a storage integration of the project, which lets Pinecone read a private bucket.
+
+        Returns:
+            The id of the import.
+
+        Raises:
+            EmbedInputError: a bad address or record, or the folder has files of this namespace.
+            StoreRequestError: Pinecone refuses the import.
+            MissingDependencyError: fsspec or pyarrow is not installed.
+        """
+        flows = self._flows
+        if not isinstance(flows, PineconeFlows):  # as `open` makes them
+            raise TypeError("a collection of Pinecone is made by `open`")
+        return self._run(flows.import_records(batches, check_uri(uri), integration_id))
 
     def close(self) -> None:
         """Close the store's own connections; the client stays open."""

@@ -32,6 +32,7 @@ _BODIES = {
     "vectors_fetch": {"ids", "namespace"},
     "vectors_fetch_by_metadata": {"filter", "namespace", "limit", "paginationToken"},
     "vectors_delete": {"ids", "filter", "namespace"},
+    "start_import": {"uri", "errorMode", "integrationId"},
 }
 _LISTS = {"ids"}  # parameters of an address that may come more than once.
 

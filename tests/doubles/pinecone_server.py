@@ -17,7 +17,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import fsspec
 import numpy as np
+import pyarrow.parquet as pq
 from pinecone import AsyncPinecone, Pinecone
 from pinecone._internal.http_client import get_budget_registry
 
@@ -113,6 +115,7 @@ class PineconeDouble:
         self.poison = set()  # ids that no upsert may hold
         self.surprises = []
         self.requests = []  # (method, route) of each
+        self.imports = []  # (address, integration) of each
         self.lock = threading.RLock()
         self._end = threading.Event()
 
@@ -199,6 +202,7 @@ class PineconeDouble:
                 ("GET", "vectors/fetch"): "vectors_fetch",
                 ("POST", "vectors/fetch_by_metadata"): "vectors_fetch_by_metadata",
                 ("POST", "vectors/delete"): "vectors_delete",
+                ("POST", "bulk/imports"): "start_import",
             }.get((method, "/".join(parts)))
             if route:
                 return index, route, []
@@ -293,6 +297,27 @@ class PineconeDouble:
         self._delete(index, namespace, VECTOR_RULES, ids, filter)
         return {}
 
+    def _start_import(self, index, *, uri, errorMode, integrationId=None):
+        """Import what is at an address, as other requests would write it, and at once.
+
+        The schemes: Read in the client (pinecone 10.2, index/__init__.py). A folder for each namespace, Parquet for
+        vectors: Documented. Lines of JSON for documents: Assumed.
+        """
+        if not uri.startswith(("s3://", "gs://", "https://")) or errorMode != {"onError": "abort"}:
+            raise AnswerError(400, "the address of the import cannot be read")
+        fs, root = fsspec.url_to_fs(uri)
+        legacy = index.dense == "_values"
+        rules, suffix = (VECTOR_RULES, ".parquet") if legacy else (DOCUMENT_RULES, ".jsonl")
+        for path in fs.find(root):
+            if not path.endswith(suffix):
+                raise AnswerError(400, f"a file of the import is no {suffix}")
+            with fs.open(path) as file:
+                items = _vectors_in(file) if legacy else [json.loads(line) for line in file]
+            for start in range(0, len(items), 100):
+                self._upsert(index, path.split("/")[-2], items[start : start + 100], rules)
+        self.imports.append((uri, integrationId))
+        return {"id": str(len(self.imports))}
+
     def _vectors(self, items, namespace):
         """The answer with vectors. Read in the client (pinecone 10.2, models/vectors/responses.py)."""
         found = {item["_id"]: VECTOR_RULES.to_wire(item, values=True, metadata=True) for item in items}
@@ -381,6 +406,14 @@ def _check_kind(index, rules):
     """Refuse a call for the other kind of index. Assumed."""
     if index.rules is not rules:
         raise AnswerError(400, f"index {index.name} is not of the kind that this call is for")
+
+
+def _vectors_in(file):
+    """The vectors of a file of an import: three columns. Documented."""
+    table = pq.read_table(file)
+    if table.column_names != ["id", "values", "metadata"]:
+        raise AnswerError(400, f"the columns are {table.column_names}")
+    return [VECTOR_RULES.from_wire({**row, "metadata": json.loads(row["metadata"])}) for row in table.to_pylist()]
 
 
 def _shown(item, names):

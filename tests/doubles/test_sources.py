@@ -89,6 +89,7 @@ ASSUMED = {
     "pinecone_rules.check_vector",
     "pinecone_server.MAX_ADDRESS",
     "pinecone_server.PineconeDouble._documents_search",
+    "pinecone_server.PineconeDouble._start_import",
     "pinecone_server.PineconeDouble._fetch",
     "pinecone_server.PineconeDouble._matching",
     "pinecone_server.PineconeDouble._seen",
