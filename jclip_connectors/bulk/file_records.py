@@ -64,6 +64,7 @@ class FileRecords:
         kind: VectorType = "float32" if found is None else found.vector_type
         sidecar = Sidecar(fingerprint=config.fingerprint(), dimensions=length, vector_type=kind)
         folder.prepare(sidecar)
+        folder.remove_leftovers()  # of a copy that was killed
         return cls(folder, sidecar if found is None else found)
 
     @property

@@ -143,6 +143,15 @@ def test_a_folder_of_other_vectors_or_of_nothing_is_refused(folder, tmp_path):
         FileRecords.open(VectorFolder(tmp_path / "nothing"))
 
 
+def test_what_a_killed_copy_has_left_is_removed_by_the_next_one(tmp_path):
+    files(VectorFolder(tmp_path)).close()
+    left = tmp_path / ".tmp" / "part-00000000-0a0b0c0d.parquet.1.0a0b0c0d"
+    left.parent.mkdir(exist_ok=True)
+    left.write_bytes(b"half")
+    files(VectorFolder(tmp_path))
+    assert not left.exists()
+
+
 def test_two_copies_into_one_folder_at_once_lose_nothing(tmp_path):
     first, second = files(VectorFolder(tmp_path)), files(VectorFolder(tmp_path))
     records = list(synthetic(40))
