@@ -171,6 +171,7 @@ def test_no_answer_has_the_path_of_a_folder(page, gallery):
         ({"text": "a", "limit": True}, "limit"),
         ({"text": "a", "modality": "sound"}, "modality"),
         ({"text": "a", "where": [1]}, "where"),
+        ({"text": "a", "where": {"number": {"in": list(range(10_000))}}}, "where"),
     ],
 )
 def test_a_bad_request_is_told_what_is_wrong(page, request_, field):

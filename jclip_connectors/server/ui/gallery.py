@@ -15,6 +15,7 @@ from jclip_connectors.collection.samples import SampleCache
 from jclip_connectors.collection.searching import Query, Request, nearest
 from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.port import MODALITIES, Filter, FloatArray, Modality, Record, SearchHit, VectorStore
+from jclip_connectors.server.dialects.encodings import write_json
 from jclip_connectors.server.requests import RequestError
 from jclip_connectors.server.ui.pictures import Pictures
 
@@ -26,6 +27,7 @@ _HANDLES = 200_000  # of records that were shown, and can be asked for
 # are for the next indexing.
 _OWN_FIELDS = ("path", "folder", "content_hash", "modified_ns")
 _FIELDS_AGE_S = 60.0
+_WHERE_BYTES = 2**14  # of a filter as JSON
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -218,8 +220,12 @@ def read_where(value: object) -> Mapping[str, Any] | None:
     """Check a filter of a request.
 
     Raises:
-        RequestError: it is not an object.
+        RequestError: it is not an object, or too large: others wait while it is compared with the records.
     """
+    if isinstance(value, dict) and len(write_json(value)) > _WHERE_BYTES:
+        raise RequestError(
+            f"`where` has more than {_WHERE_BYTES} bytes: write a shorter filter", status=400, field="where"
+        )
     if value is None or isinstance(value, dict):
         return value or None
     raise RequestError('`where` is not a JSON object, such as {"year": {"gte": 2020}}', status=400, field="where")
