@@ -1,5 +1,6 @@
 """The routes of the search page, for programs and for the page: the same results as a search of the collection."""
 
+import dataclasses
 from io import BytesIO
 
 import numpy as np
@@ -178,6 +179,17 @@ def test_a_bad_request_is_told_what_is_wrong(page, request_, field):
     answer = page.post("/ui/search", json=request_)
     assert answer.status_code == 400
     assert f"`{field}`" in answer.text
+
+
+def test_metadata_and_filters_may_have_every_number_of_json(model):
+    store = shown("a.png").store
+    (record,) = store.get(["a"])
+    store.upsert([dataclasses.replace(record, metadata={"large": 10**30, "small": 1e-300, "name": "é\u2028"})])
+    collection = Shown(store=store, config=CONFIG, name="one")
+    with TestClient(create_page_app(collection, lambda: model, limits=ServerLimits()), base_url="http://[::1]") as page:
+        wait_until(lambda: page.get("/ui/info").json()["ready"])
+        (found,) = search(page, text="a", where={"large": {"gt": 10**29}})
+        assert found["metadata"] == {"large": 10**30, "small": 1e-300, "name": "é\u2028"}
 
 
 def test_a_bad_filter_is_told_in_the_words_of_the_filter_grammar(page):

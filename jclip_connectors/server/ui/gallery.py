@@ -1,6 +1,7 @@
 """A collection as the search page shows it: its fields, and the results of a search as JSON."""
 
 import itertools
+import json
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Mapping, Sequence
@@ -15,7 +16,6 @@ from jclip_connectors.collection.samples import SampleCache
 from jclip_connectors.collection.searching import Query, Request, nearest
 from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.port import MODALITIES, Filter, FloatArray, Modality, Record, SearchHit, VectorStore
-from jclip_connectors.server.dialects.encodings import write_json
 from jclip_connectors.server.requests import RequestError
 from jclip_connectors.server.ui.pictures import Pictures
 
@@ -222,7 +222,7 @@ def read_where(value: object) -> Mapping[str, Any] | None:
     Raises:
         RequestError: it is not an object, or too large: others wait while it is compared with the records.
     """
-    if isinstance(value, dict) and len(write_json(value)) > _WHERE_BYTES:
+    if isinstance(value, dict) and len(json.dumps(value)) > _WHERE_BYTES:
         raise RequestError(
             f"`where` has more than {_WHERE_BYTES} bytes: write a shorter filter", status=400, field="where"
         )

@@ -4,6 +4,7 @@ import asyncio
 import dataclasses
 import hashlib
 import importlib.resources
+import json
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,7 +18,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from jclip_connectors.errors import EmbedInputError, StoreRequestError, StoreUnavailableError
 from jclip_connectors.port import FloatArray, Modality
 from jclip_connectors.server.bodies import Bodies
-from jclip_connectors.server.dialects.encodings import write_json
 from jclip_connectors.server.dialects.json_bodies import read_object
 from jclip_connectors.server.limits import ServerLimits
 from jclip_connectors.server.observation import contained, seen
@@ -322,7 +322,9 @@ def _media_type(request: Request) -> str:
 
 
 def _json(body: object) -> Response:
-    return Response(write_json(body), media_type="application/json", headers={"Cache-Control": "no-store"})
+    # Not by orjson, which refuses the large integers that metadata may have.
+    content = json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "backslashreplace")
+    return Response(content, media_type="application/json", headers={"Cache-Control": "no-store"})
 
 
 def _read_file(name: str) -> tuple[bytes, str]:
