@@ -416,6 +416,21 @@ def test_links_back_and_reload_keep_what_is_asked_for(visit, visits, server, dem
     assert names(other.page)[0] == first
 
 
+def test_what_is_written_while_the_page_starts_is_kept(visits, server, expect):
+    visit = visits(server)
+    held = []
+    visit.page.route("**/ui/info", lambda route: held.append(route), times=1)
+    visit.open(f"/ui#t={TOKEN}")
+    visit.page.wait_for_timeout(300)
+    visit.page.get_by_role("searchbox").fill(RING)
+    assert len(held) == 1
+    held[0].continue_()
+    expect(visit.page.get_by_role("heading", level=1)).to_have_text("demo")
+    expect(visit.page.get_by_role("searchbox")).to_have_value(RING)
+    visit.page.keyboard.press("Enter")
+    expect(visit.page.locator("#hits li")).to_have_count(100)
+
+
 def test_a_late_answer_does_not_overwrite_a_newer_one(visit, expect):
     page = visit.page
     held = []

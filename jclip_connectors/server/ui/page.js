@@ -108,7 +108,7 @@ function readAddress() {
   try { view.where = readWhere(from.get("where") ?? "{}"); } catch { /* a damaged link: no filter */ }
 }
 
-/** Change what is asked for: a new entry of the history, and a new search. */
+/** A new entry of the history, and a new search. */
 function go(change) {
   view = { ...view, ...change };
   history.pushState({ shown: view.question?.shown }, "", address());
@@ -534,8 +534,10 @@ async function start() {
   }
   put("name", info.name);
   $("name").title = [info.name, info.model, info.licence].filter(Boolean).join(" · ");
+  const typed = $("text").value;
   readAddress();
   refresh();
+  $("text").value ||= typed;
 }
 
 // ---- events
