@@ -14,7 +14,7 @@ from jclip_connectors.memory import InMemoryStore
 from jclip_connectors.port import Record
 from jclip_connectors.server.limits import ServerLimits
 from jclip_connectors.server.page_app import create_page_app
-from jclip_connectors.server.ui.gallery import Shown
+from jclip_connectors.server.ui.gallery import Shown, describe_fields
 from tests.server.harness import wait_until
 from tests.ui.conftest import CONFIG, TEXTS
 
@@ -134,6 +134,14 @@ def test_the_collection_is_described_with_the_fields_that_filters_can_be_made_fr
         {"name": "kind", "type": "string", "values": ["drawing", "note"]},
         {"name": "number", "type": "number", "smallest": 0, "largest": 12},
     ]
+
+
+def test_names_are_no_list_to_choose_from_where_each_comes_once():
+    metadatas = [{"name": f"{at}.png", "tag": f"tag {at % 60}", "few": f"{at % 2}"} for at in range(100)]
+    fields = {field["name"]: field for field in describe_fields(metadatas)}
+    assert fields["name"] == {"name": "name", "type": "string"}
+    assert len(fields["tag"]["values"]) == 50
+    assert sorted(fields["few"]["values"]) == ["0", "1"]
 
 
 def test_texts_have_their_content_and_no_picture(page):

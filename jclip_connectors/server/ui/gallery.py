@@ -187,16 +187,19 @@ def describe_fields(metadatas: Any) -> list[dict[str, Any]]:  # noqa: ANN401
                     texts.setdefault(name, Counter())[each] += 1
     fields: list[dict[str, Any]] = [
         *({"name": name, "type": "number", "smallest": low, "largest": high} for name, (low, high) in numbers.items()),
-        *(
-            {"name": name, "type": "string", "values": [value for value, _ in counts.most_common(_VALUES)]}
-            for name, counts in texts.items()
-        ),
+        *({"name": name, "type": "string", **_commonest(counts)} for name, counts in texts.items()),
         *({"name": name, "type": "boolean"} for name in booleans),
     ]
     return sorted(
         (field for field in fields if field["name"] not in _OWN_FIELDS),
         key=lambda field: (field["name"], field["type"]),
     )
+
+
+def _commonest(counts: Counter[str]) -> dict[str, list[str]]:
+    """The values to choose from; none where each comes once, as of names, and there are too many."""
+    found = counts.most_common(_VALUES)
+    return {} if len(counts) > _VALUES and found[0][1] == 1 else {"values": [value for value, _ in found]}
 
 
 def read_box(value: object) -> Sequence[int] | None:
