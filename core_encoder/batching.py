@@ -1,6 +1,7 @@
 """Build batches: texts of similar length together, and the pictures of consecutive images together."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,7 +43,7 @@ def picture_batches(
     size: int,
     at_once: int | None = None,
     failed: dict[int, ImageDecodeError] | None,
-) -> Iterator[tuple[int, dict[int, NDArray[np.uint8]]]]:
+) -> Generator[tuple[int, dict[int, NDArray[np.uint8]]], None, None]:
     """Read images in threads, ahead of the model, and group their pictures into batches.
 
     Pictures that wait for the model are already resized: at most one image per thread is in memory at full size. As
@@ -69,18 +70,18 @@ def picture_batches(
     batch: dict[int, NDArray[np.uint8]] = {}
     done = told = 0
     most = max(1, min(size, _MOST_BYTES // (3 * side * side)))
-    waiting = read_ahead(positions, read, weigh=_count, most=most)
-    for index, pictures in enumerate(waiting):
-        done = index + 1
-        if not isinstance(pictures, ImageDecodeError):
-            batch[index] = pictures
-        elif failed is None:
-            raise pictures
-        else:
-            failed[index] = pictures
-        if sum(map(len, batch.values())) >= size or len(batch) == at_once:
-            yield done, batch
-            batch, told = {}, done
+    with closing(read_ahead(positions, read, weigh=_count, most=most)) as waiting:
+        for index, pictures in enumerate(waiting):
+            done = index + 1
+            if not isinstance(pictures, ImageDecodeError):
+                batch[index] = pictures
+            elif failed is None:
+                raise pictures
+            else:
+                failed[index] = pictures
+            if sum(map(len, batch.values())) >= size or len(batch) == at_once:
+                yield done, batch
+                batch, told = {}, done
     if told < done:
         yield done, batch
 

@@ -293,7 +293,8 @@ class JinaClipEncoder:
             failed=failed,
             progress=None if progress is None else lambda done: progress(done, len(items)),
         )
-        features = [np.empty((0, self.embedding_dim), np.float32), *(rows for _, rows in found)]
+        with closing(found):
+            features = [np.empty((0, self.embedding_dim), np.float32), *(rows for _, rows in found)]
         return self._finish(np.concatenate(features), truncate_dim, normalize=normalize)
 
     def encode_image_tiles(
@@ -345,10 +346,11 @@ class JinaClipEncoder:
             failed=failed,
             progress=None if progress is None else lambda done: progress(done, len(items)),
         )
-        return [
-            TileEmbeddings(self._finish(vectors, truncate_dim, normalize=normalize), boxes[index])
-            for index, vectors in found
-        ]
+        with closing(found):
+            return [
+                TileEmbeddings(self._finish(vectors, truncate_dim, normalize=normalize), boxes[index])
+                for index, vectors in found
+            ]
 
     def stream_images(
         self,

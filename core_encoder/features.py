@@ -1,6 +1,7 @@
 """Run the towers on batches of tokens or pictures, and turn their raw features into vectors."""
 
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 
 import numpy as np
 from numpy.typing import NDArray
@@ -61,14 +62,18 @@ def image_features(
     runtime.check_process()  # before an image is read
     tokens = 1 + runtime.config.vision.grid**2
     size, side = max(1, runtime.tokens_per_batch // tokens), runtime.config.vision.image_size
-    for done, batch in picture_batches(positions, squares, side=side, size=size, at_once=at_once, failed=failed):
-        if batch:
-            pictures = np.concatenate(list(batch.values()))  # (P, S, S, 3)
-            rows = [runtime.image_features(pictures[start : start + size]) for start in range(0, len(pictures), size)]
-            parts = np.split(np.concatenate(rows), np.cumsum([len(own) for own in batch.values()])[:-1])
-            yield from zip(batch, parts, strict=True)
-        if progress is not None:
-            progress(done)
+    batches = picture_batches(positions, squares, side=side, size=size, at_once=at_once, failed=failed)
+    with closing(batches):
+        for done, batch in batches:
+            if batch:
+                pictures = np.concatenate(list(batch.values()))  # (P, S, S, 3)
+                rows = [
+                    runtime.image_features(pictures[start : start + size]) for start in range(0, len(pictures), size)
+                ]
+                parts = np.split(np.concatenate(rows), np.cumsum([len(own) for own in batch.values()])[:-1])
+                yield from zip(batch, parts, strict=True)
+            if progress is not None:
+                progress(done)
 
 
 def to_vectors(

@@ -2,7 +2,7 @@
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -11,10 +11,11 @@ T = TypeVar("T")
 
 def read_ahead(
     positions: Iterable[int], read: Callable[[int], T], *, weigh: Callable[[T], int], most: int
-) -> Iterator[T]:
+) -> Generator[T, None, None]:
     """Yield the result of `read` for each position, computed by threads before they are needed.
 
-    An error from `read` is raised here when its item is due.
+    An error from `read` is raised here when its item is due. Close the generator: it waits for its threads, which the
+    garbage collector must not do, as it may come while Python starts another thread, and would wait without end.
 
     Args:
         positions: of the items; the caller's thread asks for each when its reading begins.
