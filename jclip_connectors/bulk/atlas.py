@@ -5,8 +5,6 @@ Parquet. All vectors are in memory while the map is made: 4 KiB for a record wit
 """
 
 import json
-import os
-import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
@@ -18,7 +16,10 @@ import pyarrow.parquet as pq
 
 from core_encoder.errors import ImageDecodeError
 from core_encoder.image_input import read_image
+from core_encoder.matryoshka import normalize
 from core_encoder.rendering import Rendering
+from jclip_connectors.bulk.temporary_files import temporary_file
+from jclip_connectors.collection.cards import location
 from jclip_connectors.errors import EmbedInputError
 from jclip_connectors.port import FloatArray, Record
 
@@ -65,10 +66,10 @@ def write_atlas(
         records.append(record)
     if not records:
         raise EmbedInputError("the collection is empty: there is nothing to draw a map of")
-    vectors = _unit(np.stack(rows))  # (N, E)
+    vectors = normalize(np.stack(rows))  # (N, E)
     columns: dict[str, Any] = {
         "id": [record.record_id for record in records],
-        "name": [_name(record) for record in records],
+        "name": [Path(location(record)).name for record in records],
         "modality": [record.modality for record in records],
         "content": [record.content for record in records],
         **_metadata_columns([record.metadata for record in records]),
@@ -139,17 +140,9 @@ def nearest_rows(vectors: FloatArray, count: int) -> tuple[np.ndarray, np.ndarra
     return ids, distances
 
 
-def _unit(vectors: FloatArray) -> FloatArray:
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    found: FloatArray = (vectors / np.where(lengths == 0, 1, lengths)).astype(np.float32)
-    return found
-
-
 def _lists(values: np.ndarray) -> pa.ListArray:
-    offsets = np.arange(0, values.size + 1, max(values.shape[1], 1), dtype=np.int32)[: len(values) + 1]
-    if values.shape[1] == 0:
-        offsets = np.zeros(len(values) + 1, dtype=np.int32)
-    return pa.ListArray.from_arrays(offsets, values.reshape(-1))
+    rows, length = values.shape
+    return pa.ListArray.from_arrays(np.arange(rows + 1, dtype=np.int32) * length, values.reshape(-1))
 
 
 def _metadata_columns(metadatas: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -174,11 +167,6 @@ def _is_empty(column: Any) -> bool:  # noqa: ANN401 (a list or an array)
     return isinstance(column, list) and all(value is None for value in column)
 
 
-def _name(record: Record) -> str:
-    location = record.uri if record.uri is not None else record.metadata.get("path", record.record_id)
-    return Path(str(location)).name
-
-
 def _thumbnail(record: Record, side: int, rendering: Rendering) -> dict[str, Any] | None:
     """The small picture of a record; `None` for a text, and for a picture that cannot be read any more."""
     if record.uri is None or record.modality != "image":
@@ -190,16 +178,12 @@ def _thumbnail(record: Record, side: int, rendering: Rendering) -> dict[str, Any
     image.thumbnail((side, side))
     file = BytesIO()
     image.save(file, "JPEG", quality=_QUALITY)
-    return {"bytes": file.getvalue(), "path": _name(record)}
+    return {"bytes": file.getvalue(), "path": Path(record.uri).name}
 
 
 def _write(path: Path, groups: Iterator[pa.Table], schema: pa.Schema) -> None:
-    number, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
-    os.close(number)
-    try:
-        with pq.ParquetWriter(temporary, schema, compression="zstd") as writer:
+    with temporary_file(path.parent, path.name) as written:
+        with pq.ParquetWriter(written, schema, compression="zstd") as writer:
             for group in groups:
                 writer.write_table(group)
-        Path(temporary).replace(path)
-    finally:
-        Path(temporary).unlink(missing_ok=True)
+        written.replace(path)

@@ -50,7 +50,7 @@ class Comparison:
         for name in _FIELDS:
             if getattr(wanted, name) != getattr(found, name):
                 return f"`{name}` differs"
-        if wanted.metadata != found.metadata or _text(wanted.metadata) != _text(found.metadata):
+        if wanted.metadata != found.metadata or json_text(wanted.metadata) != json_text(found.metadata):
             return "`metadata` differs"
         if not _equal_boxes(wanted, found):
             return "`tile_boxes` differ"
@@ -93,25 +93,27 @@ class Sample:
             place = places.get(record.record_id)  # a later record of one id takes the place of the former
             if place is None and len(self._kept) < self._size:
                 places[record.record_id] = len(self._kept)
-                self._kept.append(_owned(record))
+                self._kept.append(owned(record))
                 continue
             if place is None:
                 place = self._random.randrange(self._passed)
             if place < self._size:
                 places.pop(self._kept[place].record_id)
                 places[record.record_id] = place
-                self._kept[place] = _owned(record)
+                self._kept[place] = owned(record)
 
 
-def _owned(record: Record) -> Record:
+def owned(record: Record) -> Record:
     """The record with vectors of its own: they may be views of the memory of a whole batch."""
-    tiles = record.tile_embeddings
     return dataclasses.replace(
-        record, embedding=record.embedding.copy(), tile_embeddings=None if tiles is None else tiles.copy()
+        record,
+        embedding=record.embedding.copy(),
+        tile_embeddings=None if record.tile_embeddings is None else record.tile_embeddings.copy(),
+        tile_boxes=None if record.tile_boxes is None else record.tile_boxes.copy(),
     )
 
 
-def _text(value: object) -> str:
+def json_text(value: object) -> str:
     """JSON with sorted keys: 1, 1.0 and true are equal in Python."""
     return json.dumps(value, sort_keys=True)
 

@@ -14,8 +14,10 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from jclip_connectors.bulk.equality import owned
+from jclip_connectors.bulk.last_rows import id_hash
 from jclip_connectors.bulk.vector_files import SUFFIX, Sidecar, VectorFolder
-from jclip_connectors.bulk.vector_rows import VectorType, owned
+from jclip_connectors.bulk.vector_rows import VectorType
 from jclip_connectors.config import EmbeddingConfig, Fingerprint
 from jclip_connectors.errors import EmbedInputError
 from jclip_connectors.filters import matches, parse_filter
@@ -121,7 +123,7 @@ class FileRecords:
         checked = check_records(records, dimensions=self._sidecar.dimensions, tiled=self._tiled)
         same = set()
         for record in checked:
-            wanted = _id_hash(record.record_id)
+            wanted = id_hash(record.record_id)
             at = int(np.searchsorted(ids, np.uint64(wanted)))
             if at < len(ids) and ids[at] == wanted and contents[at] == self._content_hash(record):
                 same.add(record.record_id)
@@ -166,7 +168,7 @@ class FileRecords:
         for name in files:
             for batch in self._folder.batches(name, columns=["record_id", "error"]):
                 good = batch.filter(batch.column("error").is_null())
-                yield [_id_hash(record_id) for record_id in good.column("record_id").to_pylist()]
+                yield [id_hash(record_id) for record_id in good.column("record_id").to_pylist()]
 
     def _read_known(self) -> tuple[_Hashes, _Hashes]:
         """The hashes of the ids, sorted, and those of their records."""
@@ -175,7 +177,7 @@ class FileRecords:
         contents: list[_Hashes] = []
         for name in self._folder.in_order():
             for records in self._folder.records(name, rows=_READ_ROWS):
-                ids.append(np.array([_id_hash(record.record_id) for record in records], np.uint64))
+                ids.append(np.array([id_hash(record.record_id) for record in records], np.uint64))
                 contents.append(np.array([self._content_hash(record) for record in records], np.uint64))
         if not ids:
             return np.empty(0, np.uint64), np.empty(0, np.uint64)
@@ -193,10 +195,6 @@ class FileRecords:
             digest.update(np.ascontiguousarray(record.tile_embeddings, dtype).tobytes())
             digest.update(np.ascontiguousarray(record.tile_boxes, np.int64).tobytes())
         return int.from_bytes(digest.digest(), "little")
-
-
-def _id_hash(record_id: str) -> int:
-    return int.from_bytes(hashlib.blake2b(record_id.encode(), digest_size=8).digest(), "little")
 
 
 def _gathered(parts: Iterable[list[int]]) -> _Hashes:

@@ -6,6 +6,7 @@ ids that several rows have.
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +17,22 @@ from jclip_connectors.port import Record
 _Hashes = NDArray[np.uint64]
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _File:
+    """What is known of a file: its version that was read, when it was begun, and the hashes of its ids."""
+
+    version: str
+    begun_ns: int
+    hashes: _Hashes
+
+
 class LastRows:
     """The rows of a folder that count."""
 
     def __init__(self, folder: VectorFolder) -> None:
         """Use a folder; nothing is read."""
         self._folder = folder
-        self._hashes: dict[str, tuple[str, _Hashes]] = {}  # by file, with the version that was read
+        self._read: dict[str, _File] = {}
         self._last: dict[str, tuple[str, int]] = {}  # of each id that several rows have: its file and row
         self._dropped: dict[str, int] = {}  # rows that do not count, by file
 
@@ -35,12 +45,13 @@ class LastRows:
         Raises:
             StoreRequestError: a file is damaged.
         """
-        for name in self._hashes.keys() - versions.keys():
-            del self._hashes[name]
+        for name in self._read.keys() - versions.keys():
+            del self._read[name]
         for name, version in versions.items():
-            if name not in self._hashes or self._hashes[name][0] != version:
-                hashes = [_hash(record_id) for ids in self._ids(name) for record_id in ids]
-                self._hashes[name] = (version, np.array(hashes, np.uint64))
+            if name not in self._read or self._read[name].version != version:
+                hashes = [id_hash(record_id) for ids in self._ids(name) for record_id in ids]
+                begun_ns = self._folder.begun_ns(name)
+                self._read[name] = _File(version=version, begun_ns=begun_ns, hashes=np.array(hashes, np.uint64))
         self._find_last()
 
     def counts(self, name: str, ids: Sequence[str], *, start: int) -> list[bool]:
@@ -58,7 +69,12 @@ class LastRows:
     @property
     def rows(self) -> int:
         """The number of rows with a record, of all files."""
-        return sum(len(hashes) for _, hashes in self._hashes.values())
+        return sum(len(file.hashes) for file in self._read.values())
+
+    @property
+    def files(self) -> list[str]:
+        """The files that were read, from the oldest to the newest."""
+        return sorted(self._read, key=lambda name: (self._read[name].begun_ns, name))
 
     def dropped(self, name: str) -> int:
         """How many rows of a file do not count."""
@@ -66,15 +82,14 @@ class LastRows:
 
     def _find_last(self) -> None:
         self._last, self._dropped = {}, {}
-        several = _repeated([hashes for _, hashes in self._hashes.values()])
+        several = _repeated([file.hashes for file in self._read.values()])
         if not len(several):
             return
-        known = [name for name in self._folder.in_order() if name in self._hashes]
-        held = [name for name in known if np.isin(self._hashes[name][1], several).any()]
+        held = [name for name in self.files if np.isin(self._read[name].hashes, several).any()]
         rows = dict.fromkeys(held, 0)
         kept = dict.fromkeys(held, 0)
         for name in held:  # a hash may be of two ids, so the ids themselves decide
-            marked = np.isin(self._hashes[name][1], several)
+            marked = np.isin(self._read[name].hashes, several)
             for ids in self._ids(name):
                 for record_id in ids:
                     if marked[rows[name]]:
@@ -95,7 +110,7 @@ def last_records(folder: VectorFolder, *, rows: int) -> Iterator[list[Record]]:
     """The records of a folder that count, some at a time, from the oldest file to the newest."""
     last = LastRows(folder)
     last.read(folder.versions())
-    for name in folder.in_order():
+    for name in last.files:
         start = 0
         for records in folder.records(name, rows=rows):
             counts = last.counts(name, [record.record_id for record in records], start=start)
@@ -104,7 +119,8 @@ def last_records(folder: VectorFolder, *, rows: int) -> Iterator[list[Record]]:
                 yield wanted
 
 
-def _hash(record_id: str) -> int:
+def id_hash(record_id: str) -> int:
+    """A hash of an id, of 64 bits."""
     return int.from_bytes(hashlib.blake2b(record_id.encode(), digest_size=8).digest(), "little")
 
 

@@ -190,14 +190,14 @@ class _Loading:
         """Write every file that has no mark."""
         first = self._open_store()
         self._stores.append(patient_upsert(first, self._patience))
-        self._forget_if_gone(first)
-        waits = bool(self._marks.todo(self._files.versions(), again=redo_refused)) or follow_s is not None
-        with deferred_index(first, self._files, self._marks.note, defer=defer_index and waits):
-            return self._run(follow_s=follow_s, redo_refused=redo_refused)
-
-    def _run(self, *, follow_s: float | None, redo_refused: bool) -> LoadReport:
         versions = self._files.versions()
+        self._forget_if_gone(first, versions)
         todo = self._marks.todo(versions, again=redo_refused)
+        waits = bool(todo) or follow_s is not None
+        with deferred_index(first, self._files, self._marks.note, defer=defer_index and waits):
+            return self._run(versions, todo, follow_s=follow_s)
+
+    def _run(self, versions: dict[str, str], todo: Sequence[str], *, follow_s: float | None) -> LoadReport:
         before = len(versions) - len(todo)
         came_s = self._patience.now_s()
         while True:
@@ -226,13 +226,9 @@ class _Loading:
         if error.busy:
             self._turns.halve()
 
-    def _forget_if_gone(self, store: VectorStore) -> None:
+    def _forget_if_gone(self, store: VectorStore, versions: Mapping[str, str]) -> None:
         """Remove the marks if the store has none of some loaded records: its collection is another one since."""
-        ids = [
-            record_id
-            for name in self._marks.loaded(self._files.versions())[:_LOOKED_AT]
-            for record_id in self._first(name)
-        ]
+        ids = [record_id for name in self._marks.loaded(versions)[:_LOOKED_AT] for record_id in self._first(name)]
         if ids and not store.get(ids, vectors=False):
             _LOG.warning("the store has nothing of what an earlier load has written: it is written again")
             self._marks.clear()

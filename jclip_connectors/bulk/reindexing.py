@@ -2,7 +2,6 @@
 
 import dataclasses
 import itertools
-import json
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from jclip_connectors.bulk.copying import RecordSource
+from jclip_connectors.bulk.equality import json_text
 from jclip_connectors.bulk.found_sources import FoundSource, SourceFinder
 from jclip_connectors.bulk.refusals import Refusals, write_records
 from jclip_connectors.collection.adding import vector_fields
@@ -250,9 +250,4 @@ def _same_content(record: Record, found: Record) -> bool:
 
 def _same_fields(record: Record, found: Record) -> bool:
     """The address is left out: that of a moved picture is another one."""
-    return record.content == found.content and _text(record.metadata) == _text(found.metadata)
-
-
-def _text(value: object) -> str:
-    """JSON with sorted keys: 1, 1.0 and true are equal in Python."""
-    return json.dumps(value, sort_keys=True)
+    return record.content == found.content and json_text(record.metadata) == json_text(found.metadata)

@@ -164,9 +164,14 @@ class VectorFolder:
         """
         names = self.files()
         with ThreadPoolExecutor(max_workers=_READERS, thread_name_prefix="jclip-order") as pool:
-            return [name for _, name in sorted(zip(pool.map(self._begun_ns, names), names, strict=True))]
+            return [name for _, name in sorted(zip(pool.map(self.begun_ns, names), names, strict=True))]
 
-    def _begun_ns(self, name: str) -> int:
+    def begun_ns(self, name: str) -> int:
+        """When a file was begun, in ns since 1970; 0 for a file that does not say it.
+
+        Raises:
+            StoreRequestError: the file is damaged, or is no file of vectors.
+        """
         found = (self._metadata(name).metadata or {}).get(_BEGUN, b"0")
         return int(found) if found.isdigit() else 0
 

@@ -1,6 +1,5 @@
 """The rows of files of vectors: their Arrow schema, and records as rows and back."""
 
-import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -133,16 +132,6 @@ def to_records(batch: pa.RecordBatch) -> list[Record]:
             *texts, metadata, embeddings, tiles, boxes, strict=True
         )
     ]
-
-
-def owned(record: Record) -> Record:
-    """The record with vectors of its own, for who keeps few records of many batches."""
-    return dataclasses.replace(
-        record,
-        embedding=record.embedding.copy(),
-        tile_embeddings=None if record.tile_embeddings is None else record.tile_embeddings.copy(),
-        tile_boxes=None if record.tile_boxes is None else record.tile_boxes.copy(),
-    )
 
 
 def _vectors(records: Sequence[Record | None], kind: pa.FixedSizeListType) -> pa.Array:

@@ -18,7 +18,7 @@ from core_encoder.image_input import read_image
 from core_encoder.image_limits import DEFAULT_LIMITS, ImageLimits
 from core_encoder.rendering import Rendering
 from core_encoder.tiling import Box
-from jclip_connectors.port import SearchHit
+from jclip_connectors.port import Record, SearchHit
 
 _SIDE_PX = 200  # of a picture on the page
 _DENSITY = 2  # pixels of a thumbnail per pixel of the page
@@ -41,7 +41,7 @@ def card(rank: int, hit: SearchHit, show: ShowPicture, *, mark: str = "") -> str
         show: makes the HTML of its picture.
         mark: HTML to stand behind the score.
     """
-    name = hit.uri if hit.uri is not None else str(hit.metadata.get("path", hit.record_id))
+    name = location(hit)
     if hit.uri is not None:
         shown = show(Path(hit.uri), f"Result {rank}: {Path(name).name}", box=hit.box)
     else:
@@ -53,6 +53,11 @@ def card(rank: int, hit: SearchHit, show: ShowPicture, *, mark: str = "") -> str
         f'<p class="line"><b>{rank}</b> <span class="score">{hit.score:.4f}</span>{mark}</p>'
         f'<p class="name" title="{escaped(name)}">{escaped(Path(name).name)}</p></li>'
     )
+
+
+def location(found: SearchHit | Record) -> str:
+    """Where a record is, for people: the address of its picture, the path of its file, or its id."""
+    return found.uri if found.uri is not None else str(found.metadata.get("path", found.record_id))
 
 
 def picture(path: Path, description: str, *, rendering: Rendering, limits: ImageLimits, box: Box | None = None) -> str:

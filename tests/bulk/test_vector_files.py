@@ -12,8 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from jclip_connectors.bulk.equality import owned
 from jclip_connectors.bulk.vector_files import Sidecar, VectorFolder, file_schema, read_vector_files
-from jclip_connectors.bulk.vector_rows import VectorRow, owned, to_batch, to_rows
+from jclip_connectors.bulk.vector_rows import VectorRow, to_batch, to_rows
 from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.errors import CollectionMismatchError, EmbedInputError, StoreRequestError
 from jclip_connectors.port import Record

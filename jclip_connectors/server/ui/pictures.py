@@ -5,6 +5,7 @@ below the allowed folders after all links are followed, within the limits on pic
 """
 
 import dataclasses
+import functools
 import os
 import stat
 import threading
@@ -50,9 +51,8 @@ class Pictures:
         self._roots = None if roots is None else tuple(os.path.realpath(root) for root in roots)
         self._rendering = rendering
         self._limits = limits
-        self._sizes: OrderedDict[tuple[str, str | None], tuple[int, int] | None] = OrderedDict()
+        self._sizes = functools.lru_cache(maxsize=_CACHED_SIZES)(self._read_size)
         self._encoded = _ByteCache(_CACHE_BYTES)
-        self._lock = threading.Lock()
 
     def shown_path(self, location: str) -> str:
         """What may be shown of a location: the part below an allowed folder, or the name alone."""
@@ -63,17 +63,7 @@ class Pictures:
 
     def size(self, uri: str, content_hash: str | None) -> tuple[int, int] | None:
         """Width and height as shown, from the head of the file; `None` if they are not known without decoding."""
-        key = (uri, content_hash)
-        with self._lock:
-            if key in self._sizes:
-                self._sizes.move_to_end(key)
-                return self._sizes[key]
-        found = self._read_size(uri)
-        with self._lock:
-            self._sizes[key] = found
-            if len(self._sizes) > _CACHED_SIZES:
-                self._sizes.popitem(last=False)
-        return found
+        return self._sizes(uri, content_hash)
 
     def jpeg(self, uri: str, content_hash: str | None, *, side: int) -> bytes:
         """The picture as a JPEG whose longest side is at most `side` pixels, without any metadata.
@@ -174,7 +164,7 @@ class Pictures:
             raise _no_picture()
         return path
 
-    def _read_size(self, uri: str) -> tuple[int, int] | None:
+    def _read_size(self, uri: str, _version: str | None) -> tuple[int, int] | None:
         try:
             with (
                 self._opened(uri) as file,  # of which only the head is read
