@@ -6,9 +6,15 @@ from typing import Annotated
 import typer
 
 from jclip_connectors.cli import terminal
-from jclip_connectors.cli.options import StoreOption, TimeoutOption, collection_url, configuration, parse_path
+from jclip_connectors.cli.options import (
+    StoreOption,
+    TimeoutOption,
+    collection_url,
+    configuration,
+    existing_fingerprint,
+    parse_path,
+)
 from jclip_connectors.cli.store_urls import connected
-from jclip_connectors.errors import StoreRequestError
 
 _NAMED = 10
 _MISSING = 1  # the exit code if a search does not find some records
@@ -31,10 +37,7 @@ def check(
 ) -> None:
     """Search for every record of a collection by its own vectors, for example after the database was killed."""
     with connected(collection_url(collection, store), timeout=timeout, read_only=not repair) as place:
-        fingerprint = place.fingerprint()
-        if fingerprint is None:
-            raise StoreRequestError(f"there is no collection in {place.name}: `jclip index FOLDER` makes one")
-        report = place.open(configuration(fingerprint, model=model), None).verify(repair=repair)
+        report = place.open(configuration(existing_fingerprint(place), model=model), None).verify(repair=repair)
     terminal.say(f"{report.counted} records counted, {report.found} found, {len(report.missing)} not found")
     for record_id in report.missing[:_NAMED]:
         terminal.say(f"  {record_id}")

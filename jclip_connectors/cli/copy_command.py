@@ -11,8 +11,7 @@ from jclip_connectors.cli import terminal
 from jclip_connectors.cli.copy_places import Source, Target, check_different, connected_target, opened_source
 from jclip_connectors.cli.failed_records import say_records
 from jclip_connectors.cli.options import check_output, parse_path, parse_where
-from jclip_connectors.cli.progress_bar import progress as show_progress
-from jclip_connectors.errors import ConnectorError
+from jclip_connectors.cli.progress_bar import resumable_progress
 from jclip_connectors.port import Filter
 from jclip_connectors.store_kit.validation import check_fingerprint
 
@@ -105,29 +104,15 @@ def _copy(
     where: Filter | None,
     batch_size: int,
 ) -> CopyReport:
-    reached, total = 0, 0
-    try:
-        with show_progress(unit="records") as progress:
-
-            def tell(done: int, of: int) -> None:
-                nonlocal reached, total
-                reached, total = done, of
-                progress(done, of)
-
-            return copy_collection(
-                read.records,
-                written.open(config, kept),
-                dimensions=dimensions,
-                where=where,
-                batch_size=batch_size,
-                progress=tell,
-            )
-    except ConnectorError:
-        if reached:
-            terminal.say(
-                f"stopped after {reached} of {total} records, which are kept: the same command continues from there"
-            )
-        raise
+    with resumable_progress(unit="records") as progress:
+        return copy_collection(
+            read.records,
+            written.open(config, kept),
+            dimensions=dimensions,
+            where=where,
+            batch_size=batch_size,
+            progress=progress,
+        )
 
 
 def _length(records: RecordSource) -> int | None:

@@ -36,7 +36,6 @@ LOAD_NOTES = (
     "has refused some records."
 )
 _FAILED = 1  # the exit code if the store has refused some records
-_NAMED_FAILURES = 10
 _FILES = "parquet:"
 
 
@@ -185,10 +184,6 @@ def _say(done: "LoadReport") -> None:
 
 
 def _say_refused(refused: Sequence[Mapping[str, str]], report: Path | None) -> None:
-    for each in refused[:_NAMED_FAILURES]:
-        terminal.say(f"  {each['id']}: {each['error']}", style="red")
-    if len(refused) > _NAMED_FAILURES:
-        where = "--report FILE.jsonl lists all of them" if report is None else f"all of them are in {report}"
-        terminal.say(f"  and {len(refused) - _NAMED_FAILURES} more; {where}")
+    terminal.say_failed([(each["id"], each["error"]) for each in refused], report)
     if report is not None:
         replace_file(report, "".join(json.dumps(dict(each)) + "\n" for each in refused).encode())

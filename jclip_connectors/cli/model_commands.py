@@ -18,10 +18,11 @@ from jclip_connectors.cli.options import (
     TimeoutOption,
     collection_url,
     configuration,
+    existing_fingerprint,
     parse_path,
 )
 from jclip_connectors.cli.store_urls import connected
-from jclip_connectors.cli.ui_command import RootOption, open_shown, shown_configuration
+from jclip_connectors.cli.ui_command import RootOption, open_shown
 from jclip_connectors.errors import EmbedInputError, MissingDependencyError
 
 _PREFIX = "JCLIP_SERVER_"
@@ -110,7 +111,7 @@ def serve(
             if dimensions is not None:
                 raise EmbedInputError("--dimensions has no effect with a collection, which has its own")
             place = stack.enter_context(connected(collection_url(collection, store), timeout=timeout, read_only=True))
-            config = shown_configuration(place, model=model)
+            config = configuration(existing_fingerprint(place), model=model)
             shown = open_shown(place, config, roots=root, hosts=[host, *(ui_host or ())])
         elif root is not None or ui_host is not None:
             raise EmbedInputError("--root and --ui-host have no effect without --collection or --store")

@@ -18,7 +18,7 @@ from core_encoder.tiling import Tiling
 from jclip_connectors.cli.store_urls import Place, check_timeout, edge_url
 from jclip_connectors.cli.terminal import say
 from jclip_connectors.config import EmbeddingConfig, Fingerprint, ignored_variables
-from jclip_connectors.errors import EmbedInputError
+from jclip_connectors.errors import EmbedInputError, StoreRequestError
 from jclip_connectors.filters import parse_filter
 from jclip_connectors.port import Filter, VectorStore
 from jclip_connectors.store_kit.validation import check_fingerprint
@@ -134,6 +134,18 @@ def collection_url(collection: Path | None, store: str | None) -> str:
     if (collection is None) == (store is None):
         raise EmbedInputError("name the collection with one of --collection PATH and --store URL")
     return edge_url(collection) if collection is not None else str(store)
+
+
+def existing_fingerprint(place: Place) -> Fingerprint:
+    """The fingerprint of the collection at a place.
+
+    Raises:
+        StoreRequestError: there is no collection.
+    """
+    fingerprint = place.fingerprint()
+    if fingerprint is None:
+        raise StoreRequestError(f"there is no collection in {place.name}: `jclip index FOLDER` makes one")
+    return fingerprint
 
 
 def configuration(

@@ -11,6 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
 
 from jclip_connectors.cli.terminal import is_terminal, say
+from jclip_connectors.errors import ConnectorError
 from jclip_connectors.indexing import Progress
 
 _LINES = 10  # of progress, if there is no terminal for a bar
@@ -43,6 +44,25 @@ def progress(*, unit: str = "files") -> Iterator[Progress]:
             say(f"{done} of {total} {unit}, {_pace(done, total, now - start, unit)}")
 
     yield line
+
+
+@contextmanager
+def resumable_progress(*, unit: str) -> Iterator[Progress]:
+    """Show the progress of a run that a second one continues; after an error of ours, say how far it came."""
+    reached, total = 0, 0
+    try:
+        with progress(unit=unit) as show:
+
+            def tell(done: int, of: int) -> None:
+                nonlocal reached, total
+                reached, total = done, of
+                show(done, of)
+
+            yield tell
+    except ConnectorError:
+        if reached:
+            say(f"stopped after {reached} of {total} {unit}, which are kept: the same command continues from there")
+        raise
 
 
 def _pace(done: int, total: int, passed_s: float, unit: str) -> str:

@@ -28,11 +28,11 @@ from jclip_connectors.cli.options import (
     configuration,
     parse_path,
 )
-from jclip_connectors.cli.progress_bar import progress as show_progress
+from jclip_connectors.cli.progress_bar import resumable_progress
 from jclip_connectors.cli.store_urls import connected
 from jclip_connectors.cli.swaps import finish_interrupted, mark_of, swap_of, url_beside
 from jclip_connectors.config import EmbeddingConfig, Fingerprint, complete_fingerprint
-from jclip_connectors.errors import ConnectorError, StoreRequestError
+from jclip_connectors.errors import StoreRequestError
 from jclip_connectors.port import Embedder
 
 REINDEX_NOTES = (
@@ -203,24 +203,10 @@ def _read_once(names: _Names, embedder: Embedder, look_in: Sequence[Path], batch
         source = old.open(carried_config(names.stored), None)
         target = new.open(names.config, embedder.dimensions)
         terminal.say(f"{source.count()} records in {old.name}; those of {new.name} are compared")
-        reached, total = 0, 0
-        try:
-            with show_progress(unit="records") as progress:
-
-                def tell(done: int, of: int) -> None:
-                    nonlocal reached, total
-                    reached, total = done, of
-                    progress(done, of)
-
-                return reindex_collection(
-                    source, target, embedder, look_in=look_in, batch_size=batch_size, progress=tell
-                )
-        except ConnectorError:
-            if reached:
-                terminal.say(
-                    f"stopped after {reached} of {total} records, which are kept: the same command continues from there"
-                )
-            raise
+        with resumable_progress(unit="records") as progress:
+            return reindex_collection(
+                source, target, embedder, look_in=look_in, batch_size=batch_size, progress=progress
+            )
 
 
 def _say(done: ReindexReport, report: Path | None) -> None:

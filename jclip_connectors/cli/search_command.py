@@ -18,13 +18,13 @@ from jclip_connectors.cli.options import (
     check_output,
     collection_url,
     configuration,
+    existing_fingerprint,
     open_collection,
     parse_existing_file,
     parse_path,
     parse_where,
 )
 from jclip_connectors.cli.store_urls import connected
-from jclip_connectors.errors import StoreRequestError
 from jclip_connectors.port import SearchHit
 from jclip_connectors.store_kit.blank_text import is_blank
 
@@ -77,10 +77,7 @@ def search(
     check_output(html)
     condition = parse_where(where)
     with connected(collection_url(collection, store), timeout=timeout, read_only=True) as place:
-        fingerprint = place.fingerprint()
-        if fingerprint is None:
-            raise StoreRequestError(f"there is no collection in {place.name}: `jclip index FOLDER` makes one")
-        config = configuration(fingerprint, model=model, max_pixels=max_pixels, max_bytes=max_bytes)
+        config = configuration(existing_fingerprint(place), model=model, max_pixels=max_pixels, max_bytes=max_bytes)
         source, _ = open_collection(place, config, device=device, runtime=runtime)
         hits = source.search(
             text if image is None else None,

@@ -89,8 +89,13 @@ def answer_table(answer: "Section", captions: Mapping[str, str]) -> Table:
 
 def say_failures(failed: "Sequence[BadFile]", report: Path | None) -> None:
     """Name the failed files, or the first ten if there are more."""
-    for bad in failed[:_NAMED_FAILURES]:
-        say(f"  {bad.path}: {bad.error}", style="red")
+    say_failed([(bad.path, bad.error) for bad in failed], report)
+
+
+def say_failed(failed: Sequence[tuple[str, str]], report: Path | None) -> None:
+    """Name what failed and why, or the first ten if there are more; `report` is the file that lists all."""
+    for name, error in failed[:_NAMED_FAILURES]:
+        say(f"  {name}: {error}", style="red")
     if len(failed) > _NAMED_FAILURES:
         where = "--report FILE.jsonl lists all of them" if report is None else f"all of them are in {report}"
         say(f"  and {len(failed) - _NAMED_FAILURES} more; {where}")

@@ -18,11 +18,12 @@ from jclip_connectors.cli.options import (
     TimeoutOption,
     collection_url,
     configuration,
+    existing_fingerprint,
     parse_path,
 )
 from jclip_connectors.cli.store_urls import Place, connected
 from jclip_connectors.config import EmbeddingConfig
-from jclip_connectors.errors import EmbedInputError, StoreRequestError
+from jclip_connectors.errors import EmbedInputError
 
 if TYPE_CHECKING:
     from jclip_connectors.server.ui.gallery import Shown
@@ -60,7 +61,7 @@ def ui(
     from jclip_connectors.server.serve import serve_page
 
     with connected(collection_url(collection, store), timeout=timeout, read_only=True) as place:
-        config = shown_configuration(place, model=model)
+        config = configuration(existing_fingerprint(place), model=model)
         token = secrets.token_urlsafe(24)
         shown = open_shown(place, config, roots=root, token=token)
         with socket.create_server((_HOST, port)) as listening:
@@ -78,18 +79,6 @@ def ui(
                 runtime=runtime,
                 limits=ServerLimits(max_image_bytes=min(limits.max_bytes, most), max_pixels=limits.max_pixels),
             )
-
-
-def shown_configuration(place: Place, *, model: str | None) -> EmbeddingConfig:
-    """The configuration of an existing collection.
-
-    Raises:
-        StoreRequestError: there is none.
-    """
-    fingerprint = place.fingerprint()
-    if fingerprint is None:
-        raise StoreRequestError(f"there is no collection in {place.name}: `jclip index FOLDER` makes one")
-    return configuration(fingerprint, model=model)
 
 
 def open_shown(
