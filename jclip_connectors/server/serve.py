@@ -31,6 +31,7 @@ from jclip_connectors.server.limits import ServerLimits
 from jclip_connectors.server.page_app import create_page_app
 from jclip_connectors.server.protocol import IDLE_TIMEOUT_S, LimitedProtocol
 from jclip_connectors.server.service import LoadedModel
+from jclip_connectors.server.stopping import StoppingServer
 from jclip_connectors.server.ui.access import LOOPBACK
 from jclip_connectors.server.ui.gallery import Shown
 
@@ -126,21 +127,22 @@ def run(app: Starlette, *, host: str, port: int) -> None:
     """Answer requests until the process is told to stop; accepted requests are finished first."""
     _spare_the_collector()
     _raise_file_limit()
+    settings = uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        # uvloop accepts one new connection per iteration of its loop, and under load an iteration takes long.
+        loop="asyncio",
+        http=LimitedProtocol,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        backlog=_BACKLOG,
+        timeout_keep_alive=IDLE_TIMEOUT_S,
+        log_config=None,
+    )
     with _ends_in_order():
-        uvicorn.run(
-            app,
-            host=host,
-            port=port,
-            # uvloop accepts one new connection per iteration of its loop, and under load an iteration takes long.
-            loop="asyncio",
-            http=LimitedProtocol,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-            backlog=_BACKLOG,
-            timeout_keep_alive=IDLE_TIMEOUT_S,
-            log_config=None,
-        )
+        StoppingServer(settings).serve_until_told()
 
 
 def serve_page(
@@ -164,10 +166,16 @@ def serve_page(
         collection, lambda: load_served_model(collection.config, device=device, runtime=runtime), limits=limits
     )
     settings = uvicorn.Config(
-        app, loop="asyncio", access_log=False, server_header=False, proxy_headers=False, log_config=None
+        app,
+        loop="asyncio",
+        http=LimitedProtocol,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        log_config=None,
     )
     with _ends_in_order():
-        uvicorn.Server(settings).run(sockets=[listening])
+        StoppingServer(settings).serve_until_told([listening])
 
 
 @contextmanager

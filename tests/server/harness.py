@@ -14,6 +14,7 @@ from core_encoder.errors import CheckpointError
 from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.server.app import create_app
 from jclip_connectors.server.protocol import LimitedProtocol
+from jclip_connectors.server.stopping import StoppingServer
 from tests.pictures import PICTURE, encoded
 from tests.server.openapi_check import Judged
 
@@ -33,8 +34,15 @@ class Server:
         self.port = self.socket.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.judged = Judged(self.app)
-        self.uvicorn = uvicorn.Server(
-            uvicorn.Config(self.judged, http=LimitedProtocol, log_config=None, access_log=False, server_header=False)
+        self.uvicorn = StoppingServer(
+            uvicorn.Config(
+                self.judged,
+                loop="asyncio",
+                http=LimitedProtocol,
+                log_config=None,
+                access_log=False,
+                server_header=False,
+            )
         )
         self.thread = threading.Thread(target=self.uvicorn.run, kwargs={"sockets": [self.socket]})
         hooks = {"response": [lambda answer: (answer.read(), self.check_answers())]}

@@ -17,6 +17,7 @@ import pytest
 import uvicorn
 
 from jclip_connectors.server.protocol import LimitedProtocol
+from jclip_connectors.server.stopping import StoppingServer
 from tests.environments import environment
 from tests.server.harness import wait_until
 
@@ -47,7 +48,9 @@ def playwright():
 def served(app):
     """Serve an application on a free port of loopback; gives its address."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
-        server = uvicorn.Server(uvicorn.Config(app, http=LimitedProtocol, log_config=None, access_log=False))
+        server = StoppingServer(
+            uvicorn.Config(app, loop="asyncio", http=LimitedProtocol, log_config=None, access_log=False)
+        )
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
         wait_until(lambda: server.started)
