@@ -14,7 +14,7 @@ from jclip_connectors.cli.options import (
     existing_fingerprint,
     parse_path,
 )
-from jclip_connectors.cli.store_urls import connected
+from jclip_connectors.store_urls import connected
 
 _NAMED = 10
 _MISSING = 1  # the exit code if a search does not find some records

@@ -32,7 +32,6 @@ from jclip_connectors.cli.options import (
 from jclip_connectors.cli.progress_bar import progress as show_progress
 from jclip_connectors.cli.pruning import prune_records, say_pruned
 from jclip_connectors.cli.reports import write_report
-from jclip_connectors.cli.store_urls import connected
 from jclip_connectors.errors import ConnectorError, EmbedInputError
 from jclip_connectors.indexing import (
     IMAGE_SUFFIXES,
@@ -45,6 +44,7 @@ from jclip_connectors.indexing import (
     unused_patterns,
 )
 from jclip_connectors.store_kit.patience import Patience, Patient
+from jclip_connectors.store_urls import connected
 
 INDEX_NOTES = (
     f"Files with {', '.join(sorted(IMAGE_SUFFIXES))} are indexed as pictures, files with "

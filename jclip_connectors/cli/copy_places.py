@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING
 
 from jclip_connectors.bulk.carried import CarriedConfig, carried_config
 from jclip_connectors.bulk.copying import RecordSource, RecordTarget
-from jclip_connectors.cli.store_urls import Place, connected, edge_url
 from jclip_connectors.config import Fingerprint
 from jclip_connectors.errors import EmbedInputError, MissingDependencyError, StoreRequestError
+from jclip_connectors.store_kit.places import Place
+from jclip_connectors.store_urls import collection_identity, connected, edge_url, is_store_url
 
 if TYPE_CHECKING:
     from jclip_connectors.bulk.vector_files import VectorFolder
 
-_OPTION = "`--store`"  # how the errors about URLs name what they are about
 _FILES = "parquet:"
 _SIDECAR = "_jclip.json"  # as in `vector_files`, which is not loaded to look for it
 
@@ -155,16 +155,12 @@ def check_different(source: str, target: str, names: tuple[str, str]) -> None:
 def connected_place(text: str, argument: str, *, read_only: bool) -> Iterator[Place]:
     """Connect to the database of a collection, or name its folder; errors about the text call it `argument`."""
     with ExitStack() as stack:
-        try:
-            place = stack.enter_context(connected(place_url(text), read_only=read_only))
-        except EmbedInputError as error:
-            raise EmbedInputError(str(error).replace(_OPTION, argument)) from error
-        yield place
+        yield stack.enter_context(connected(place_url(text), read_only=read_only, argument=argument))
 
 
 def place_url(text: str) -> str:
     """The URL of a collection that is named by a folder or by a URL."""
-    if "://" in text or text.startswith("edge:"):
+    if is_store_url(text):
         return text
     return edge_url(Path(text)) if text else "edge:"
 
@@ -172,7 +168,7 @@ def place_url(text: str) -> str:
 def _identity(text: str) -> str:
     if text.startswith(_FILES) and "://" not in text:
         return os.path.realpath(_expanded(text.removeprefix(_FILES)))
-    scheme, _, rest = place_url(text).partition(":")
-    if scheme == "edge":
-        return os.path.realpath(_expanded(rest))
-    return f"{scheme}:{rest.partition('?')[0].rstrip('/')}"
+    url = place_url(text)
+    return (
+        os.path.realpath(_expanded(url.removeprefix("edge:"))) if url.startswith("edge:") else collection_identity(url)
+    )

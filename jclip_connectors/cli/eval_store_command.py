@@ -23,7 +23,6 @@ from jclip_connectors.cli.options import (
     parse_existing_file,
     parse_path,
 )
-from jclip_connectors.cli.store_urls import Place, connected
 from jclip_connectors.config import EmbeddingConfig, Fingerprint
 from jclip_connectors.errors import EmbedInputError, EvaluationError, StoreRequestError
 from jclip_connectors.evaluation.environment import describe_environment
@@ -34,7 +33,9 @@ from jclip_connectors.indexing.files import read_text
 from jclip_connectors.port import FloatArray, Modality, VectorStore
 from jclip_connectors.store_kit.blank_text import is_blank
 from jclip_connectors.store_kit.files import replace_file
+from jclip_connectors.store_kit.places import Place
 from jclip_connectors.store_kit.validation import check_embeddings
+from jclip_connectors.store_urls import connected
 
 STORE_FILE, STORE_PLOT = "store.json", "store.svg"
 _DISK_BLOCK = 512  # bytes; POSIX, `st_blocks`

@@ -21,10 +21,10 @@ from jclip_connectors.cli.options import (
     parse_path,
     parse_time,
 )
-from jclip_connectors.cli.store_urls import connected
 from jclip_connectors.errors import EmbedInputError, MissingDependencyError, StoreUnavailableError
 from jclip_connectors.port import VectorStore
 from jclip_connectors.store_kit.files import replace_file
+from jclip_connectors.store_urls import collection_identity, connected
 
 if TYPE_CHECKING:
     from jclip_connectors.bulk.loading import LoadReport
@@ -118,7 +118,7 @@ def load(
             done = load_files(
                 out.removeprefix(_FILES),
                 open_store,
-                store_name=_store_name(url),
+                store_name=collection_identity(url),
                 writers=1 if url.startswith("edge:") else writers,
                 batch_size=batch_size,
                 limit=limit,
@@ -155,12 +155,6 @@ def _import_into_pinecone(out: str, url: str, uri: str, *, integration: str | No
     terminal.say(
         f"Pinecone imports from {uri}: its console, or describe_import({started!r}) of its SDK, tells when that is done"
     )
-
-
-def _store_name(url: str) -> str:
-    """What tells the store from others: a folder by its real path."""
-    scheme, _, path = url.partition(":")
-    return f"edge:{Path(path).expanduser().resolve()}" if scheme == "edge" else url
 
 
 @contextmanager

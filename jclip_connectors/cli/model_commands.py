@@ -21,9 +21,9 @@ from jclip_connectors.cli.options import (
     existing_fingerprint,
     parse_path,
 )
-from jclip_connectors.cli.store_urls import connected
 from jclip_connectors.cli.ui_command import RootOption, open_shown
 from jclip_connectors.errors import EmbedInputError, MissingDependencyError
+from jclip_connectors.store_urls import connected
 
 _PREFIX = "JCLIP_SERVER_"
 _VARIABLES = tuple(f"{_PREFIX}{name}" for name in ("HOST", "PORT", "DEVICE", "RUNTIME", "API_KEYS"))

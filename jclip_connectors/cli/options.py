@@ -15,13 +15,14 @@ from core_encoder.image_preprocess import Resampling
 from core_encoder.models import RuntimeChoice, find_folder
 from core_encoder.rendering import Rendering
 from core_encoder.tiling import Tiling
-from jclip_connectors.cli.store_urls import Place, check_timeout, edge_url
 from jclip_connectors.cli.terminal import say
 from jclip_connectors.config import EmbeddingConfig, Fingerprint, ignored_variables
 from jclip_connectors.errors import EmbedInputError, StoreRequestError
 from jclip_connectors.filters import parse_filter
 from jclip_connectors.port import Filter, VectorStore
+from jclip_connectors.store_kit.places import Place
 from jclip_connectors.store_kit.validation import check_fingerprint
+from jclip_connectors.store_urls import check_timeout, edge_url
 
 if TYPE_CHECKING:
     from jclip_connectors.collection import MultimodalCollection

@@ -29,11 +29,11 @@ from jclip_connectors.cli.options import (
     parse_path,
 )
 from jclip_connectors.cli.progress_bar import resumable_progress
-from jclip_connectors.cli.store_urls import connected
 from jclip_connectors.cli.swaps import finish_interrupted, mark_of, swap_of, url_beside
 from jclip_connectors.config import EmbeddingConfig, Fingerprint, complete_fingerprint
 from jclip_connectors.errors import StoreRequestError
 from jclip_connectors.port import Embedder
+from jclip_connectors.store_urls import connected
 
 REINDEX_NOTES = (
     "COLLECTION is a folder, edge:PATH, qdrant://HOST:PORT/NAME, weaviate://HOST:PORT/NAME, pinecone://INDEX or "

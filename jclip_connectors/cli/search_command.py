@@ -24,9 +24,9 @@ from jclip_connectors.cli.options import (
     parse_path,
     parse_where,
 )
-from jclip_connectors.cli.store_urls import connected
 from jclip_connectors.port import SearchHit
 from jclip_connectors.store_kit.blank_text import is_blank
+from jclip_connectors.store_urls import connected
 
 
 def search(

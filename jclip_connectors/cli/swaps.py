@@ -21,15 +21,18 @@ from types import MappingProxyType
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from jclip_connectors.cli.store_urls import Place
 from jclip_connectors.config import Fingerprint
 from jclip_connectors.errors import StoreRequestError
+from jclip_connectors.store_kit.places import DEFAULT_COLLECTION, Place
 
 _MARK_CHARS = 8
 _EDGE = "edge"
 _SEPARATORS: Mapping[str, str] = MappingProxyType(
     {"weaviate": "_", "weaviates": "_", "postgresql": "_", "postgres": "_"}
 )  # where a name may have no hyphen, or need not be quoted
+_ALIASES: Mapping[str, str] = MappingProxyType(
+    {"qdrant": "Qdrant", "qdrants": "Qdrant", "weaviate": "Weaviate", "weaviates": "Weaviate"}
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,9 +61,11 @@ def url_beside(url: str, mark: str) -> str:
     scheme, _, rest = url.partition(":")
     if scheme == _EDGE:
         return f"{_EDGE}:{_folder(rest)}-{mark}"
+    marked = f"{_SEPARATORS.get(scheme, '-')}{mark}"
+    if not rest.startswith("//"):
+        return f"{url}{marked}" if "#" in rest else f"{url}#{DEFAULT_COLLECTION}{marked}"
     parts = urlsplit(url)
-    marked = f"{_SEPARATORS.get(parts.scheme, '-')}{mark}"
-    if parts.scheme == "pinecone":
+    if scheme == "pinecone":
         return urlunsplit(parts._replace(netloc=f"{parts.netloc}{marked}"))
     path = parts.path.rstrip("/")
     return urlunsplit(parts._replace(path=f"{path}{marked}"))
@@ -93,7 +98,9 @@ def swap_of(url: str, place: Place, mark: str) -> Swap:
         return _of_tables(place, mark)
     if scheme == "pinecone":
         return Swap(reason="an index of Pinecone has no second name")
-    return _of_alias("Qdrant" if scheme.startswith("qdrant") else "Weaviate", url, place)
+    if scheme in _ALIASES:
+        return _of_alias(_ALIASES[scheme], url, place)
+    return Swap(reason=f"a collection of {scheme}: has no second name")
 
 
 def _of_folders(folder: Path, mark: str) -> Swap:

@@ -21,9 +21,10 @@ from jclip_connectors.cli.options import (
     existing_fingerprint,
     parse_path,
 )
-from jclip_connectors.cli.store_urls import Place, connected
 from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.errors import EmbedInputError
+from jclip_connectors.store_kit.places import Place
+from jclip_connectors.store_urls import connected
 
 if TYPE_CHECKING:
     from jclip_connectors.server.ui.gallery import Shown

@@ -69,7 +69,7 @@ def test_a_load_that_was_ended_at_random_equals_one_clean_run(tmp_path, name):
         store = Ending(open_store(TILED), rng)
         ended = 0
         for _ in range(4):
-            store.left = int(rng.integers(1, 9))
+            store.left = int(rng.integers(1, 4))  # of twelve calls in all
             try:
                 loaded(tmp_path, lambda *_: store, batch_size=8, writers=int(rng.integers(1, 4)))
             except EndedError:

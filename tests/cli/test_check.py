@@ -2,8 +2,8 @@
 
 import pytest
 
-from jclip_connectors.cli.store_urls import connected
 from jclip_connectors.edge import QdrantEdgeStore
+from jclip_connectors.store_urls import connected
 from jclip_connectors.testing.store_contract import PLAIN, image, vector
 from jclip_connectors.weaviate import WeaviateStore
 from tests.cli.test_store_urls import jclip

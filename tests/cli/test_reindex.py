@@ -14,8 +14,8 @@ from core_encoder.nano.scenes import draw_scene, random_scene
 from jclip_connectors.bulk import reindexing
 from jclip_connectors.bulk.carried import carried_config
 from jclip_connectors.cli import reindex_command
-from jclip_connectors.cli.store_urls import connected
 from jclip_connectors.edge.store import QdrantEdgeStore
+from jclip_connectors.store_urls import connected
 from tests.cli.test_store_urls import jclip
 from tests.doubles.pinecone_server import KEY, PineconeDouble
 from tests.doubles.postgres_server import postgres

@@ -7,8 +7,8 @@ from typer.testing import CliRunner
 
 from core_encoder.nano.scenes import Scene, SceneObject, draw_scene
 from jclip_connectors.cli import commands as cli
-from jclip_connectors.cli.store_urls import connected
 from jclip_connectors.errors import EmbedInputError
+from jclip_connectors.store_urls import connected
 from tests.doubles.pinecone_server import KEY, PineconeDouble
 from tests.doubles.postgres_server import postgres
 from tests.doubles.qdrant_server import QdrantServer

@@ -8,9 +8,9 @@ import pytest
 import qdrant_client
 import weaviate as weaviate_client
 
-from jclip_connectors.cli.store_urls import connected
 from jclip_connectors.errors import EmbedInputError, StoreUnavailableError
 from jclip_connectors.pgvector import PgVectorStore
+from jclip_connectors.store_urls import connected
 from jclip_connectors.testing.store_contract import PLAIN, image, vector
 from tests.cli.test_store_urls import SECRET, jclip
 from tests.doubles.pinecone_server import KEY, PineconeDouble
@@ -108,7 +108,7 @@ def test_the_client_of_qdrant_has_whole_seconds_and_its_own_timeout_without_any(
             super().__init__(**options)
             made.append(self)
 
-    monkeypatch.setattr(qdrant_client, "QdrantClient", Kept)
+    monkeypatch.setattr("jclip_connectors.qdrant.url.QdrantClient", Kept)
     with connected(qdrant_url(qdrant) + address, timeout=option) as place:
         place.open(PLAIN, 8)
         waited = made[0].http.client._client.timeout

@@ -2,14 +2,18 @@
 
 import contextlib
 import importlib
+import json
 import sys
+import tomllib
 
 import pytest
 
 import jclip_connectors
+from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.errors import CollectionMismatchError, StoreRequestError, StoreUnavailableError
 from jclip_connectors.testing import StoreContract
 from jclip_connectors.testing.store_contract import PLAIN, TILED, image
+from tests.cli.test_store_urls import jclip
 from tests.docs.blocks import DOCS, blocks_of
 
 FILES = {block.title: block for block in blocks_of(DOCS / "add-a-store.md") if block.title is not None}
@@ -32,7 +36,8 @@ def sqlite_store(tmp_path_factory):
 
 def test_the_page_has_the_whole_package():
     assert sorted(FILES) == [
-        *(f"jclip_connectors/sqlite/{name}.py" for name in ("__init__", "errors", "filters", "store")),
+        *(f"jclip_connectors/sqlite/{name}.py" for name in ("__init__", "errors", "filters", "store", "url")),
+        "pyproject.toml",
         "test_sqlite_store.py",
     ]
 
@@ -46,6 +51,29 @@ class TestSqliteStore(StoreContract):
                 return stack.enter_context(contextlib.closing(sqlite_store.open(tmp_path / "records.db", config)))
 
             yield open_store
+
+
+def test_the_command_finds_the_store_by_its_entry_point(sqlite_store, tmp_path, monkeypatch):
+    group = tomllib.loads(FILES["pyproject.toml"].text)["project"]["entry-points"]["jclip_connectors.stores"]
+    scheme = group["sqlite"].replace(
+        "jclip_sqlite", "jclip_connectors.sqlite"
+    )  # where the fixture puts the page's files
+    info = tmp_path / "jclip_sqlite-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: jclip_sqlite\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[jclip_connectors.stores]\nsqlite = {scheme}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    note = tmp_path / "note.txt"
+    note.write_text("a note about boats")
+    url = f"sqlite:{tmp_path / 'records.db'}"
+    assert "1 indexed" in jclip("index", note, "--store", url, "--model", "nano", "--dimensions", 64)[1]
+    (hit,) = json.loads(jclip("search", "boats", "--store", url, "--json")[0])
+    assert hit["metadata"]["name"] == "note.txt"
+    jclip("copy", url, f"edge:{tmp_path / 'copy.jclip'}")
+    with contextlib.closing(
+        sqlite_store.open(tmp_path / "records.db", EmbeddingConfig(model="nano", dimensions=64, rendering="as_seen"))
+    ) as store:
+        assert store.count() == 1
 
 
 @pytest.mark.usefixtures("sqlite_store")

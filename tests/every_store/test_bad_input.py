@@ -28,7 +28,6 @@ from qdrant_client import QdrantClient
 
 from core_encoder.errors import ConfigError, JinaClipError
 from jclip_connectors import collection
-from jclip_connectors.cli.store_urls import connected
 from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.edge.store import QdrantEdgeStore
 from jclip_connectors.errors import (
@@ -47,6 +46,7 @@ from jclip_connectors.pgvector import PgVectorStore
 from jclip_connectors.pinecone.store import PineconeStore
 from jclip_connectors.port import NativeFilter, record_uuid
 from jclip_connectors.qdrant.store import QdrantStore, stored_fingerprint
+from jclip_connectors.store_urls import connected
 from jclip_connectors.testing import HashEmbedder
 from jclip_connectors.testing.store_contract import PLAIN, E, image, text, vector
 from jclip_connectors.weaviate.store import WeaviateStore

@@ -18,7 +18,7 @@ from qdrant_client import QdrantClient
 
 from core_encoder.errors import ConfigError
 from jclip_connectors import pgvector
-from jclip_connectors.cli import store_urls as stores
+from jclip_connectors import store_urls as stores
 from jclip_connectors.collection import MultimodalCollection
 from jclip_connectors.errors import ConnectorError, EmbedInputError, PartialFailureError
 from jclip_connectors.langchain import JinaClipEmbeddings
@@ -378,7 +378,8 @@ def reached(request, monkeypatch):
         monkeypatch.setenv(service.variable, service.key)
         if request.param == "pinecone":
             monkeypatch.setattr(
-                "pinecone.Pinecone", lambda **given: Pinecone(host=service.server.url, ssl_verify=False, **given)
+                "jclip_connectors.pinecone.url.Pinecone",
+                lambda **given: Pinecone(host=service.server.url, ssl_verify=False, **given),
             )
         if request.param == "pgvector":
             monkeypatch.setenv("PGUSER", service.database.role)
