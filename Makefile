@@ -6,7 +6,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 UV := $(BIN)/uv
-SOURCES := core_encoder jclip_connectors tests examples benchmarks
+SOURCES := core_encoder jclip_connectors haystack_integrations tests examples benchmarks
 
 .PHONY: demo test test-all lint check fix docs dist upgrade clean
 

@@ -10,6 +10,7 @@ import re
 from tests.converted import cache_of_this_code
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HAYSTACK_TELEMETRY_ENABLED", "False")
 os.environ.setdefault("JCLIP_CACHE_DIR", str(cache_of_this_code()))
 
 import pytest
@@ -21,10 +22,11 @@ __all__ = ["clock"]
 
 pytest.register_assert_rewrite("jclip_connectors.testing")  # the suites are inherited, and say what they found
 
-# transformers and what it brings load for seconds: the tests that need it come together, so that one worker loads it.
+# transformers, Haystack and what they bring load for seconds: the tests that need them come together, so that one
+# worker loads them.
 _WITH_TRANSFORMERS = re.compile(
-    r"tests/(huggingface/|test_sentence_transformers|core_encoder/test_(towers|attention_backends))"
-    r"|\[(jclip_connectors\.|frameworks/)(huggingface|sentence.transformers)"
+    r"tests/(haystack/|huggingface/|test_sentence_transformers|core_encoder/test_(towers|attention_backends))"
+    r"|\[(jclip_connectors\.|frameworks/)(haystack|huggingface|sentence.transformers)"
 )
 
 

@@ -1,0 +1,19 @@
+"""Haystack: embedders, a document store and retrievers for every store of this package."""
+
+from jclip_connectors.errors import MissingDependencyError
+
+try:
+    from jclip_connectors.haystack.errors import DocumentsNotEmbeddedError, FilterInputError
+    from jclip_connectors.haystack.image_embedders import JinaClipImageDocumentEmbedder, JinaClipImageEmbedder
+    from jclip_connectors.haystack.text_embedders import JinaClipDocumentEmbedder, JinaClipTextEmbedder
+except ModuleNotFoundError as error:
+    raise MissingDependencyError("haystack-ai", extra="haystack") from error
+
+__all__ = [
+    "DocumentsNotEmbeddedError",
+    "FilterInputError",
+    "JinaClipDocumentEmbedder",
+    "JinaClipImageDocumentEmbedder",
+    "JinaClipImageEmbedder",
+    "JinaClipTextEmbedder",
+]
