@@ -78,6 +78,46 @@ def test_a_filter_matches_what_haystacks_own_matcher_matches(filters, meta):
     assert found(filters, meta) == expected(filters, meta)
 
 
+VALUES = [
+    None,
+    True,
+    False,
+    1,
+    0,
+    1.0,
+    0.5,
+    2,
+    "",
+    "a",
+    "1",
+    "2024-02-28",
+    "2024-02-28T00:00:00",
+    "2024-02-27T23:00:00Z",
+]
+VALUES += ["2024-02-28T01:00:00+02:00", "2024-02-28 00:00:00+00:00"]
+METAS = [{}, *({"a": value} for value in VALUES)]
+
+
+@pytest.mark.parametrize("operator", ["==", "!=", "in", "not in"])
+def test_each_value_equals_what_it_equals_in_haystack(operator):
+    for value in VALUES:
+        filters = asks("meta.a", operator, [value] if operator.endswith("in") else value)
+        for meta in METAS:
+            assert found(filters, meta) == expected(filters, meta), (filters, meta)
+            assert found(filters | {"field": "meta.o.a"}, {"o": meta}) == expected(filters, meta), (filters, meta)
+
+
+@pytest.mark.parametrize("operator", [">", ">=", "<", "<="])
+def test_each_value_compares_as_in_haystack_with_values_of_its_kind(operator):
+    numbers = [value for value in VALUES if not isinstance(value, str)]
+    dates = [value for value in VALUES if isinstance(value, str) and value.startswith("2024-02")]
+    for kind in (numbers, [None, *dates]):
+        for value in kind:
+            filters = asks("meta.a", operator, value)
+            for other in kind:
+                assert found(filters, {"a": other}) == expected(filters, {"a": other}), (filters, other)
+
+
 @pytest.mark.parametrize("operator", ["==", "!=", ">", ">=", "<", "<="])
 @given(one=DATES, other=DATES)
 def test_dates_compare_as_in_haystack_with_zones_and_without(operator, one, other):
