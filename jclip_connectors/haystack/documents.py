@@ -96,7 +96,7 @@ class Conversion:
                 f"{name} has no `embedding`, and the length of the vectors is not known: give `dimensions` in the "
                 "configuration of the store"
             )
-        return np.eye(1, length_of, dtype=np.float32)[0]  # no search finds it
+        return np.asarray(np.eye(1, length_of, dtype=np.float32)[0])  # no search finds it
 
 
 def checked_metadata(metadata: object, *, name: str) -> dict[str, Any]:

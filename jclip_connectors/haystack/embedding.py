@@ -137,6 +137,9 @@ def image_of(document: Document, field: str, root: Path | None) -> ImageSource:
     named = document.meta.get(field)
     if not isinstance(named, str | Path) or not str(named):
         raise EmbedInputError(f"it has no `blob`, and its metadata has no path at {field!r}")
+    if "://" in str(named):
+        # The message leaves out the URL: it may contain a password.
+        raise EmbedInputError(f"its metadata has a URL at {field!r}, and URLs are not downloaded: download the image")
     path = Path(named) if root is None else root / named
     if path.suffix.lower() == ".pdf":
         raise EmbedInputError(_PDF)

@@ -41,7 +41,7 @@ class JinaClipImageEmbedder(ModelComponent):
         Raises:
             ConfigError: an option has a bad value, or no effect beside another.
         """
-        self._model = Model(ModelPlace.of(config, device=device, url=url, api_key=api_key))
+        self.model = Model(ModelPlace.of(config, device=device, url=url, api_key=api_key))
 
     @component.output_types(embedding=list[float], meta=dict[str, Any])
     def run(self, image: str | Path | ByteStream | ImageContent) -> dict[str, Any]:
@@ -56,12 +56,12 @@ class JinaClipImageEmbedder(ModelComponent):
         Raises:
             EmbedInputError: the image cannot be read.
         """
-        return {"embedding": self._model.run(embed_image(image)).tolist(), "meta": {"model": self.config.model}}
+        return {"embedding": self.model.run(embed_image(image)).tolist(), "meta": {"model": self.config.model}}
 
     @component.output_types(embedding=list[float], meta=dict[str, Any])
     async def run_async(self, image: str | Path | ByteStream | ImageContent) -> dict[str, Any]:
         """Do what `run` does with `image`; the event loop goes on meanwhile."""
-        row = await self._model.run_async(embed_image(image))
+        row = await self.model.run_async(embed_image(image))
         return {"embedding": row.tolist(), "meta": {"model": self.config.model}}
 
 
@@ -105,7 +105,7 @@ class JinaClipImageDocumentEmbedder(ModelComponent):
             EmbedInputError: `batch_size` is no count.
         """
         check_count(batch_size, name="batch_size")
-        self._model = Model(ModelPlace.of(config, device=device, url=url, api_key=api_key))
+        self.model = Model(ModelPlace.of(config, device=device, url=url, api_key=api_key))
         self.batch_size = batch_size
         self.file_path_meta_field = file_path_meta_field
         self.root_path = root_path
@@ -126,12 +126,12 @@ class JinaClipImageDocumentEmbedder(ModelComponent):
             TypeError: `documents` is not a list of documents.
             DocumentsNotEmbeddedError: some images cannot be read; it is a RuntimeError that names their ids.
         """
-        return {"documents": self._model.run(self._embed(documents)), "meta": {"model": self.config.model}}
+        return {"documents": self.model.run(self._embed(documents)), "meta": {"model": self.config.model}}
 
     @component.output_types(documents=list[Document], meta=dict[str, Any])
     async def run_async(self, documents: list[Document]) -> dict[str, Any]:
         """Do what `run` does with `documents`; the event loop goes on meanwhile."""
-        made = await self._model.run_async(self._embed(documents))
+        made = await self.model.run_async(self._embed(documents))
         return {"documents": made, "meta": {"model": self.config.model}}
 
     def _options(self) -> dict[str, Any]:

@@ -15,12 +15,12 @@ class ModelComponent:
     Haystack makes the class of a component anew, so methods of this one and of its subclasses do not use `super()`.
     """
 
-    _model: Model
+    model: Model
 
     @property
     def config(self) -> EmbeddingConfig:
         """The configuration of the vectors, for opening a store."""
-        return self._model.config
+        return self.model.config
 
     def warm_up(self) -> None:
         """Load the model, once for all components with the same model.
@@ -29,19 +29,19 @@ class ModelComponent:
             MissingDependencyError: a package of the extra "onnx" (or "local", for torch) is not installed.
             CheckpointError: the weights are absent or damaged.
         """
-        self._model.embedder()
+        self.model.embedder()
 
     async def warm_up_async(self) -> None:
         """`warm_up` in a thread."""
-        await self._model.async_embedder()
+        await self.model.async_embedder()
 
     def close(self) -> None:
         """Let the model go, or close the connections to the server; a later run makes them anew."""
-        self._model.close()
+        self.model.close()
 
     async def close_async(self) -> None:
         """`close`, also for the connections of this event loop."""
-        await self._model.close_async()
+        await self.model.close_async()
 
     def to_dict(self) -> dict[str, Any]:
         """The component for a saved pipeline: its options, without weights and without the key.
@@ -49,7 +49,7 @@ class ModelComponent:
         Raises:
             ValueError: the key was given as a text: only `Secret.from_env_var` can be saved.
         """
-        return default_to_dict(self, **self._model.place.to_dict(), **self._options())
+        return default_to_dict(self, **self.model.place.to_dict(), **self._options())
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Self:

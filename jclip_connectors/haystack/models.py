@@ -102,11 +102,9 @@ class Model:
 
     async def async_embedder(self) -> AsyncEmbedder:
         """The asyncio embedder; a model is loaded in a thread."""
-        with self._lock:
-            made = self._asynchronous
-        if made is None:
-            made = await asyncio.to_thread(self._make_asynchronous)
-        return made
+        # Without the lock, which a thread holds while it loads the model.
+        made = self._asynchronous
+        return await asyncio.to_thread(self._make_asynchronous) if made is None else made
 
     def run(self, flow: Flow[_Result]) -> _Result:
         """Run a flow that calls an embedder."""

@@ -4,6 +4,7 @@ The calls of a flow are made on a host of `jclip_connectors.collection`.
 """
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +21,7 @@ from jclip_connectors.haystack.filters import to_filter
 from jclip_connectors.haystack.fusion import in_one_order
 from jclip_connectors.haystack.hidden import UNEMBEDDED
 from jclip_connectors.haystack.tiles import TileMaker
-from jclip_connectors.port import Modality, Record, SearchHit
+from jclip_connectors.port import FloatArray, Modality, Record, SearchHit
 from jclip_connectors.store_kit.flows import Flow
 from jclip_connectors.store_kit.validation import check_count, check_embedding, check_ids
 
@@ -102,9 +103,9 @@ class Operations:
         count = 0
         for start in range(0, len(matching), _BATCH):
             ids = [record.record_id for record in matching[start : start + _BATCH]]
-            records: list[Record] = yield lambda host, ids=ids: host.store.get(ids)
+            records: list[Record] = yield functools.partial(_get, ids)
             changed = [dataclasses.replace(record, **updated(record, changes)) for record in records]
-            yield lambda host, changed=changed: host.store.upsert(changed)
+            yield functools.partial(_upsert, changed)
             count += len(changed)
         return count
 
@@ -120,13 +121,30 @@ class Operations:
         found: list[list[list[SearchHit]]] = []
         # Few collections have documents without a vector: only where one is found is the search made without them.
         for condition in (where, {"and": [where, embedded]}):
-            found = yield lambda host, condition=condition: host.search_each(
-                vector[np.newaxis], modalities, where=condition, **options
+            found = yield functools.partial(
+                _search_each, vector[np.newaxis], modalities, {**options, "where": condition}
             )
             if not any(UNEMBEDDED in hit.metadata for ranked in found for hits in ranked for hit in hits):
                 break
         ranked = in_one_order([hits for (hits,) in found], limit=top_k)
         return [to_document(hit, score=score) for hit, score in ranked]
+
+
+def _get(ids: Sequence[str], host: Any) -> Any:  # noqa: ANN401 (blocking or asyncio)
+    return host.store.get(ids)
+
+
+def _upsert(records: Sequence[Record], host: Any) -> Any:  # noqa: ANN401 (blocking or asyncio)
+    return host.store.upsert(records)
+
+
+def _search_each(
+    embeddings: FloatArray,
+    modalities: Sequence[Modality],
+    options: Mapping[str, Any],
+    host: Any,  # noqa: ANN401 (blocking or asyncio)
+) -> Any:  # noqa: ANN401 (results, or an awaitable)
+    return host.search_each(embeddings, modalities, **options)
 
 
 def _documents(records: Sequence[Record]) -> Flow[list[Document]]:

@@ -44,7 +44,7 @@ class JinaClipTextEmbedder(ModelComponent):
         Raises:
             ConfigError: an option has a bad value, or no effect beside another.
         """
-        self._model = Model(ModelPlace.of(config, device=device, url=url, api_key=api_key))
+        self.model = Model(ModelPlace.of(config, device=device, url=url, api_key=api_key))
 
     @component.output_types(embedding=list[float], meta=dict[str, Any])
     def run(self, text: str) -> dict[str, Any]:
@@ -59,12 +59,12 @@ class JinaClipTextEmbedder(ModelComponent):
         Raises:
             EmbedInputError: `text` is not a string, or cannot be embedded.
         """
-        return {"embedding": self._model.run(embed_query(text)).tolist(), "meta": {"model": self.config.model}}
+        return {"embedding": self.model.run(embed_query(text)).tolist(), "meta": {"model": self.config.model}}
 
     @component.output_types(embedding=list[float], meta=dict[str, Any])
     async def run_async(self, text: str) -> dict[str, Any]:
         """Do what `run` does with `text`; the event loop goes on meanwhile."""
-        row = await self._model.run_async(embed_query(text))
+        row = await self.model.run_async(embed_query(text))
         return {"embedding": row.tolist(), "meta": {"model": self.config.model}}
 
 
@@ -104,7 +104,7 @@ class JinaClipDocumentEmbedder(ModelComponent):
             EmbedInputError: `batch_size` is no count.
         """
         check_count(batch_size, name="batch_size")
-        self._model = Model(ModelPlace.of(config, device=device, url=url, api_key=api_key))
+        self.model = Model(ModelPlace.of(config, device=device, url=url, api_key=api_key))
         self.batch_size = batch_size
         self.meta_fields_to_embed = [] if meta_fields_to_embed is None else list(meta_fields_to_embed)
         self.embedding_separator = embedding_separator
@@ -124,12 +124,12 @@ class JinaClipDocumentEmbedder(ModelComponent):
             TypeError: `documents` is not a list of documents.
             DocumentsNotEmbeddedError: some documents cannot be embedded; it is a RuntimeError that names their ids.
         """
-        return {"documents": self._model.run(self._embed(documents)), "meta": {"model": self.config.model}}
+        return {"documents": self.model.run(self._embed(documents)), "meta": {"model": self.config.model}}
 
     @component.output_types(documents=list[Document], meta=dict[str, Any])
     async def run_async(self, documents: list[Document]) -> dict[str, Any]:
         """Do what `run` does with `documents`; the event loop goes on meanwhile."""
-        made = await self._model.run_async(self._embed(documents))
+        made = await self.model.run_async(self._embed(documents))
         return {"documents": made, "meta": {"model": self.config.model}}
 
     def _options(self) -> dict[str, Any]:

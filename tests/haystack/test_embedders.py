@@ -1,9 +1,11 @@
 """The components that embed: what they give, what they refuse, and that they share one model."""
 
+import asyncio
 import base64
 import dataclasses
 import gc
 import os
+import threading
 
 import numpy as np
 import pytest
@@ -111,6 +113,18 @@ def test_what_cannot_be_embedded_is_named_by_its_id_and_the_rest_is_kept(local, 
     assert "3 of 4 documents failed" in caplog.text
 
 
+def test_a_url_is_not_downloaded_and_not_repeated():
+    document = haystack().Document(id="a", meta={"file_path": "https://user:secret-1@host/a.png"})
+    with pytest.raises(RuntimeError, match="'a': its metadata has a URL at 'file_path'") as caught:
+        ours().JinaClipImageDocumentEmbedder(NANO).run(documents=[document])
+    assert "secret-1" not in str(caught.value)
+
+
+def test_an_empty_text_is_a_text(local):
+    [made] = ours().JinaClipDocumentEmbedder(NANO).run(documents=[haystack().Document(content="")])["documents"]
+    assert same(made.embedding, local.embed_texts([""])[0])
+
+
 def test_one_text_that_is_refused_keeps_no_other_text_out(local):
     documents = [
         haystack().Document(id=name, content=text) for name, text in (("a", "one"), ("b", None), ("c", "three"))
@@ -192,7 +206,29 @@ def test_components_with_one_model_load_it_once_and_forget_it_with_the_last(monk
     assert len(loaded) == 2
 
 
-async def test_asyncio_gives_the_same_and_the_event_loop_is_free_meanwhile(local, picture):
+async def test_the_event_loop_goes_on_while_the_model_is_loaded_and_works(monkeypatch):
+    loop, arrived = asyncio.get_running_loop(), asyncio.Queue()
+
+    def waiting(function):
+        def call(*given, **options):
+            passed = threading.Event()
+            loop.call_soon_threadsafe(arrived.put_nowait, passed)
+            assert passed.wait(20), "the event loop waited for the model"
+            return function(*given, **options)
+
+        return call
+
+    for name in ("__init__", "embed_query"):
+        monkeypatch.setattr(LocalEmbedder, name, waiting(getattr(LocalEmbedder, name)))
+    gc.collect()
+    config = dataclasses.replace(NANO, precision="fp32")  # which no other test has loaded
+    running = asyncio.create_task(ours().JinaClipTextEmbedder(config).run_async(text="one"))
+    for _ in range(2):
+        (await asyncio.wait_for(arrived.get(), 20)).set()  # only a loop that is free comes here
+    assert len((await running)["embedding"]) == 64
+
+
+async def test_asyncio_gives_the_same(local, picture):
     text, image = ours().JinaClipTextEmbedder(NANO), ours().JinaClipImageEmbedder(NANO)
     await text.warm_up_async()
     assert same((await text.run_async(text="one"))["embedding"], local.embed_query("one"))
