@@ -39,7 +39,7 @@ def check_client(
     """
     if _is_value(client) or not (isinstance(client, tuple(kinds)) or hasattr(client, needs)):
         raise EmbedInputError(f"`{parameter}` is {_told(client)}: pass `{example}`")
-    if _is_asyncio(client) is not asyncio:
+    if _is_asyncio(client, needs) is not asyncio:
         found, wanted = ("a blocking", "an asyncio") if asyncio else ("an asyncio", "a blocking")
         raise EmbedInputError(
             f"`{parameter}` is {found} {type(client).__name__}, and this store needs {wanted} one: pass `{example}`, "
@@ -81,9 +81,10 @@ def _is_value(client: object) -> bool:
     return isinstance(client, EmbeddingConfig) or inspect.isroutine(client) or inspect.isawaitable(client)
 
 
-def _is_asyncio(client: object) -> bool:
-    """Whether a client is for asyncio: it has an asyncio `close`, or is entered by `async with`."""
-    return inspect.iscoroutinefunction(getattr(type(client), "close", None)) or hasattr(type(client), "__aenter__")
+def _is_asyncio(client: object, needs: str) -> bool:
+    """Whether a client is for asyncio: it has an asyncio method, or is entered by `async with`."""
+    methods = (getattr(type(client), name, None) for name in ("close", needs))
+    return any(map(inspect.iscoroutinefunction, methods)) or hasattr(type(client), "__aenter__")
 
 
 def _told(value: object) -> str:

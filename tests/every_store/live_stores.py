@@ -59,6 +59,7 @@ LIVE_STORES = MappingProxyType(
         "memory": _memory,
         "edge": _edge,
         **{name: _double(name) for name in ("qdrant", "weaviate", "pinecone", "pgvector")},
+        "lancedb": _double("lancedb"),
     }
 )
 

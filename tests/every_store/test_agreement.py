@@ -178,7 +178,16 @@ def test_any_history_on_the_engine_leaves_both_stores_alike_even_when_it_is_open
 
 
 @pytest.mark.parametrize("tiled", [False, True])
-@pytest.mark.parametrize("name", ["qdrant", "weaviate", "pinecone", "pgvector"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "qdrant",
+        "weaviate",
+        "pinecone",
+        "pgvector",
+        pytest.param("lancedb", marks=pytest.mark.slow),
+    ],
+)
 def test_any_history_over_a_network_leaves_both_stores_alike(name, tiled):
     with LIVE_STORES[name]() as open_store:
         check_any_history(open_store, config_of(tiled, E), reopen=lambda store: store, max_examples=15)

@@ -28,3 +28,7 @@ class TestPineconeStore(_Live):
 
 class TestPgVectorStore(_Live):
     name = "pgvector"
+
+
+class TestLanceStore(_Live):
+    name = "lancedb"

@@ -43,6 +43,11 @@ class TestStandardPgVector(_Standard):
     name = "pgvector"
 
 
+@pytest.mark.slow
+class TestStandardLanceDb(_Standard):
+    name = "lancedb"
+
+
 @pytest.fixture(scope="module", params=list(LIVE_STORES))
 def open_any(request):
     with LIVE_STORES[request.param]() as open_store:

@@ -1,0 +1,24 @@
+"""LanceDB stores: a collection is a table in a folder or in an object storage, and no server is needed."""
+
+from jclip_connectors.errors import MissingDependencyError
+
+try:
+    from jclip_connectors.lancedb.store import (
+        AsyncLanceStore,
+        LanceReport,
+        LanceStore,
+        async_lance_optimize,
+        lance_optimize,
+        stored_fingerprint,
+    )
+except ModuleNotFoundError as error:
+    raise MissingDependencyError("lancedb", extra="lancedb") from error
+
+__all__ = [
+    "AsyncLanceStore",
+    "LanceReport",
+    "LanceStore",
+    "async_lance_optimize",
+    "lance_optimize",
+    "stored_fingerprint",
+]

@@ -1,0 +1,185 @@
+"""How records are written to LanceDB: a commit for each batch, from many processes, and when one is killed."""
+
+import dataclasses
+import signal
+import threading
+
+import lancedb
+import pytest
+
+from jclip_connectors.errors import (
+    CollectionMismatchError,
+    PartialFailureError,
+    StoreRequestError,
+)
+from jclip_connectors.lancedb import LanceStore, lance_optimize, operations
+from jclip_connectors.lancedb.clients import BlockingClient
+from tests.lancedb.parts import CONFIG, TILED, ids_of, records, start
+
+
+def versions(connection):
+    return len(connection.open_table("photos").list_versions())
+
+
+def test_records_are_written_by_the_thousand_each_thousand_in_one_commit(store, connection):
+    before = versions(connection)
+    store.upsert(records(0, 2500))
+    assert versions(connection) == before + 3
+    assert store.count() == 2500
+
+
+def test_large_records_are_written_by_their_size(store, connection, monkeypatch):
+    monkeypatch.setattr(operations, "_BATCH_BYTES", 150_000)
+    before = versions(connection)
+    store.upsert([dataclasses.replace(each, metadata={"text": "x" * 20_000}) for each in records(0, 5)])
+    assert versions(connection) == before + 3
+
+
+def refuse(monkeypatch, what, *, times):
+    """The engine refuses the first writes of rows whose ids are `what`, with a text of its own."""
+    merge, left = BlockingClient.merge, [times]
+
+    def refusing(self, rows):
+        if left[0] and set(what) & set(rows["record_id"].to_pylist()):
+            left[0] -= 1
+            raise RuntimeError(TEXT)
+        merge(self, rows)
+
+    monkeypatch.setattr(BlockingClient, "merge", refusing)
+
+
+TEXT = (
+    "lance error: Retryable commit conflict for version 3: This Update transaction was preempted by concurrent "
+    "transaction Update at version 3. Please retry., /root/.cargo/registry/src/x/lance-13.0.0/src/io/commit.rs:97:21"
+)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_commit_that_another_writer_was_faster_than_is_made_again(store, monkeypatch):
+    refuse(monkeypatch, ["1"], times=2)
+    store.upsert(records(0, 3))
+    assert store.count() == 3
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_batch_that_does_not_get_through_stops_the_rest_and_is_told_by_position(store, monkeypatch):
+    monkeypatch.setattr(operations, "_BATCH_RECORDS", 2)
+    refuse(monkeypatch, ["3"], times=100)
+    with pytest.raises(PartialFailureError, match="too many writers at once: Retryable commit conflict") as caught:
+        store.upsert(records(0, 6))
+    assert sorted(caught.value.failed) == [2, 3, 4, 5]
+    assert ".rs" not in str(caught.value)
+    assert sorted(store.ids()) == ["0", "1"]
+
+
+def test_a_second_handle_sees_what_is_written_deleted_and_optimised(store, folder):
+    other = LanceStore.open(lancedb.connect(folder), "photos", CONFIG)
+    store.upsert(records(0, 3))
+    assert sorted(other.ids()) == ["0", "1", "2"]
+    store.delete(["1"])
+    lance_optimize(store)
+    assert sorted(ids_of(other.search(records(0, 1)[0].embedding))) == ["0", "2"]
+
+
+def test_a_collection_that_was_dropped_or_made_again_is_not_written(store, folder):
+    store.upsert(records(0, 3))
+    other = lancedb.connect(folder)
+    other.drop_table("photos")
+    for call in (lambda: store.upsert(records(0, 1)), lambda: store.delete(where={})):
+        with pytest.raises(StoreRequestError, match="'photos' was deleted"):
+            call()
+    with pytest.raises(StoreRequestError, match="Table 'photos' was not found"):
+        store.count()
+    LanceStore.open(other, "photos", TILED)
+    with pytest.raises(CollectionMismatchError, match="tiling"):
+        store.upsert(records(0, 1))
+
+
+def test_threads_may_share_a_store(store):
+    failed = []
+
+    def work(i):
+        try:
+            store.upsert(records(100 * i, 100 * i + 50))
+            store.search(records(i, i + 1)[0].embedding)
+        except Exception as error:  # noqa: BLE001 (shown below)
+            failed.append(error)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failed == []
+    assert store.count() == 300
+
+
+def test_pages_of_a_scroll_are_each_record_once_while_others_write_and_optimise(store):
+    store.upsert(records(0, 600))
+    seen = []
+    for i, record in enumerate(store.scroll()):
+        seen.append(record.record_id)
+        if i % 200 == 0:
+            store.upsert(records(0, 600))
+            lance_optimize(store)
+    assert sorted(seen, key=int) == [str(i) for i in range(600)]
+
+
+RACE = """
+import sys, lancedb
+from jclip_connectors.lancedb import LanceStore
+from tests.lancedb.parts import CONFIG, records
+store = LanceStore.open(lancedb.connect(sys.argv[1]), "photos", CONFIG, patience_s=60)
+print("open", flush=True)
+sys.stdin.readline() if sys.argv[2] == "wait" else None
+for first in range(0, 400, 25):
+    store.upsert(records(first, first + 25))
+"""
+
+
+@pytest.mark.slow
+def test_four_processes_that_write_the_same_new_ids_write_each_once(folder):
+    processes = [start(RACE, str(folder), "go") for _ in range(4)]  # they race to make the collection as well
+    for process in processes:
+        _, told = process.communicate(timeout=300)
+        assert process.returncode == 0, told
+    store = LanceStore.open(lancedb.connect(folder), "photos", CONFIG)
+    assert store.count() == 400
+    assert sorted(store.ids(), key=int) == [str(i) for i in range(400)]
+
+
+WRITE = """
+import sys, lancedb
+from jclip_connectors.lancedb import LanceStore
+from tests.lancedb.parts import TILED, records
+store = LanceStore.open(lancedb.connect(sys.argv[1]), "photos", TILED)
+cycle = int(sys.argv[2])
+for batch in range(10_000):
+    first = 500 * (batch % 4)
+    store.upsert(records(first, first + 500, tiles=2, metadata={"cycle": cycle, "batch": batch}))
+    print(batch, flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_a_writer_that_is_killed_leaves_each_batch_whole_and_nothing_that_it_was_told_is_lost(folder):
+    found: dict[int, list[tuple[int, int]]] = {}
+    for cycle in range(6):
+        process = start(WRITE, str(folder), str(cycle))
+        assert process.stdout is not None
+        told = [int(process.stdout.readline()) for _ in range(3 + cycle)]
+        process.send_signal(signal.SIGKILL)
+        told += [int(line) for line in process.communicate()[0].split()]
+        store = LanceStore.open(lancedb.connect(folder), "photos", TILED)
+        found.clear()
+        for record in store.scroll():
+            part = int(record.record_id) // 500
+            found.setdefault(part, []).append((record.metadata["cycle"], record.metadata["batch"]))
+        for part, writes in found.items():
+            assert len(writes) == 500
+            assert len(set(writes)) == 1, "half a batch"
+            confirmed = [batch for batch in told if batch % 4 == part]
+            if confirmed:
+                assert writes[0] >= (cycle, confirmed[-1])
+    verified = LanceStore.open(lancedb.connect(folder), "photos", TILED).verify()
+    assert (verified.missing, verified.counted) == ((), sum(map(len, found.values())))
