@@ -178,6 +178,12 @@ def stored_fingerprint(connection: DBConnection, collection_name: str) -> Finger
 
 
 def _check_connection(connection: object, *, asyncio: bool) -> None:
+    other = isinstance(connection, DBConnection) and not isinstance(connection, LanceDBConnection)
+    if other or (isinstance(connection, AsyncConnection) and connection.uri.startswith("db://")):
+        raise EmbedInputError(
+            "`connection` is one to LanceDB Cloud or Enterprise, which is not supported: pass `lancedb.connect(...)` "
+            "of a folder or of an object storage"
+        )
     check_client(
         connection,
         kinds=(AsyncConnection,) if asyncio else (DBConnection,),
@@ -187,14 +193,6 @@ def _check_connection(connection: object, *, asyncio: bool) -> None:
         example="await lancedb.connect_async(...)" if asyncio else "lancedb.connect(...)",
         parameter="connection",
     )
-    uri = str(getattr(connection, "uri", ""))
-    if uri.startswith("db://") or (
-        isinstance(connection, DBConnection) and not isinstance(connection, LanceDBConnection)
-    ):
-        raise EmbedInputError(
-            "`connection` is one to LanceDB Cloud or Enterprise, which is not supported: pass `lancedb.connect(...)` "
-            "of a folder or of an object storage"
-        )
 
 
 def _check_keep(keep: object) -> timedelta:
