@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 import grpc  # type: ignore[import-untyped]  # no stubs
+import lancedb
 import numpy as np
 import pytest
 from langchain_core.documents import Document
@@ -38,6 +39,7 @@ from jclip_connectors.errors import (
     StoreRequestError,
     StoreUnavailableError,
 )
+from jclip_connectors.lancedb import LanceStore
 from jclip_connectors.langchain import JinaClipEmbeddings
 from jclip_connectors.langchain import vector_store as langchain_vector_store
 from jclip_connectors.llamaindex import vector_store as llamaindex_vector_store
@@ -287,6 +289,20 @@ class PgVector(Front):
         self.database.take_rights_away()
 
 
+class Lance(Front):
+    @contextlib.contextmanager
+    def running(self, folder):
+        self.connection = lancedb.connect(folder)
+        self.store = self.open(PLAIN)
+        yield self
+
+    def open(self, config):
+        return LanceStore.open(self.connection, "photos", config)
+
+    def kept(self):
+        return set(self.connection.open_table("photos").to_arrow()["record_id"].to_pylist())
+
+
 FRONTS: dict[str, Any] = {
     "memory": Memory,
     "edge": Edge,
@@ -294,6 +310,7 @@ FRONTS: dict[str, Any] = {
     "weaviate": Weaviate,
     "pinecone": PineconeFront,
     "pgvector": PgVector,
+    "lancedb": Lance,
 }
 REMOTE = ("qdrant", "weaviate", "pinecone", "pgvector")
 
@@ -413,7 +430,17 @@ CASES: dict[str, Case] = {
         upsert(metadata=LARGE), r"record 'bad' has 4\d{4} bytes .* Pinecone accepts 40960", stores=("pinecone",)
     ),
     "41 KB of metadata elsewhere": accepted(
-        upsert(metadata=LARGE), "new", "bad", stores=("memory", "edge", "qdrant", "weaviate", "pgvector")
+        upsert(metadata=LARGE),
+        "new",
+        "bad",
+        stores=(
+            "memory",
+            "edge",
+            "qdrant",
+            "weaviate",
+            "pgvector",
+            "lancedb",
+        ),
     ),
     "41 KB of metadata through LangChain": refused(
         lambda front: front.langchain.add_texts(["a", "b"], [{}, LARGE], ids=["new", "bad"]),

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 
+import lancedb
 import numpy as np
 import pytest
 from qdrant_client import QdrantClient
@@ -16,6 +17,7 @@ from jclip_connectors.collection import MultimodalCollection
 from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.edge.store import QdrantEdgeStore
 from jclip_connectors.errors import CollectionMismatchError
+from jclip_connectors.lancedb import LanceStore
 from jclip_connectors.local import LocalEmbedder
 from jclip_connectors.memory import InMemoryStore
 from jclip_connectors.pgvector import PgVectorStore
@@ -325,12 +327,19 @@ def pgvector_opener(_):
         yield remote_opener(lambda config: PgVectorStore.open(connection, "photos", config, schema=schema))
 
 
+@contextlib.contextmanager
+def lancedb_opener(folder):
+    connection = lancedb.connect(folder)
+    yield remote_opener(lambda config: LanceStore.open(connection, "photos", config))
+
+
 OPENERS = {
     "edge": edge_opener,
     "qdrant": qdrant_opener,
     "weaviate": weaviate_opener,
     "pinecone": pinecone_opener,
     "pgvector": pgvector_opener,
+    "lancedb": lancedb_opener,
 }
 
 

@@ -5,6 +5,7 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+import lancedb
 import psycopg
 import psycopg_pool
 import pytest
@@ -16,6 +17,8 @@ from weaviate.connect import ConnectionParams
 from jclip_connectors import EmbeddingConfig
 from jclip_connectors.edge import QdrantEdgeStore
 from jclip_connectors.errors import ConnectorError, EmbedInputError
+from jclip_connectors.lancedb import AsyncLanceStore, LanceStore
+from jclip_connectors.lancedb import stored_fingerprint as lancedb_fingerprint
 from jclip_connectors.memory import InMemoryStore
 from jclip_connectors.pgvector import AsyncPgVectorStore, PgVectorStore
 from jclip_connectors.pgvector import stored_fingerprint as pgvector_fingerprint
@@ -35,16 +38,29 @@ BLOCKING: dict[Any, Any] = {
     WeaviateStore: ("Photos", lambda: weaviate.WeaviateClient(NOWHERE)),
     PineconeStore: ("photos", lambda: Pinecone(api_key=KEY)),
     PgVectorStore: ("photos", lambda: psycopg_pool.ConnectionPool(open=False)),
+    LanceStore: ("photos", lambda: lancedb.connect("memory://")),
 }
 ASYNC: dict[Any, Any] = {
     AsyncQdrantStore: ("Photos", lambda: AsyncQdrantClient(":memory:")),
     AsyncWeaviateStore: ("Photos", lambda: weaviate.WeaviateAsyncClient(NOWHERE)),
     AsyncPineconeStore: ("photos", lambda: AsyncPinecone(api_key=KEY)),
     AsyncPgVectorStore: ("photos", lambda: psycopg_pool.AsyncConnectionPool(open=False)),
+    # Its own way to an asyncio connection has to be awaited.
+    AsyncLanceStore: ("photos", lambda: vars(lancedb.connect("memory://"))["_conn"]),
 }
 TWINS: dict[Any, Any] = dict(zip(BLOCKING, ASYNC, strict=True))
 FINGERPRINTS: dict[Any, Any] = dict(
-    zip(BLOCKING, [qdrant_fingerprint, weaviate_fingerprint, pinecone_fingerprint, pgvector_fingerprint], strict=True)
+    zip(
+        BLOCKING,
+        [
+            qdrant_fingerprint,
+            weaviate_fingerprint,
+            pinecone_fingerprint,
+            pgvector_fingerprint,
+            lancedb_fingerprint,
+        ],
+        strict=True,
+    )
 )
 WRONG = {
     "None": None,
@@ -61,6 +77,12 @@ WRONG = {
     "an object": object(),
     "a model": EmbedInputError(KEY),
 }
+
+
+def close(client):
+    """Close a client that can be closed; a blocking connection of LanceDB cannot."""
+    if hasattr(client, "close"):
+        client.close()
 
 
 async def result(opened):
@@ -118,7 +140,7 @@ def test_a_blocking_client_of_an_asyncio_store_is_told_of_the_other_store(store)
     with pytest.raises(EmbedInputError) as caught:
         opened(TWINS[store].open, client, collection, CONFIG)
     check_sentence(caught, "is a blocking ", f"use `{store.__name__}`")
-    client.close()
+    close(client)
 
 
 @pytest.mark.parametrize("config", [None, "nano", {"model": "nano"}, EmbeddingConfig, 512])
@@ -128,7 +150,7 @@ def test_what_is_no_configuration_is_told_before_a_request(store, config):
     client = make()
     with pytest.raises(EmbedInputError, match=r"`config` is .*: pass `EmbeddingConfig"):
         store.open(client, collection, config)
-    client.close()
+    close(client)
 
 
 @pytest.mark.parametrize("store", BLOCKING)
@@ -137,7 +159,7 @@ def test_a_configuration_that_is_left_out_is_told(store):
     client = make()
     with pytest.raises(TypeError, match="missing 1 required positional argument: 'config'"):
         store.open(client, collection)
-    client.close()
+    close(client)
 
 
 @pytest.mark.parametrize("call", FINGERPRINTS.values())
@@ -193,4 +215,4 @@ def test_a_client_in_a_wrapper_is_a_client():
     client = QdrantClient(":memory:")
     wrapped: Any = Wrapped(client)
     assert QdrantStore.open(wrapped, "photos", CONFIG).count() == 0
-    client.close()
+    close(client)

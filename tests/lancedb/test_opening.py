@@ -1,6 +1,9 @@
 """Opening collections in LanceDB: whose table it is, and what the engine's errors become."""
 
 import dataclasses
+import http.server
+import threading
+import traceback
 from typing import Any
 
 import lancedb
@@ -136,3 +139,47 @@ def test_an_error_of_lancedb_is_known_by_its_text(error, kind, told):
     assert type(ours) is kind
     assert told in str(ours)
     assert ".rs" not in str(ours)
+
+
+class EmptyBucket(http.server.BaseHTTPRequestHandler):
+    """A storage without files, in the protocol of S3."""
+
+    def do_GET(self):
+        self.answer(b"<ListBucketResult><IsTruncated>false</IsTruncated><KeyCount>0</KeyCount></ListBucketResult>")
+
+    def do_HEAD(self):
+        self.answer(b"", status=404)
+
+    def answer(self, body, status=200):
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_):
+        pass
+
+
+def test_a_storage_that_cannot_be_reached_is_told_without_its_key():
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), EmptyBucket)
+    serving = threading.Thread(target=server.serve_forever)
+    serving.start()
+    options = {
+        "endpoint": f"http://127.0.0.1:{server.server_port}",
+        "allow_http": "true",
+        "aws_access_key_id": "AKIA-SECRET-1",
+        "aws_secret_access_key": "SECRET-2",
+        "region": "nowhere",
+        "client_max_retries": "0",
+        "client_retry_timeout": "1",
+    }
+    try:
+        connection = lancedb.connect("s3://bucket/lance", storage_options=options)
+        assert stored_fingerprint(connection, "photos") is None
+    finally:
+        server.shutdown()
+        server.server_close()
+        serving.join()
+    with pytest.raises(ClientGaveUpError, match="LanceDB cannot reach its files") as caught:
+        LanceStore.open(connection, "photos", CONFIG)
+    assert "SECRET" not in "".join(traceback.format_exception(caught.value))
