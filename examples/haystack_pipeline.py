@@ -74,8 +74,8 @@ def main() -> None:
         print(f"{written} pictures: {asked}")
         for document in search.run({"retriever": {"query": asked}})["retriever"]["documents"]:
             print(f"  {document.score:.2f}  {captions[document.meta['file_path']]}")
-        search.get_component("retriever").close()
-        index.get_component("writer").close()
+        search.close()
+        index.close()
 
 
 if __name__ == "__main__":

@@ -207,7 +207,8 @@ def test_components_with_one_model_load_it_once_and_forget_it_with_the_last(monk
 
 
 async def test_the_event_loop_goes_on_while_the_model_is_loaded_and_works(monkeypatch):
-    loop, arrived = asyncio.get_running_loop(), asyncio.Queue()
+    loop = asyncio.get_running_loop()
+    arrived: asyncio.Queue[threading.Event] = asyncio.Queue()
 
     def waiting(function):
         def call(*given, **options):
