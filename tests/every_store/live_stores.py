@@ -3,8 +3,8 @@
     with LIVE_STORES["qdrant"]() as open_store:
         store = open_store(config)      # empty; a later call with the same config empties it and gives it again
 
-Each `tests/doubles/<name>_stores.py` brings one; with QDRANT_URL, WEAVIATE_URL, PINECONE_API_KEY or POSTGRES_URL set it
-is the real service's.
+Each `tests/doubles/<name>_stores.py` brings one; with QDRANT_URL, WEAVIATE_URL, PINECONE_API_KEY, POSTGRES_URL or
+MILVUS_URL set it is the real service's.
 """
 
 import importlib
@@ -60,8 +60,18 @@ LIVE_STORES = MappingProxyType(
         "edge": _edge,
         **{name: _double(name) for name in ("qdrant", "weaviate", "pinecone", "pgvector")},
         "lancedb": _double("lancedb"),
+        "milvus": _double("milvus"),
     }
 )
+
+# Heavy engines: their suites are left to `make test-all`.
+SLOW = frozenset(
+    {
+        "milvus",
+    }
+)
+EACH_STORE = [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in LIVE_STORES]
+"""The names of all stores, as the parameters of a test or a fixture."""
 
 
 class OverOneStore:

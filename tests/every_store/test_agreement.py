@@ -186,6 +186,7 @@ def test_any_history_on_the_engine_leaves_both_stores_alike_even_when_it_is_open
         "pinecone",
         "pgvector",
         pytest.param("lancedb", marks=pytest.mark.slow),
+        pytest.param("milvus", marks=pytest.mark.slow),
     ],
 )
 def test_any_history_over_a_network_leaves_both_stores_alike(name, tiled):

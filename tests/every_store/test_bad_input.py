@@ -6,6 +6,8 @@ Each case starts with the record "good", and tells what it is refused with and w
 import contextlib
 import dataclasses
 import datetime
+import functools
+import importlib
 import socket
 import types
 from collections.abc import Callable
@@ -44,6 +46,7 @@ from jclip_connectors.langchain import JinaClipEmbeddings
 from jclip_connectors.langchain import vector_store as langchain_vector_store
 from jclip_connectors.llamaindex import vector_store as llamaindex_vector_store
 from jclip_connectors.memory import InMemoryStore
+from jclip_connectors.milvus.store import MilvusStore
 from jclip_connectors.pgvector import PgVectorStore
 from jclip_connectors.pinecone.store import PineconeStore
 from jclip_connectors.port import NativeFilter, record_uuid
@@ -56,6 +59,7 @@ from tests.doubles.pinecone_server import PineconeDouble
 from tests.doubles.postgres_faults import TroubledDatabase, refuse
 from tests.doubles.qdrant_server import Fault, QdrantServer
 from tests.doubles.weaviate_server import WeaviateDouble
+from tests.every_store.live_stores import SLOW
 
 LONG_ID = "/".join(["a folder with a long name"] * 24)[:600]
 LARGE = {"text": "x" * 41_000}
@@ -303,6 +307,43 @@ class Lance(Front):
         return set(self.connection.open_table("photos").to_arrow()["record_id"].to_pylist())
 
 
+class Milvus(Front):
+    @contextlib.contextmanager
+    def running(self, _):
+        milvus = importlib.import_module("tests.doubles.milvus_server")
+        with (
+            milvus.MilvusServer(token="root:secret-1") as self.server,  # noqa: S106 (of the tests' own server)
+            contextlib.closing(self.server.connect()) as self.client,
+        ):
+            self.store = self.open(PLAIN)
+            yield self
+
+    def open(self, config):
+        return MilvusStore.open(self.client, "photos", config, timeout_s=1, patience_s=0)
+
+    def open_without_key(self):
+        with connected(f"milvus://127.0.0.1:{self.server.port}/photos") as place:
+            return place.fingerprint()
+
+    def kept(self):
+        return {row["record_id"] for row in self.server.rows("photos")}
+
+    def go_down(self):
+        self.server.stop()
+
+    def be_slow(self):
+        self.server.fail("Search", "DescribeCollection", hold=True)
+
+    def be_busy(self):
+        self.server.fail("Search", "Query", "Upsert", "Delete", code=8, reason="no resources")
+
+    def refuse(self, record_id):
+        self.server.fail("Upsert", code=1100, reason="no room", wanted=str(record_uuid(record_id)).encode())
+
+    def want_another_key(self):
+        self.server.token = "another"  # noqa: S105 (as above)
+
+
 FRONTS: dict[str, Any] = {
     "memory": Memory,
     "edge": Edge,
@@ -311,8 +352,15 @@ FRONTS: dict[str, Any] = {
     "pinecone": PineconeFront,
     "pgvector": PgVector,
     "lancedb": Lance,
+    "milvus": Milvus,
 }
-REMOTE = ("qdrant", "weaviate", "pinecone", "pgvector")
+REMOTE = (
+    "qdrant",
+    "weaviate",
+    "pinecone",
+    "pgvector",
+    "milvus",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -430,17 +478,7 @@ CASES: dict[str, Case] = {
         upsert(metadata=LARGE), r"record 'bad' has 4\d{4} bytes .* Pinecone accepts 40960", stores=("pinecone",)
     ),
     "41 KB of metadata elsewhere": accepted(
-        upsert(metadata=LARGE),
-        "new",
-        "bad",
-        stores=(
-            "memory",
-            "edge",
-            "qdrant",
-            "weaviate",
-            "pgvector",
-            "lancedb",
-        ),
+        upsert(metadata=LARGE), "new", "bad", stores=tuple(name for name in FRONTS if name != "pinecone")
     ),
     "41 KB of metadata through LangChain": refused(
         lambda front: front.langchain.add_texts(["a", "b"], [{}, LARGE], ids=["new", "bad"]),
@@ -608,7 +646,7 @@ CASES: dict[str, Case] = {
     **{
         f"{name} with a key that is refused": refused(
             broken(lambda front: front.want_another_key(), call),
-            "API key|PostgreSQL refuses the credentials: permission denied",
+            "API key|PostgreSQL refuses the credentials: permission denied|Milvus refuses the credentials",
             StoreRequestError,
             stores=REMOTE,
             breaks=True,
@@ -617,7 +655,7 @@ CASES: dict[str, Case] = {
     },
     "no key in the environment": refused(
         broken(lambda front: front.want_another_key(), lambda front: front.open_without_key()),
-        "API key|PINECONE_API_KEY|PGPASSWORD",
+        "API key|PINECONE_API_KEY|PGPASSWORD|MILVUS_TOKEN",
         StoreRequestError,
         stores=REMOTE,
         breaks=True,
@@ -636,7 +674,7 @@ CASES: dict[str, Case] = {
         r"documents failed: 2: ",
         PartialFailureError,
         kept=frozenset("ab"),
-        stores=("qdrant", "pgvector"),
+        stores=("qdrant", "pgvector", "milvus"),
         breaks=True,
     ),
     "half a batch refused elsewhere through LangChain": refused(
@@ -668,7 +706,7 @@ CASES: dict[str, Case] = {
         r"2 of 4 \w+ failed: 2: ",
         PartialFailureError,
         kept=frozenset("ab"),
-        stores=("qdrant", "pgvector"),
+        stores=("qdrant", "pgvector", "milvus"),
         breaks=True,
     ),
 }
@@ -676,17 +714,15 @@ CASES: dict[str, Case] = {
 
 @pytest.fixture(scope="module")
 def fronts(tmp_path_factory):
-    """The fronts that cases share, by store."""
+    """Gives the front that cases share, by the name of the store."""
     with contextlib.ExitStack() as stack:
-        yield {
-            name: stack.enter_context(kind().running(tmp_path_factory.mktemp(name))) for name, kind in FRONTS.items()
-        }
+        yield functools.cache(lambda name: stack.enter_context(FRONTS[name]().running(tmp_path_factory.mktemp(name))))
 
 
 @pytest.fixture(autouse=True)
 def without_pauses_and_keys(monkeypatch):
     """Nobody waits between tries, and no key of this machine's is used."""
-    for name in ("QDRANT_API_KEY", "WEAVIATE_API_KEY", "PINECONE_API_KEY", "PGPASSWORD"):
+    for name in ("QDRANT_API_KEY", "WEAVIATE_API_KEY", "PINECONE_API_KEY", "PGPASSWORD", "MILVUS_TOKEN"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("weaviate.retry.time", types.SimpleNamespace(sleep=lambda _: None))
     monkeypatch.setattr("jclip_connectors.store_kit.retry._FIRST_WAIT_S", 0.0)
@@ -697,14 +733,16 @@ def without_pauses_and_keys(monkeypatch):
 def front(request, fronts, tmp_path):
     store, name = request.param
     with contextlib.ExitStack() as stack:
-        front = stack.enter_context(FRONTS[store]().running(tmp_path)) if CASES[name].breaks else fronts[store]
+        front = stack.enter_context(FRONTS[store]().running(tmp_path)) if CASES[name].breaks else fronts(store)
         front.store.delete(where={})
         front.store.upsert([text("good", vector(0, 1), metadata={"year": 2020})])
         yield front
 
 
 EACH = [
-    pytest.param((store, name), name, id=f"{name}-{store}") for name, case in CASES.items() for store in case.stores
+    pytest.param((store, name), name, id=f"{name}-{store}", marks=pytest.mark.slow if store in SLOW else ())
+    for name, case in CASES.items()
+    for store in case.stores
 ]
 
 

@@ -1,3 +1,5 @@
+import pytest
+
 from jclip_connectors.testing.store_contract import StoreContract
 from tests.every_store.live_stores import OverOneStore
 
@@ -32,3 +34,8 @@ class TestPgVectorStore(_Live):
 
 class TestLanceStore(_Live):
     name = "lancedb"
+
+
+@pytest.mark.slow
+class TestMilvusStore(_Live):
+    name = "milvus"

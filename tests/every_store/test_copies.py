@@ -8,10 +8,10 @@ from jclip_connectors.memory import InMemoryStore
 from jclip_connectors.pgvector import PgVectorStore
 from tests.bulk.copies import TILED, assert_equal_records, synthetic
 from tests.doubles.postgres_server import postgres
-from tests.every_store.live_stores import LIVE_STORES
+from tests.every_store.live_stores import EACH_STORE, LIVE_STORES
 
 
-@pytest.mark.parametrize("name", LIVE_STORES)
+@pytest.mark.parametrize("name", EACH_STORE)
 def test_records_go_into_a_store_and_come_back(name):
     given, back = InMemoryStore(TILED), InMemoryStore(TILED)
     given.upsert(list(synthetic(150)))

@@ -9,7 +9,7 @@ from jclip_connectors.collection import MultimodalCollection
 from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.indexing import find_files, find_missing, index_files
 from jclip_connectors.testing import HashEmbedder
-from tests.every_store.live_stores import LIVE_STORES
+from tests.every_store.live_stores import EACH_STORE, LIVE_STORES
 
 
 def content_of(store):
@@ -20,7 +20,7 @@ def content_of(store):
     }
 
 
-@pytest.mark.parametrize("name", LIVE_STORES)
+@pytest.mark.parametrize("name", EACH_STORE)
 def test_moved_files_keep_their_vectors(tmp_path, monkeypatch, name):
     folder = tmp_path / "old"
     folder.mkdir()

@@ -20,6 +20,7 @@ from jclip_connectors.errors import CollectionMismatchError
 from jclip_connectors.lancedb import LanceStore
 from jclip_connectors.local import LocalEmbedder
 from jclip_connectors.memory import InMemoryStore
+from jclip_connectors.milvus.store import MilvusStore
 from jclip_connectors.pgvector import PgVectorStore
 from jclip_connectors.pinecone.store import PineconeStore
 from jclip_connectors.port import MODALITIES
@@ -30,7 +31,7 @@ from tests.doubles.pgvector_stores import schema as pgvector_schema
 from tests.doubles.pinecone_server import PineconeDouble
 from tests.doubles.qdrant_server import QdrantServer
 from tests.doubles.weaviate_server import WeaviateDouble
-from tests.every_store.live_stores import LIVE_STORES
+from tests.every_store.live_stores import EACH_STORE, LIVE_STORES
 
 NANO = EmbeddingConfig(model="nano")
 SHORT = dataclasses.replace(NANO, dimensions=16)
@@ -136,7 +137,7 @@ def canvases(embedders):
     return list(store.scroll()), extents
 
 
-@pytest.fixture(scope="module", params=LIVE_STORES)
+@pytest.fixture(scope="module", params=EACH_STORE)
 def open_store(request):
     with LIVE_STORES[request.param]() as opened:
         yield opened
@@ -333,6 +334,11 @@ def lancedb_opener(folder):
     yield remote_opener(lambda config: LanceStore.open(connection, "photos", config))
 
 
+@contextlib.contextmanager
+def milvus_opener(folder):
+    yield remote_opener(lambda config: MilvusStore.open(folder / "milvus.db", "photos", config))
+
+
 OPENERS = {
     "edge": edge_opener,
     "qdrant": qdrant_opener,
@@ -340,10 +346,11 @@ OPENERS = {
     "pinecone": pinecone_opener,
     "pgvector": pgvector_opener,
     "lancedb": lancedb_opener,
+    "milvus": milvus_opener,
 }
 
 
-@pytest.fixture(scope="module", params=OPENERS)
+@pytest.fixture(scope="module", params=[each for each in EACH_STORE if each.values[0] in OPENERS])
 def opener(request, tmp_path_factory, gallery):
     with OPENERS[request.param](tmp_path_factory.mktemp("opener")) as (fill, reopen):
         fill(gallery[:3])

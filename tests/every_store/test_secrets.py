@@ -1,6 +1,7 @@
 """No key and no password is in what is shown, dumped, pickled, logged or raised."""
 
 import contextlib
+import importlib
 import json
 import logging
 import pickle
@@ -26,6 +27,7 @@ from jclip_connectors.langchain import vector_store as langchain_vector_store
 from jclip_connectors.llamaindex import vector_store as llamaindex_vector_store
 from jclip_connectors.llamaindex.embeddings import JinaClipEmbedding
 from jclip_connectors.memory import InMemoryStore
+from jclip_connectors.milvus import store as milvus_store
 from jclip_connectors.pgvector import PgVectorStore
 from jclip_connectors.pinecone import store as pinecone_store
 from jclip_connectors.qdrant import store as qdrant_store
@@ -40,6 +42,7 @@ from tests.doubles.pinecone_server import PineconeDouble
 from tests.doubles.postgres_faults import TroubledDatabase
 from tests.doubles.qdrant_server import Fault, QdrantServer
 from tests.doubles.weaviate_server import WeaviateDouble
+from tests.every_store.live_stores import SLOW
 
 KEY = "sk-lookforme-5c1e"
 PASSWORD = "pw-lookforme-77aa"  # noqa: S105 - it is looked for, and must not be found
@@ -217,6 +220,40 @@ class PgVector:
         self.database.fail(state, f"cannot read the password: {KEY}")
 
 
+class Milvus:
+    variable, key = "MILVUS_TOKEN", KEY
+
+    @contextlib.contextmanager
+    def running(self):
+        double = importlib.import_module("tests.doubles.milvus_server")
+        with double.MilvusServer(token=KEY) as self.server:
+            yield self
+
+    def client(self):
+        return contextlib.closing(self.server.connect())
+
+    def open(self, client):
+        return milvus_store.MilvusStore.open(client, "photos", PLAIN, timeout_s=1)
+
+    def stored(self, client):
+        return milvus_store.stored_fingerprint(client, "photos")
+
+    @property
+    def url(self):
+        return f"milvus://127.0.0.1:{self.server.port}/photos"
+
+    def go_down(self):
+        self.server.stop()
+
+    def refuse_key(self):
+        self.server.token = "another"  # noqa: S105 (of the tests' own server)
+
+    def echo(self, status):
+        calls = ("Search", "Query", "Upsert", "Delete", "DescribeCollection")
+        code = {400: 1100, 500: 7}[status]
+        self.server.fail(*calls, code=code, reason=f"cannot read authorization: Bearer {KEY}")
+
+
 SERVICES: dict[str, Any] = {
     "qdrant": Qdrant,
     "qdrant with a password": QdrantPassword,
@@ -224,7 +261,9 @@ SERVICES: dict[str, Any] = {
     "pinecone": PineconeService,
     "pinecone with a password": PineconePassword,
     "pgvector": PgVector,
+    "milvus": Milvus,
 }
+EACH_SERVICE = [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in SERVICES]
 CALLS = {
     "open": lambda on: on.service.open(on.client),
     "stored_fingerprint": lambda on: on.service.stored(on.client),
@@ -293,7 +332,7 @@ def logged(caplog):
 pytestmark = pytest.mark.filterwarnings("ignore:Api key is used with an insecure connection:UserWarning")
 
 
-@pytest.fixture(params=SERVICES)
+@pytest.fixture(params=EACH_SERVICE)
 def service(request):
     with SERVICES[request.param]().running() as service:
         yield service
@@ -372,7 +411,7 @@ def test_no_error_and_no_log_has_the_key(service, client, store, logged, fault):
 # --- through URLs, with the keys in the environment
 
 
-@pytest.fixture(params=["qdrant", "weaviate", "pinecone", "pgvector"])
+@pytest.fixture(params=[each for each in EACH_SERVICE if "password" not in str(each.values[0])])
 def reached(request, monkeypatch):
     with SERVICES[request.param]().running() as service:
         monkeypatch.setenv(service.variable, service.key)
@@ -426,7 +465,7 @@ def test_what_cannot_be_a_key_is_refused_before_an_sdk_has_it(name, key, monkeyp
 
 
 def test_white_space_around_a_key_in_the_environment_is_left_out():
-    for variable in ("QDRANT_API_KEY", "WEAVIATE_API_KEY", "PINECONE_API_KEY"):
+    for variable in ("QDRANT_API_KEY", "WEAVIATE_API_KEY", "PINECONE_API_KEY", "MILVUS_TOKEN"):
         assert read_key({variable: f" {KEY}\n"}, variable) == KEY
         assert read_key({}, variable) is None
 
@@ -466,6 +505,8 @@ def test_a_remote_embedder_shows_no_key_in_a_traceback():
         f"pinecone://{KEY}@photos/pictures",
         f"postgresql://somebody:{PASSWORD}@host/a/photos",
         f"postgresql://host/a/photos?password={PASSWORD}",
+        f"milvus://root:{PASSWORD}@host/photos",
+        f"milvus://host/photos?token={KEY}",
         f"qdrant://host/photos?api_key={KEY}",
         f"weaviate://host/Photos?grpc_port={KEY}",
         f"pinecone://photos?key={KEY}",

@@ -11,6 +11,7 @@ import psycopg_pool
 import pytest
 import weaviate
 from pinecone import AsyncPinecone, Pinecone
+from pymilvus import AsyncMilvusClient, MilvusClient
 from qdrant_client import AsyncQdrantClient, QdrantClient
 from weaviate.connect import ConnectionParams
 
@@ -20,6 +21,8 @@ from jclip_connectors.errors import ConnectorError, EmbedInputError
 from jclip_connectors.lancedb import AsyncLanceStore, LanceStore
 from jclip_connectors.lancedb import stored_fingerprint as lancedb_fingerprint
 from jclip_connectors.memory import InMemoryStore
+from jclip_connectors.milvus import AsyncMilvusStore, MilvusStore
+from jclip_connectors.milvus import stored_fingerprint as milvus_fingerprint
 from jclip_connectors.pgvector import AsyncPgVectorStore, PgVectorStore
 from jclip_connectors.pgvector import stored_fingerprint as pgvector_fingerprint
 from jclip_connectors.pinecone import AsyncPineconeStore, PineconeStore
@@ -33,12 +36,21 @@ CONFIG = EmbeddingConfig(model="nano")
 KEY = "pc-secret-key-1234567890"
 NOWHERE = ConnectionParams.from_url("http://127.0.0.1:1", grpc_port=2)
 
+
+def milvus_client():
+    """One that is closed: it connects when it is made."""
+    client = MilvusClient.__new__(MilvusClient)
+    client._handler = None
+    return client
+
+
 BLOCKING: dict[Any, Any] = {
     QdrantStore: ("Photos", lambda: QdrantClient(":memory:")),
     WeaviateStore: ("Photos", lambda: weaviate.WeaviateClient(NOWHERE)),
     PineconeStore: ("photos", lambda: Pinecone(api_key=KEY)),
     PgVectorStore: ("photos", lambda: psycopg_pool.ConnectionPool(open=False)),
     LanceStore: ("photos", lambda: lancedb.connect("memory://")),
+    MilvusStore: ("photos", milvus_client),
 }
 ASYNC: dict[Any, Any] = {
     AsyncQdrantStore: ("Photos", lambda: AsyncQdrantClient(":memory:")),
@@ -47,6 +59,7 @@ ASYNC: dict[Any, Any] = {
     AsyncPgVectorStore: ("photos", lambda: psycopg_pool.AsyncConnectionPool(open=False)),
     # Its own way to an asyncio connection has to be awaited.
     AsyncLanceStore: ("photos", lambda: vars(lancedb.connect("memory://"))["_conn"]),
+    AsyncMilvusStore: ("photos", lambda: AsyncMilvusClient("http://localhost:1")),
 }
 TWINS: dict[Any, Any] = dict(zip(BLOCKING, ASYNC, strict=True))
 FINGERPRINTS: dict[Any, Any] = dict(
@@ -58,6 +71,7 @@ FINGERPRINTS: dict[Any, Any] = dict(
             pinecone_fingerprint,
             pgvector_fingerprint,
             lancedb_fingerprint,
+            milvus_fingerprint,
         ],
         strict=True,
     )

@@ -7,7 +7,7 @@ from langchain_tests.integration_tests import VectorStoreIntegrationTests
 from PIL import Image
 
 from jclip_connectors.langchain import JinaClipVectorStore, image_document
-from tests.every_store.live_stores import LIVE_STORES, OverOneStore
+from tests.every_store.live_stores import EACH_STORE, LIVE_STORES, OverOneStore
 from tests.langchain.parts import SUITE, TILED, ids_of, over, pictures
 
 __all__ = ["pictures"]
@@ -43,12 +43,16 @@ class TestStandardPgVector(_Standard):
     name = "pgvector"
 
 
-@pytest.mark.slow
 class TestStandardLanceDb(_Standard):
     name = "lancedb"
 
 
-@pytest.fixture(scope="module", params=list(LIVE_STORES))
+@pytest.mark.slow
+class TestStandardMilvus(_Standard):
+    name = "milvus"
+
+
+@pytest.fixture(scope="module", params=EACH_STORE)
 def open_any(request):
     with LIVE_STORES[request.param]() as open_store:
         yield open_store

@@ -8,11 +8,11 @@ from core_encoder.nano.scenes import Scene, draw_scene, random_scene
 from jclip_connectors.llamaindex.vector_store import JinaClipVectorStore
 from jclip_connectors.local import LocalEmbedder
 from jclip_connectors.memory import InMemoryStore
-from tests.every_store.live_stores import LIVE_STORES
+from tests.every_store.live_stores import EACH_STORE, LIVE_STORES
 from tests.llamaindex.harness import NANO, PLAIN
 
 
-@pytest.fixture(scope="module", params=LIVE_STORES)
+@pytest.fixture(scope="module", params=EACH_STORE)
 def open_store(request):
     with LIVE_STORES[request.param]() as opened:
         yield opened

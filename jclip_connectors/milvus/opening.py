@@ -1,0 +1,185 @@
+"""Opening a collection of Milvus, or making it."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias, get_args
+
+from pymilvus import CollectionSchema, MilvusClient
+
+from jclip_connectors.config import EmbeddingConfig, Fingerprint
+from jclip_connectors.errors import EmbedInputError, StoreRequestError
+from jclip_connectors.milvus.clients import Calls
+from jclip_connectors.milvus.errors import is_missing, is_not_indexed
+from jclip_connectors.milvus.operations import MilvusFlows
+from jclip_connectors.milvus.reading import Place
+from jclip_connectors.milvus.schema import (
+    INDEX,
+    MOST_DIMENSIONS,
+    check_name,
+    properties_of,
+    read_dimensions,
+    read_fingerprint,
+    schema_of_records,
+    schema_of_tiles,
+)
+from jclip_connectors.store_kit.clients import check_config
+from jclip_connectors.store_kit.flows import Flow
+from jclip_connectors.store_kit.validation import check_count, check_fingerprint, require_dimensions, resolve_dimensions
+
+Index: TypeAlias = Literal["FLAT", "HNSW", "AUTOINDEX"]
+"""How vectors are searched: each is compared, by a graph, or as the server takes to be best."""
+
+TIMEOUT_S = 60.0
+_LITE = "lite"  # in the version that Milvus Lite tells
+_EF = 128
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """The checked arguments of `open`."""
+
+    name: str
+    fingerprint: Fingerprint
+    dimensions: int | None
+    tiled: bool
+    index: str | None
+    ef: int | None
+    calls: Calls
+
+
+def make_plan(
+    name: str, config: EmbeddingConfig, *, index: object, hnsw_ef: int | None, dimensions: int | None, timeout_s: object
+) -> Plan:
+    """Check the arguments of `open`.
+
+    Raises:
+        EmbedInputError: a bad name or option.
+    """
+    check_config(config)
+    check_name(name)
+    if hnsw_ef is not None:
+        check_count(hnsw_ef, name="hnsw_ef")
+    if index is not None and index not in get_args(Index):
+        raise EmbedInputError(f"`index` is {index!r}; use one of {get_args(Index)}, or None")
+    return Plan(
+        name=name,
+        fingerprint=config.fingerprint(),
+        dimensions=resolve_dimensions(config, dimensions, most=MOST_DIMENSIONS),
+        tiled=config.tiling is not None,
+        index=None if index is None else str(index),
+        ef=hnsw_ef,
+        calls=Calls(check_timeout(timeout_s)),
+    )
+
+
+def check_timeout(timeout_s: object) -> float:
+    """Check the option `timeout_s`.
+
+    Raises:
+        EmbedInputError: not a positive number.
+    """
+    if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float) or not 0 < timeout_s < math.inf:
+        raise EmbedInputError(f"`timeout_s` is {timeout_s!r}; use a positive number of seconds")
+    return float(timeout_s)
+
+
+def open_collection(plan: Plan) -> Flow[MilvusFlows]:
+    """Open a collection, or make it, and bring it into memory."""
+    found = yield from describe(plan.calls, plan.name)
+    if found is None:
+        found = yield from _create(plan)
+    stored = read_fingerprint(found)
+    check_fingerprint(stored, plan.fingerprint, collection=f"the collection {plan.name!r}")
+    dimensions, index = read_dimensions(found), str(found["properties"].get(INDEX))
+    for option, given, made_with in (("dimensions", plan.dimensions, dimensions), ("index", plan.index, index)):
+        if given not in (None, made_with):
+            raise EmbedInputError(
+                f"`{option}` is {given!r}, but the collection {plan.name!r} was made with {made_with!r}: leave it out, "
+                "or make a new collection"
+            )
+    place = Place(
+        name=plan.name,
+        dimensions=dimensions,
+        tiled=plan.tiled,
+        calls=plan.calls,
+        search_params={"ef": _EF if plan.ef is None else plan.ef} if index == "HNSW" else {},
+    )
+    if plan.tiled:
+        yield from _open_tiles(place, stored, index)
+    yield from _load(plan.calls, place.name, index)
+    return MilvusFlows(place, stored)
+
+
+def describe(calls: Calls, name: str) -> Flow[Mapping[str, Any] | None]:
+    """The description of a collection; `None` if there is none."""
+    try:
+        found: Mapping[str, Any] = yield calls("describe_collection", name)
+    except StoreRequestError as error:
+        if is_missing(error):
+            return None
+        raise
+    return found
+
+
+def _create(plan: Plan) -> Flow[Mapping[str, Any]]:
+    dimensions = require_dimensions(plan.dimensions)
+    index = plan.index
+    if index is None:
+        version: str = yield plan.calls.of_server("get_server_version")
+        index = "FLAT" if _LITE in version else "HNSW"
+    properties = properties_of(plan.fingerprint, index=index)
+    return (yield from _make(plan.calls, plan.name, schema_of_records(dimensions), index, properties))
+
+
+def _open_tiles(place: Place, fingerprint: Fingerprint, index: str) -> Flow[None]:
+    """Open the collection of tiles, or make it, which may have been interrupted when the one of records was made."""
+    found = yield from describe(place.calls, place.tiles)
+    if found is None:
+        properties = properties_of(fingerprint, index=index, tiles=True)
+        found = yield from _make(place.calls, place.tiles, schema_of_tiles(place.dimensions), index, properties)
+    check_fingerprint(read_fingerprint(found, tiles=True), fingerprint, collection=f"the collection {place.tiles!r}")
+    if read_dimensions(found) != place.dimensions:
+        raise StoreRequestError(
+            f"the collection {place.tiles!r} is for vectors of {read_dimensions(found)} values, and {place.name!r} for "
+            f"{place.dimensions}: it is left of another collection; remove it"
+        )
+    yield from _load(place.calls, place.tiles, index)
+
+
+def _make(
+    calls: Calls, name: str, schema: CollectionSchema, index: str, properties: Mapping[str, str]
+) -> Flow[Mapping[str, Any]]:
+    try:
+        yield calls(
+            "create_collection",
+            name,
+            schema=schema,
+            index_params=_index_params(index),
+            properties=dict(properties),
+            consistency_level="Strong",
+        )
+    except StoreRequestError:
+        found = yield from describe(calls, name)
+        if found is None:
+            raise
+        return found  # another process has made it in the meantime
+    made: Mapping[str, Any] = yield calls("describe_collection", name)
+    return made
+
+
+def _load(calls: Calls, name: str, index: str) -> Flow[None]:
+    """Bring a collection into memory: none can be searched after a restart before that."""
+    try:
+        yield calls("load_collection", name)
+    except StoreRequestError as error:
+        if not is_not_indexed(error):
+            raise
+        # Whoever made the collection was killed before the index.
+        yield calls("create_index", name, index_params=_index_params(index))
+        yield calls("load_collection", name)
+
+
+def _index_params(index: str) -> Any:  # noqa: ANN401 (the client's own class is not public)
+    params = {"M": 16, "efConstruction": 200} if index == "HNSW" else {}
+    return MilvusClient.prepare_index_params("embedding", index_type=index, metric_type="COSINE", params=params)

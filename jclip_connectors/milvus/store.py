@@ -1,0 +1,208 @@
+"""Milvus stores: a server, and Milvus Lite in a folder (pymilvus >= 3, milvus-lite >= 3.2).
+
+A client is the caller's, who sets its credentials and closes it. For the path of a Milvus Lite database the store makes
+a client of its own, and closes that. Milvus Lite was run; facts about a server are from its documentation (2026), its
+source and the client.
+"""
+
+import asyncio
+import os
+from contextlib import AbstractContextManager, AsyncExitStack, ExitStack, nullcontext
+from typing import Any, Self
+
+from pymilvus import AsyncMilvusClient, MilvusClient
+
+from jclip_connectors.config import EmbeddingConfig, Fingerprint
+from jclip_connectors.milvus.clients import AsyncLiteClient, Calls, LiteClient
+from jclip_connectors.milvus.errors import translate
+from jclip_connectors.milvus.locks import Lease, lite_path
+from jclip_connectors.milvus.opening import (
+    TIMEOUT_S,
+    Index,
+    Plan,
+    describe,
+    make_plan,
+    open_collection,
+)
+from jclip_connectors.milvus.operations import MilvusFlows
+from jclip_connectors.milvus.schema import check_name, read_fingerprint
+from jclip_connectors.store_kit.async_flows import AsyncStore, run_async
+from jclip_connectors.store_kit.clients import check_client
+from jclip_connectors.store_kit.flows import BlockingStore, Flow, run
+from jclip_connectors.store_kit.patience import check_patience
+
+__all__ = ["AsyncMilvusStore", "Index", "MilvusStore", "stored_fingerprint"]
+
+_EXAMPLE, _ASYNC_EXAMPLE = "MilvusClient(uri=...)", "AsyncMilvusClient(uri=...)"
+
+
+class MilvusStore(BlockingStore):
+    """A collection in Milvus, or in Milvus Lite.
+
+    Tiles are rows of a second collection, `<name>_tiles`. A search over tiles asks for more tiles than records, and
+    again without the records that it has found, until there are enough. A search returns at most 16,384 records.
+
+    A `NativeFilter` holds an expression as a string, over the fields `record_id`, `modality`, `terms` and `numbers`.
+    """
+
+    _closing: ExitStack
+
+    @classmethod
+    def open(
+        cls,
+        client: MilvusClient | str | os.PathLike[str],
+        collection_name: str,
+        config: EmbeddingConfig,
+        *,
+        index: Index | None = None,
+        hnsw_ef: int | None = None,
+        dimensions: int | None = None,
+        timeout_s: float = TIMEOUT_S,
+        patience_s: float | None = None,
+    ) -> Self:
+        """Open or create a collection, and bring it into memory.
+
+        Args:
+            client: your client, with your credentials; you close it. Or the path of a Milvus Lite database, a folder
+                whose name ends in ".db": one process at a time can have it open, and `close` lets it go.
+            collection_name: ASCII letters, digits and "_", up to 249 characters.
+            config: the configuration of the vectors.
+            index: how a new collection is searched: "FLAT" compares all vectors, "HNSW" uses a graph, "AUTOINDEX" is
+                the server's own choice (Zilliz Cloud has no other). `None` keeps that of an existing collection; for a
+                new one it is "FLAT" in Milvus Lite, and "HNSW" on a server.
+            hnsw_ef: how many rows a search in a graph keeps in view: more is slower and more exact. At least as many as
+                are asked for; `None` is 128.
+            dimensions: length of the vectors of a new collection, if `config` does not set it.
+            timeout_s: how long each call may take. The client tries again within this time, at a server that is busy.
+            patience_s: how long each call waits for a server that is busy or cannot be reached, in seconds without any
+                success. `None` waits up to 60 s for one that says that it is busy, and tries nothing again at any other
+                failure. Opening waits as `None` does.
+
+        Raises:
+            CollectionMismatchError: the collection was made with another configuration.
+            StoreRequestError: another program made the collection, or the server refuses the request.
+            StoreUnavailableError: the server cannot be reached, or another process has the Milvus Lite database open.
+            EmbedInputError: a bad client, path or option, or an option differs from that of the collection.
+        """
+        limit_s = check_patience(patience_s)
+        plan = make_plan(
+            collection_name, config, index=index, hnsw_ef=hnsw_ef, dimensions=dimensions, timeout_s=timeout_s
+        )
+        with ExitStack() as undo:
+            used, alone = _client(client, undo)
+            flows = _open_alone(plan, used, alone)
+            store = cls(used, flows, patience_s=limit_s)
+            store._closing = undo.pop_all()
+        return store
+
+    def close(self) -> None:
+        """Let go of a Milvus Lite database, so that another process can open it; a client of yours stays open."""
+        self._closing.close()
+
+
+class AsyncMilvusStore(AsyncStore):
+    """A collection in Milvus or Milvus Lite, through an asyncio client; see `MilvusStore`."""
+
+    _closing: AsyncExitStack
+
+    @classmethod
+    async def open(
+        cls,
+        client: AsyncMilvusClient | str | os.PathLike[str],
+        collection_name: str,
+        config: EmbeddingConfig,
+        *,
+        index: Index | None = None,
+        hnsw_ef: int | None = None,
+        dimensions: int | None = None,
+        timeout_s: float = TIMEOUT_S,
+        patience_s: float | None = None,
+    ) -> Self:
+        """Open or create a collection; see `MilvusStore.open`."""
+        limit_s = check_patience(patience_s)
+        options: dict[str, Any] = {"index": index, "hnsw_ef": hnsw_ef, "dimensions": dimensions, "timeout_s": timeout_s}
+        # In a thread: the fingerprint of a model in a folder needs the hash of its weights.
+        plan = await asyncio.to_thread(make_plan, collection_name, config, **options)
+        async with AsyncExitStack() as undo:
+            path = lite_path(client, example=_ASYNC_EXAMPLE)
+            used: Any = client
+            if path is None:
+                _check_client(client, asyncio=True)
+                flows = await run_async(open_collection(plan), used, translate=translate, attempts=1)
+            else:
+                lease = Lease(path)
+                undo.push_async_callback(asyncio.to_thread, lease.release)
+                made = await asyncio.to_thread(_connected, lease)
+                undo.push_async_callback(asyncio.to_thread, made.close)
+                flows = await asyncio.to_thread(_open_alone, plan, made, lease.alone)
+                used = AsyncLiteClient(made)
+            store = cls(used, flows, patience_s=limit_s)
+            store._closing = undo.pop_all()
+        return store
+
+    async def close(self) -> None:
+        """Let go of a Milvus Lite database, so that another process can open it; a client of yours stays open."""
+        await self._closing.aclose()
+
+
+def stored_fingerprint(client: MilvusClient | str | os.PathLike[str], collection_name: str) -> Fingerprint | None:
+    """The fingerprint of a collection; `None` if there is no such collection.
+
+    Args:
+        client: your client; you close it. Or the path of a Milvus Lite database.
+        collection_name: the name of the collection.
+
+    Raises:
+        StoreRequestError: another program made the collection, or the server refuses the request.
+        StoreUnavailableError: the server cannot be reached, or another process has the Milvus Lite database open.
+    """
+    check_name(collection_name)
+    path = lite_path(client, example=_EXAMPLE)
+    if path is not None and not path.exists():
+        return None
+    with ExitStack() as stack:
+        used, alone = _client(client, stack)
+        with alone:
+            found = run(describe(Calls(TIMEOUT_S), collection_name), used, translate=translate, attempts=1)
+    return None if found is None else read_fingerprint(found)
+
+
+def _client(client: object, stack: ExitStack) -> tuple[Any, AbstractContextManager[Any]]:
+    """The caller's client, or one for a path, which is closed with `stack`; and what is held while it opens."""
+    path = lite_path(client, example=_EXAMPLE)
+    if path is None:
+        _check_client(client, asyncio=False)
+        return client, nullcontext()
+    lease = Lease(path)
+    stack.callback(lease.release)
+    made = _connected(lease)
+    stack.callback(made.close)
+    return made, lease.alone
+
+
+def _open_alone(plan: Plan, client: Any, alone: AbstractContextManager[Any]) -> MilvusFlows:  # noqa: ANN401 (as above)
+    """Open a collection on a blocking client, while no other thread opens one."""
+    with alone:
+        return run(open_collection(plan), client, translate=translate, attempts=1)
+
+
+def _connected(lease: Lease) -> LiteClient:
+    lease.start()
+    client = run(_connect(lease.uri), None, translate=translate, attempts=1)
+    return LiteClient(client, lease.alone)
+
+
+def _connect(uri: str) -> Flow[MilvusClient]:
+    made: MilvusClient = yield lambda _: MilvusClient(uri=uri, dedicated=True)
+    return made
+
+
+def _check_client(client: object, *, asyncio: bool) -> None:
+    check_client(
+        client,
+        kinds=(AsyncMilvusClient,) if asyncio else (MilvusClient,),
+        needs="describe_collection",
+        asyncio=asyncio,
+        twin="MilvusStore" if asyncio else "AsyncMilvusStore",
+        example=_ASYNC_EXAMPLE if asyncio else _EXAMPLE,
+    )
