@@ -33,7 +33,8 @@ def lite_path(client: object, *, example: str) -> Path | None:
     if not isinstance(text, str) or not text.endswith(".db") or "://" in text:
         found = "a string" if isinstance(client, str) else "a path"
         raise EmbedInputError(
-            f"`client` is {found}, but no '.db' of Milvus Lite: pass `{example}`, or such a path"
+            f"`client` is {found}, but not of a Milvus Lite database, which ends in '.db': pass `{example}`, "
+            "or such a path"
         )
     full = Path(os.path.realpath(text))  # one server for all names of a folder
     if not full.parent.is_dir():
