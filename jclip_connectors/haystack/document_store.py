@@ -12,12 +12,12 @@ from core_encoder.errors import ConfigError
 from jclip_connectors.collection.async_hosts import AsyncHost, is_asyncio
 from jclip_connectors.collection.hosts import BlockingHost
 from jclip_connectors.config import EmbeddingConfig, Fingerprint
-from jclip_connectors.errors import EmbedInputError, StoreRequestError
+from jclip_connectors.errors import CollectionMismatchError, EmbedInputError, StoreRequestError
 from jclip_connectors.haystack.async_methods import AsyncMethods
 from jclip_connectors.haystack.documents import Conversion
 from jclip_connectors.haystack.homes import DOCUMENT_STORES
 from jclip_connectors.haystack.image_embedders import JinaClipImageDocumentEmbedder
-from jclip_connectors.haystack.opening import Collection, open_collection
+from jclip_connectors.haystack.opening import Collection, leave_collection, open_collection
 from jclip_connectors.haystack.operations import Operations
 from jclip_connectors.haystack.serialising import config_to_dict, parameters
 from jclip_connectors.haystack.tiles import TileMaker
@@ -103,8 +103,12 @@ class JinaClipDocumentStore(AsyncMethods):
         if self._given is not None:
             return self._given
         if self._collection is None:
-            collection = open_collection(str(self._url), self._config, read_only=self._read_only)
-            self._check(collection.store)
+            collection = open_collection(self, str(self._url), self._config, read_only=self._read_only)
+            try:
+                self._check(collection.store)
+            except CollectionMismatchError:
+                leave_collection(self, collection)
+                raise
             self._collection = collection
         return self._collection.store
 
@@ -122,8 +126,13 @@ class JinaClipDocumentStore(AsyncMethods):
         await asyncio.to_thread(self.warm_up)
 
     def close(self) -> None:
-        """Let the collection of a `url` go: the last of the document stores that share it closes it."""
-        self._collection = None
+        """Let the collection of a `url` go: the last of the document stores that share it closes it.
+
+        A later call of another method opens it again. An open `store` is left open.
+        """
+        collection, self._collection = self._collection, None
+        if collection is not None:
+            leave_collection(self, collection)
 
     async def close_async(self) -> None:
         """`close` in a thread."""

@@ -39,6 +39,9 @@ def pictures(tmp_path):
 def url(tmp_path):
     yield f"edge:{tmp_path}/photos.jclip"
     gc.collect()  # a pipeline refers to itself
+    elsewhere = ours().JinaClipDocumentStore(url=f"edge:{tmp_path}/other.jclip", config=NANO)
+    elsewhere.warm_up()  # which closes what no pipeline uses any more
+    elsewhere.close()
     assert not opening()._open, "a collection is still open"
 
 
@@ -185,6 +188,26 @@ def test_document_stores_of_one_url_share_the_collection_and_the_last_closes_it(
     one.close()
 
 
+def test_a_collection_that_a_forgotten_pipeline_has_left_open_is_used_again(pictures, url):
+    indexing(url).run({"converter": {"sources": pictures}})
+    gc.collect()
+    [left] = opening()._open.values()
+    again = ours().JinaClipDocumentStore(url=url)
+    assert again.store is left.store
+    again.close()
+    with QdrantEdgeStore.open(url.removeprefix("edge:"), NANO) as store:
+        assert store.count() == 3
+
+
+def test_a_collection_whose_embedder_of_images_does_not_fit_is_not_kept_open(url):
+    tiled = EmbeddingConfig(model="nano", dimensions=32, tiling=Tiling(max_tiles=4))
+    embedder = ours().JinaClipImageDocumentEmbedder(tiled)
+    store = ours().JinaClipDocumentStore(url=url, config=NANO, image_embedder=embedder)
+    with pytest.raises(CollectionMismatchError, match="tiling"):
+        store.warm_up()
+    assert not opening()._open
+
+
 def test_a_collection_that_is_not_there_needs_a_configuration(url):
     with pytest.raises(EmbedInputError, match=r"there is no collection '.*photos\.jclip': give a `config` to make one"):
         ours().JinaClipDocumentStore(url=url).warm_up()
@@ -220,11 +243,13 @@ print(found["by_image"]["documents"][0].meta["file_path"])
 """
 
 
+@pytest.mark.slow
 def test_a_fresh_process_loads_what_was_saved_and_connects_to_nothing(pictures, url, tmp_path):
-    indexing(url).run({"converter": {"sources": pictures}})
+    index = indexing(url)
+    index.run({"converter": {"sources": pictures}})
+    index.close()
     saved = tmp_path / "search.yaml"
     saved.write_text(searching(url).dumps())
-    gc.collect()
     environment = {**os.environ, "PYTHONWARNINGS": "error"}
     code, printed, complaints = run_program("-c", LOADING, saved, pictures[1], environment=environment)
     assert (code, printed.splitlines(), complaints) == (0, [str(pictures[1])], "")
