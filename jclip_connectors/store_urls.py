@@ -3,6 +3,8 @@
 | URL | store | key |
 |---|---|---|
 | `edge:PATH` | a collection in a folder | |
+| `chroma:PATH#COLLECTION` | Chroma in a folder, collection "jclip" | |
+| `chroma://HOST:PORT/COLLECTION`, `chromas://` with TLS | Chroma, port 8000 (443) | `CHROMA_API_KEY` |
 | `qdrant://HOST:PORT/COLLECTION`, `qdrants://` with TLS | Qdrant, port 6333 | `QDRANT_API_KEY` |
 | `weaviate://HOST:PORT/COLLECTION?grpc_port=N`, `weaviates://` with TLS | Weaviate, ports 8080 (443) and 50051 | `WEAVIATE_API_KEY` |
 | `pinecone://INDEX/NAMESPACE` | Pinecone, namespace "jclip" | `PINECONE_API_KEY` |
@@ -33,6 +35,8 @@ ENTRY_POINTS = "jclip_connectors.stores"
 _NO_SERVER = "a collection in a folder has no server to wait for"
 _FORMS = (
     "edge:PATH",
+    "chroma:PATH",
+    "chroma://HOST:PORT/COLLECTION",
     "qdrant://HOST:PORT/COLLECTION",
     "weaviate://HOST:PORT/COLLECTION",
     "pinecone://INDEX",
@@ -41,6 +45,8 @@ _FORMS = (
 _PACKAGES: Mapping[str, str] = MappingProxyType(
     {
         "edge": "edge",
+        "chroma": "chroma",
+        "chromas": "chroma",
         "qdrant": "qdrant",
         "qdrants": "qdrant",
         "weaviate": "weaviate",

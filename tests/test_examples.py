@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
+from tests.doubles.chroma_stores import shared_server
 from tests.doubles.pinecone_server import KEY, PineconeDouble
 from tests.doubles.postgres_server import postgres
 from tests.doubles.qdrant_server import Fault, QdrantServer
@@ -127,10 +128,22 @@ def test_postgresql_finds_pictures_and_texts():
     assert first == second
 
 
+def test_chroma_finds_pictures_and_texts_in_a_folder():
+    assert FOUND.fullmatch(example("chroma_search.py"))
+
+
+@pytest.mark.slow
+def test_chroma_finds_pictures_and_texts_on_a_server_again():
+    place = {"CHROMA_HOST": "127.0.0.1", "CHROMA_PORT": str(shared_server())}
+    first, second = example_twice("chroma_search.py", **place)
+    assert FOUND.fullmatch(first)
+    assert first == second
+
+
 def test_the_databases_of_compose_are_pinned_and_reachable_from_this_machine_only():
     yaml = importlib.import_module("yaml")  # of huggingface-hub, and without types
     services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
-    assert sorted(services) == ["postgres", "qdrant", "weaviate"]
+    assert sorted(services) == ["chroma", "postgres", "qdrant", "weaviate"]
     for service in services.values():
         assert re.fullmatch(r"\w+/\w+:v?\d+\.\d+\.\d+(-pg\d+)?", service["image"])
         assert all(port.startswith("127.0.0.1:") for port in service["ports"])

@@ -1,16 +1,28 @@
-"""Chroma: an embedding function for texts and images, and a loader of image files.
+"""Chroma: stores of collections, and an embedding function and a loader of image files for collections of your own.
 
 Importing this module registers the function with chromadb, so that a collection that was made with it opens again
 without naming it.
 """
 
-import importlib
-import importlib.util
+from jclip_connectors.errors import MissingDependencyError
+
+try:
+    from chromadb.utils.embedding_functions import register_embedding_function
+
+    from jclip_connectors.chroma.store import CANDIDATES, AsyncChromaStore, ChromaStore, stored_fingerprint
+except ModuleNotFoundError as error:
+    raise MissingDependencyError("chromadb", extra="chroma") from error
 
 from jclip_connectors.chroma.embedding_function import JinaClipEmbeddingFunction
 from jclip_connectors.chroma.image_loader import JinaClipImageLoader
 
-if importlib.util.find_spec("chromadb") is not None:
-    importlib.import_module("chromadb.utils.embedding_functions").register_embedding_function(JinaClipEmbeddingFunction)
+register_embedding_function(JinaClipEmbeddingFunction)  # type: ignore[no-untyped-call]  # chromadb's
 
-__all__ = ["JinaClipEmbeddingFunction", "JinaClipImageLoader"]
+__all__ = [
+    "CANDIDATES",
+    "AsyncChromaStore",
+    "ChromaStore",
+    "JinaClipEmbeddingFunction",
+    "JinaClipImageLoader",
+    "stored_fingerprint",
+]

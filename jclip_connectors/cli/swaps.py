@@ -6,6 +6,7 @@
 | PostgreSQL | `photos_MARK` | tables are renamed in one transaction |
 | Qdrant | `photos-MARK` | an alias is changed, if the name is one |
 | Weaviate | `Photos_MARK` | an alias is changed, if the name is one |
+| Chroma | `photos-MARK` | not at all: collections are renamed one by one |
 | Pinecone | the index `photos-MARK` | not at all: an index has no second name |
 
 MARK is made of the fingerprint, so a run that was stopped finds its collection again.
@@ -98,6 +99,8 @@ def swap_of(url: str, place: Place, mark: str) -> Swap:
         return _of_tables(place, mark)
     if scheme == "pinecone":
         return Swap(reason="an index of Pinecone has no second name")
+    if scheme in ("chroma", "chromas"):
+        return Swap(reason="Chroma renames one collection after the other, and nobody finds the name in between")
     if scheme in _ALIASES:
         return _of_alias(_ALIASES[scheme], url, place)
     return Swap(reason=f"a collection of {scheme}: has no second name")

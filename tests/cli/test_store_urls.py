@@ -1,6 +1,7 @@
 """The command line on every store, each driven through its real client."""
 
 import json
+import uuid
 
 import pytest
 from typer.testing import CliRunner
@@ -9,6 +10,7 @@ from core_encoder.nano.scenes import Scene, SceneObject, draw_scene
 from jclip_connectors.cli import commands as cli
 from jclip_connectors.errors import EmbedInputError
 from jclip_connectors.store_urls import connected
+from tests.doubles.chroma_stores import shared_server
 from tests.doubles.pinecone_server import KEY, PineconeDouble
 from tests.doubles.postgres_server import postgres
 from tests.doubles.qdrant_server import QdrantServer
@@ -41,12 +43,22 @@ def photos(tmp_path):
     return folder
 
 
-@pytest.fixture(params=["edge", "qdrant", "weaviate", "pinecone", "postgresql"])
+@pytest.fixture(
+    params=[
+        *("edge", "qdrant", "weaviate", "pinecone", "postgresql"),
+        pytest.param("chroma", marks=pytest.mark.slow),
+        pytest.param("chroma-server", marks=pytest.mark.slow),
+    ]
+)
 def url(request, tmp_path, monkeypatch):
-    for name in ("QDRANT_API_KEY", "WEAVIATE_API_KEY", "PINECONE_API_KEY", "JCLIP_MODEL"):
+    for name in ("QDRANT_API_KEY", "WEAVIATE_API_KEY", "PINECONE_API_KEY", "JCLIP_MODEL", "CHROMA_API_KEY"):
         monkeypatch.delenv(name, raising=False)
     if request.param == "edge":
         yield f"edge:{tmp_path / 'photos.jclip'}"
+    elif request.param == "chroma":
+        yield f"chroma:{tmp_path / 'data'}#photos"
+    elif request.param == "chroma-server":
+        yield f"chroma://127.0.0.1:{shared_server()}/photos-{uuid.uuid4().hex}"
     elif request.param == "qdrant":
         with QdrantServer() as server:
             yield f"{server.url.replace('http', 'qdrant', 1)}/photos"
@@ -103,19 +115,25 @@ def test_a_search_makes_no_collection(url):
 @pytest.mark.parametrize(
     ("bad", "says"),
     [
-        ("photos", "write edge:PATH, qdrant://"),
-        ("", "write edge:PATH, qdrant://"),
+        ("photos", "write edge:PATH, "),
+        ("", "write edge:PATH, "),
         ("edge:", "names no folder"),
-        ("milvus://127.0.0.1/photos", "write edge:PATH, qdrant://"),
+        ("milvus://127.0.0.1/photos", "write edge:PATH, "),
         ("qdrant://127.0.0.1:6333", "names no collection"),
         ("qdrant://127.0.0.1:6333/a/b", "names no collection"),
         ("qdrant://127.0.0.1:port/a", "not a valid URL"),
-        ("qdrant:///photos", "write edge:PATH, qdrant://"),
+        ("qdrant:///photos", "write edge:PATH, "),
         ("qdrant://[::1/photos", "not a valid URL"),
+        ("chroma:", "names no folder"),
+        ("chroma:photos#", "names no collection"),
+        ("chroma:photos#a b", "`collection_name` is 'a b'"),
+        ("chroma://127.0.0.1:8000", "names no collection"),
+        (f"chromas://user:{SECRET}@127.0.0.1/photos", "contains credentials"),
+        (f"chroma://127.0.0.1/photos?token={SECRET}", "unknown option or a bad value"),
         (f"qdrant://user:{SECRET}@127.0.0.1:6333/photos", "contains credentials"),
         (f"qdrant://127.0.0.1:6333/photos?api_key={SECRET}", "unknown option or a bad value"),
         (f"weaviate://127.0.0.1:1/Photos?grpc_port={SECRET}", "unknown option or a bad value"),
-        (f"milvus://127.0.0.1/photos?key={SECRET}", "write edge:PATH, qdrant://"),
+        (f"milvus://127.0.0.1/photos?key={SECRET}", "write edge:PATH, "),
         ("weaviate://127.0.0.1:1/Photos?grpc_port=1", "another port"),
         ("weaviate://127.0.0.1:1/Photos?grpc_port=99999", "up to 65535"),
         ("pinecone://photos:80", "no port"),
@@ -160,7 +178,14 @@ def test_the_password_of_postgresql_comes_from_its_own_file_as_for_every_client(
 
 @pytest.mark.parametrize(
     "url",
-    ["qdrant://127.0.0.1:1/photos", "weaviate://127.0.0.1:1/Photos?grpc_port=2", "postgres://127.0.0.1:1/a/photos"],
+    [
+        *(
+            "qdrant://127.0.0.1:1/photos",
+            "weaviate://127.0.0.1:1/Photos?grpc_port=2",
+            "postgres://127.0.0.1:1/a/photos",
+        ),
+        "chroma://127.0.0.1:1/photos",
+    ],
 )
 def test_a_server_that_is_not_there_is_one_line(url):
     message = jclip("search", "x", "--store", url, code=2)[1]

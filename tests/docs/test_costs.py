@@ -4,6 +4,7 @@ import contextlib
 import re
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from qdrant_client import QdrantClient
 
 from core_encoder.tiling import Tiling
+from jclip_connectors.chroma import ChromaStore
 from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.pgvector import PgVectorStore
 from jclip_connectors.pinecone import PineconeStore
@@ -19,6 +21,7 @@ from jclip_connectors.port import Record
 from jclip_connectors.qdrant import QdrantStore
 from jclip_connectors.weaviate import WeaviateStore
 from tests.docs.blocks import DOCS
+from tests.doubles.chroma_stores import folder_client
 from tests.doubles.pinecone_server import PineconeDouble
 from tests.doubles.postgres_server import postgres
 from tests.doubles.qdrant_server import QdrantServer
@@ -74,7 +77,33 @@ def _pgvector() -> Iterator[Opened]:
         yield lambda: PgVectorStore.open(connection, "costs", CONFIG), lambda: connection.made
 
 
-STORES = {"qdrant": _qdrant, "weaviate": _weaviate, "pinecone": _pinecone, "pgvector": _pgvector}
+class _CountingApi:
+    """What is below a client of chromadb; it counts the requests."""
+
+    def __init__(self, api: Any) -> None:
+        self._api = api
+        self.made = 0
+
+    def __getattr__(self, name: str) -> Any:
+        self.made += 1
+        return getattr(self._api, name)
+
+
+@contextmanager
+def _chroma() -> Iterator[Opened]:
+    with TemporaryDirectory() as folder, folder_client(folder) as client:
+        counting = _CountingApi(client._server)
+        client._server = counting
+        yield lambda: ChromaStore.open(client, "costs", CONFIG), lambda: counting.made
+
+
+STORES = {
+    "qdrant": _qdrant,
+    "weaviate": _weaviate,
+    "pinecone": _pinecone,
+    "pgvector": _pgvector,
+    "chroma": _chroma,
+}
 
 
 def told(name: str) -> dict[str, list[int]]:

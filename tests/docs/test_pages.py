@@ -51,8 +51,8 @@ def is_run(name: str, block: Block) -> bool:
 
 
 def is_file(name: str, block: Block) -> bool:
-    """Files are put together and run by test_add_a_store.py, and a title of Chroma's by tests/chroma."""
-    return block.title is not None and name in ("add-a-store.md", "frameworks/chroma.md")
+    """Files are put together and run by test_add_a_store.py, and what wants a server of Chroma by tests/chroma."""
+    return block.title is not None and name in ("add-a-store.md", "stores/chroma.md")
 
 
 @contextmanager

@@ -4,7 +4,7 @@
         store = open_store(config)      # empty; a later call with the same config empties it and gives it again
 
 Each `tests/doubles/<name>_stores.py` brings one; with QDRANT_URL, WEAVIATE_URL, PINECONE_API_KEY, POSTGRES_URL or
-MILVUS_URL set it is the real service's.
+MILVUS_URL or CHROMA_URL set it is the real service's.
 """
 
 import importlib
@@ -46,9 +46,10 @@ def _edge() -> Iterator[OpenStore]:
         yield open_store
 
 
-def _double(name: str) -> Callable[[], AbstractContextManager[OpenStore]]:
+def _double(name: str, given: str = "stores") -> Callable[[], AbstractContextManager[OpenStore]]:
     def enter() -> AbstractContextManager[OpenStore]:
-        stores: AbstractContextManager[OpenStore] = importlib.import_module(f"tests.doubles.{name}_stores").stores()
+        module = importlib.import_module(f"tests.doubles.{name}_stores")
+        stores: AbstractContextManager[OpenStore] = getattr(module, given)()
         return stores
 
     return enter
@@ -61,6 +62,8 @@ LIVE_STORES = MappingProxyType(
         **{name: _double(name) for name in ("qdrant", "weaviate", "pinecone", "pgvector")},
         "lancedb": _double("lancedb"),
         "milvus": _double("milvus"),
+        "chroma": _double("chroma"),
+        "chroma-server": _double("chroma", "server_stores"),
     }
 )
 
@@ -68,6 +71,8 @@ LIVE_STORES = MappingProxyType(
 SLOW = frozenset(
     {
         "milvus",
+        "chroma",
+        "chroma-server",
     }
 )
 EACH_STORE = [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in LIVE_STORES]

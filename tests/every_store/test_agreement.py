@@ -187,6 +187,8 @@ def test_any_history_on_the_engine_leaves_both_stores_alike_even_when_it_is_open
         "pgvector",
         pytest.param("lancedb", marks=pytest.mark.slow),
         pytest.param("milvus", marks=pytest.mark.slow),
+        pytest.param("chroma", marks=pytest.mark.slow),
+        pytest.param("chroma-server", marks=pytest.mark.slow),
     ],
 )
 def test_any_history_over_a_network_leaves_both_stores_alike(name, tiled):

@@ -10,10 +10,12 @@ import functools
 import importlib
 import socket
 import types
+import uuid
 from collections.abc import Callable
 from typing import Any
 
 import grpc  # type: ignore[import-untyped]  # no stubs
+import httpx
 import lancedb
 import numpy as np
 import pytest
@@ -31,6 +33,7 @@ from qdrant_client import QdrantClient
 
 from core_encoder.errors import ConfigError, JinaClipError
 from jclip_connectors import collection
+from jclip_connectors.chroma import ChromaStore
 from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.edge.store import QdrantEdgeStore
 from jclip_connectors.errors import (
@@ -55,6 +58,8 @@ from jclip_connectors.store_urls import connected
 from jclip_connectors.testing import HashEmbedder
 from jclip_connectors.testing.store_contract import PLAIN, E, image, text, vector
 from jclip_connectors.weaviate.store import WeaviateStore
+from tests.doubles import chroma_stores
+from tests.doubles.chroma_proxy import ChromaProxy
 from tests.doubles.pinecone_server import PineconeDouble
 from tests.doubles.postgres_faults import TroubledDatabase, refuse
 from tests.doubles.qdrant_server import Fault, QdrantServer
@@ -344,6 +349,46 @@ class Milvus(Front):
         self.server.token = "another"  # noqa: S105 (as above)
 
 
+class Chroma(Front):
+    @contextlib.contextmanager
+    def running(self, _):
+        self.name = f"photos-{uuid.uuid4().hex}"
+        port = chroma_stores.shared_server()
+        with (
+            ChromaProxy(port) as self.server,
+            chroma_stores.http_client(self.server.port) as self.client,
+            chroma_stores.http_client(port) as self.direct,
+        ):
+            self.client._server._session.timeout = httpx.Timeout(1)
+            self.store = self.open(PLAIN)
+            yield self
+
+    def open(self, config):
+        return ChromaStore.open(self.client, self.name, config)
+
+    def open_without_key(self):
+        with connected(f"chroma://127.0.0.1:{self.server.port}/{self.name}") as place:
+            return place.fingerprint()
+
+    def kept(self):
+        return set(self.direct.get_collection(self.name, embedding_function=None).get()["ids"])
+
+    def go_down(self):
+        self.server.__exit__()
+
+    def be_slow(self):
+        self.server.slow.set()
+
+    def be_busy(self):
+        self.server.status = 503
+
+    def refuse(self, record_id):
+        self.server.refused.add(f'"{record_id}"'.encode())
+
+    def want_another_key(self):
+        self.server.key = "another"
+
+
 FRONTS: dict[str, Any] = {
     "memory": Memory,
     "edge": Edge,
@@ -353,6 +398,7 @@ FRONTS: dict[str, Any] = {
     "pgvector": PgVector,
     "lancedb": Lance,
     "milvus": Milvus,
+    "chroma": Chroma,
 }
 REMOTE = (
     "qdrant",
@@ -360,6 +406,7 @@ REMOTE = (
     "pinecone",
     "pgvector",
     "milvus",
+    "chroma",
 )
 
 
@@ -646,7 +693,7 @@ CASES: dict[str, Case] = {
     **{
         f"{name} with a key that is refused": refused(
             broken(lambda front: front.want_another_key(), call),
-            "API key|PostgreSQL refuses the credentials: permission denied|Milvus refuses the credentials",
+            "API key|PostgreSQL refuses the credentials: permission denied|(Milvus|Chroma) refuses the credentials",
             StoreRequestError,
             stores=REMOTE,
             breaks=True,
@@ -655,7 +702,7 @@ CASES: dict[str, Case] = {
     },
     "no key in the environment": refused(
         broken(lambda front: front.want_another_key(), lambda front: front.open_without_key()),
-        "API key|PINECONE_API_KEY|PGPASSWORD|MILVUS_TOKEN",
+        "API key|PINECONE_API_KEY|PGPASSWORD|MILVUS_TOKEN|Chroma refuses the credentials",
         StoreRequestError,
         stores=REMOTE,
         breaks=True,
@@ -674,7 +721,7 @@ CASES: dict[str, Case] = {
         r"documents failed: 2: ",
         PartialFailureError,
         kept=frozenset("ab"),
-        stores=("qdrant", "pgvector", "milvus"),
+        stores=("qdrant", "pgvector", "milvus", "chroma"),
         breaks=True,
     ),
     "half a batch refused elsewhere through LangChain": refused(
@@ -706,7 +753,7 @@ CASES: dict[str, Case] = {
         r"2 of 4 \w+ failed: 2: ",
         PartialFailureError,
         kept=frozenset("ab"),
-        stores=("qdrant", "pgvector", "milvus"),
+        stores=("qdrant", "pgvector", "milvus", "chroma"),
         breaks=True,
     ),
 }
@@ -722,7 +769,14 @@ def fronts(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def without_pauses_and_keys(monkeypatch):
     """Nobody waits between tries, and no key of this machine's is used."""
-    for name in ("QDRANT_API_KEY", "WEAVIATE_API_KEY", "PINECONE_API_KEY", "PGPASSWORD", "MILVUS_TOKEN"):
+    for name in (
+        "QDRANT_API_KEY",
+        "WEAVIATE_API_KEY",
+        "PINECONE_API_KEY",
+        "PGPASSWORD",
+        "MILVUS_TOKEN",
+        "CHROMA_API_KEY",
+    ):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("weaviate.retry.time", types.SimpleNamespace(sleep=lambda _: None))
     monkeypatch.setattr("jclip_connectors.store_kit.retry._FIRST_WAIT_S", 0.0)

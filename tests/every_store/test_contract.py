@@ -39,3 +39,12 @@ class TestLanceStore(_Live):
 @pytest.mark.slow
 class TestMilvusStore(_Live):
     name = "milvus"
+
+
+class TestChromaStore(_Live):
+    name = "chroma"
+
+
+@pytest.mark.slow
+class TestChromaStoreOfAServer(_Live):
+    name = "chroma-server"

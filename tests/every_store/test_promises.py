@@ -13,6 +13,7 @@ from core_encoder.nano.captions import Description, Mention, full_description, w
 from core_encoder.nano.scenes import Colour, SceneObject, Shape, draw_canvas, draw_scene, random_object, random_scene
 from core_encoder.nano.wording import LANGUAGES
 from core_encoder.tiling import Tiling
+from jclip_connectors.chroma import ChromaStore
 from jclip_connectors.collection import MultimodalCollection
 from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.edge.store import QdrantEdgeStore
@@ -27,6 +28,7 @@ from jclip_connectors.port import MODALITIES
 from jclip_connectors.qdrant.store import QdrantStore
 from jclip_connectors.testing import HashEmbedder
 from jclip_connectors.weaviate.store import WeaviateStore
+from tests.doubles.chroma_stores import folder_client
 from tests.doubles.pgvector_stores import schema as pgvector_schema
 from tests.doubles.pinecone_server import PineconeDouble
 from tests.doubles.qdrant_server import QdrantServer
@@ -339,6 +341,12 @@ def milvus_opener(folder):
     yield remote_opener(lambda config: MilvusStore.open(folder / "milvus.db", "photos", config))
 
 
+@contextlib.contextmanager
+def chroma_opener(folder):
+    with folder_client(folder / "data") as client:
+        yield remote_opener(lambda config: ChromaStore.open(client, "photos", config))
+
+
 OPENERS = {
     "edge": edge_opener,
     "qdrant": qdrant_opener,
@@ -347,6 +355,7 @@ OPENERS = {
     "pgvector": pgvector_opener,
     "lancedb": lancedb_opener,
     "milvus": milvus_opener,
+    "chroma": chroma_opener,
 }
 
 

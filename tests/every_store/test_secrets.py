@@ -8,6 +8,7 @@ import pickle
 import socket
 import traceback
 import types
+import uuid
 from typing import Any
 
 import grpc  # type: ignore[import-untyped]  # no stubs
@@ -20,6 +21,7 @@ from qdrant_client import QdrantClient
 from core_encoder.errors import ConfigError
 from jclip_connectors import pgvector
 from jclip_connectors import store_urls as stores
+from jclip_connectors.chroma import store as chroma_store
 from jclip_connectors.collection import MultimodalCollection
 from jclip_connectors.errors import ConnectorError, EmbedInputError, PartialFailureError
 from jclip_connectors.langchain import JinaClipEmbeddings
@@ -37,6 +39,8 @@ from jclip_connectors.store_kit.keys import read_key
 from jclip_connectors.testing import HashEmbedder
 from jclip_connectors.testing.store_contract import PLAIN, image, vector
 from jclip_connectors.weaviate import store as weaviate_stores
+from tests.doubles import chroma_stores
+from tests.doubles.chroma_proxy import TOKEN, ChromaProxy
 from tests.doubles.pinecone_server import KEY as PINECONE_KEY
 from tests.doubles.pinecone_server import PineconeDouble
 from tests.doubles.postgres_faults import TroubledDatabase
@@ -254,6 +258,38 @@ class Milvus:
         self.server.fail(*calls, code=code, reason=f"cannot read authorization: Bearer {KEY}")
 
 
+class Chroma:
+    variable, key = "CHROMA_API_KEY", KEY
+
+    @contextlib.contextmanager
+    def running(self):
+        self.name = f"photos-{uuid.uuid4().hex}"
+        with ChromaProxy(chroma_stores.shared_server(), key=KEY) as self.server:
+            yield self
+
+    def client(self):
+        return chroma_stores.http_client(self.server.port, headers={TOKEN: KEY})
+
+    def open(self, client):
+        return chroma_store.ChromaStore.open(client, self.name, PLAIN)
+
+    def stored(self, client):
+        return chroma_store.stored_fingerprint(client, self.name)
+
+    @property
+    def url(self):
+        return f"chroma://127.0.0.1:{self.server.port}/{self.name}"
+
+    def go_down(self):
+        self.server.__exit__()
+
+    def refuse_key(self):
+        self.server.key = "another"  # and the answer repeats ours
+
+    def echo(self, status):
+        self.server.status, self.server.text = status, f"cannot read the header {TOKEN}: {KEY}"
+
+
 SERVICES: dict[str, Any] = {
     "qdrant": Qdrant,
     "qdrant with a password": QdrantPassword,
@@ -262,6 +298,7 @@ SERVICES: dict[str, Any] = {
     "pinecone with a password": PineconePassword,
     "pgvector": PgVector,
     "milvus": Milvus,
+    "chroma": Chroma,
 }
 EACH_SERVICE = [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in SERVICES]
 CALLS = {
@@ -448,12 +485,13 @@ BAD_KEYS = {
 
 
 @pytest.mark.parametrize("key", BAD_KEYS.values(), ids=BAD_KEYS)
-@pytest.mark.parametrize("name", ["qdrant", "weaviate", "pinecone"])
+@pytest.mark.parametrize("name", ["qdrant", "weaviate", "pinecone", "chroma"])
 def test_what_cannot_be_a_key_is_refused_before_an_sdk_has_it(name, key, monkeypatch, logged):
     url = {
         "qdrant": "qdrant://127.0.0.1:1/photos",
         "weaviate": "weaviate://127.0.0.1:1/Photos",
         "pinecone": "pinecone://a",
+        "chroma": "chroma://127.0.0.1:1/photos",
     }
     monkeypatch.setenv(f"{name.upper()}_API_KEY", key)
     with (
@@ -502,6 +540,8 @@ def test_a_remote_embedder_shows_no_key_in_a_traceback():
         f"qdrant://somebody:{PASSWORD}@host:6333/photos",
         f"qdrant://{KEY}@host/photos",
         f"weaviates://:{PASSWORD}@host/Photos",
+        f"chroma://{KEY}@host/photos",
+        f"chroma://host/photos?token={KEY}",
         f"pinecone://{KEY}@photos/pictures",
         f"postgresql://somebody:{PASSWORD}@host/a/photos",
         f"postgresql://host/a/photos?password={PASSWORD}",

@@ -5,17 +5,22 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+import chromadb
 import lancedb
 import psycopg
 import psycopg_pool
 import pytest
 import weaviate
+from chromadb.api.async_client import AsyncClient
+from chromadb.config import Settings
 from pinecone import AsyncPinecone, Pinecone
 from pymilvus import AsyncMilvusClient, MilvusClient
 from qdrant_client import AsyncQdrantClient, QdrantClient
 from weaviate.connect import ConnectionParams
 
 from jclip_connectors import EmbeddingConfig
+from jclip_connectors.chroma import AsyncChromaStore, ChromaStore
+from jclip_connectors.chroma import stored_fingerprint as chroma_fingerprint
 from jclip_connectors.edge import QdrantEdgeStore
 from jclip_connectors.errors import ConnectorError, EmbedInputError
 from jclip_connectors.lancedb import AsyncLanceStore, LanceStore
@@ -44,6 +49,16 @@ def milvus_client():
     return client
 
 
+class AsyncChroma(AsyncClient):
+    """One that has not asked a server for its name; chromadb's own has no `close`."""
+
+    def __init__(self):
+        pass
+
+    def close(self):
+        pass
+
+
 BLOCKING: dict[Any, Any] = {
     QdrantStore: ("Photos", lambda: QdrantClient(":memory:")),
     WeaviateStore: ("Photos", lambda: weaviate.WeaviateClient(NOWHERE)),
@@ -51,6 +66,7 @@ BLOCKING: dict[Any, Any] = {
     PgVectorStore: ("photos", lambda: psycopg_pool.ConnectionPool(open=False)),
     LanceStore: ("photos", lambda: lancedb.connect("memory://")),
     MilvusStore: ("photos", milvus_client),
+    ChromaStore: ("photos", lambda: chromadb.EphemeralClient(Settings(anonymized_telemetry=False))),
 }
 ASYNC: dict[Any, Any] = {
     AsyncQdrantStore: ("Photos", lambda: AsyncQdrantClient(":memory:")),
@@ -60,6 +76,7 @@ ASYNC: dict[Any, Any] = {
     # Its own way to an asyncio connection has to be awaited.
     AsyncLanceStore: ("photos", lambda: vars(lancedb.connect("memory://"))["_conn"]),
     AsyncMilvusStore: ("photos", lambda: AsyncMilvusClient("http://localhost:1")),
+    AsyncChromaStore: ("photos", AsyncChroma),
 }
 TWINS: dict[Any, Any] = dict(zip(BLOCKING, ASYNC, strict=True))
 FINGERPRINTS: dict[Any, Any] = dict(
@@ -72,6 +89,7 @@ FINGERPRINTS: dict[Any, Any] = dict(
             pgvector_fingerprint,
             lancedb_fingerprint,
             milvus_fingerprint,
+            chroma_fingerprint,
         ],
         strict=True,
     )

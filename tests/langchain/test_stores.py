@@ -52,6 +52,16 @@ class TestStandardMilvus(_Standard):
     name = "milvus"
 
 
+@pytest.mark.slow
+class TestStandardChroma(_Standard):
+    name = "chroma"
+
+
+@pytest.mark.slow
+class TestStandardChromaOfAServer(_Standard):
+    name = "chroma-server"
+
+
 @pytest.fixture(scope="module", params=EACH_STORE)
 def open_any(request):
     with LIVE_STORES[request.param]() as open_store:
