@@ -9,6 +9,8 @@
 | `weaviate://HOST:PORT/COLLECTION?grpc_port=N`, `weaviates://` with TLS | Weaviate, ports 8080 (443) and 50051 | `WEAVIATE_API_KEY` |
 | `pinecone://INDEX/NAMESPACE` | Pinecone, namespace "jclip" | `PINECONE_API_KEY` |
 | `postgresql://HOST:PORT/DATABASE/COLLECTION`, `postgres://` | PostgreSQL with pgvector, port 5432 | `PGPASSWORD`, or `~/.pgpass` |
+| `milvus:PATH.db#COLLECTION` | Milvus Lite, collection "jclip" | |
+| `milvus://HOST:PORT/COLLECTION`, `milvuss://` with TLS | Milvus, port 19530 (443) | `MILVUS_TOKEN` |
 
 `?timeout=SECONDS` after the URL of a server sets how long each answer is waited for. Keys come from the environment. A URL with
 credentials is refused, and the error does not repeat it. PostgreSQL's user comes from `PGUSER` and its TLS mode from `PGSSLMODE`,
@@ -41,6 +43,8 @@ _FORMS = (
     "weaviate://HOST:PORT/COLLECTION",
     "pinecone://INDEX",
     "postgresql://HOST:PORT/DATABASE/COLLECTION",
+    "milvus:PATH.db",
+    "milvus://HOST:PORT/COLLECTION",
 )
 _PACKAGES: Mapping[str, str] = MappingProxyType(
     {
@@ -54,6 +58,8 @@ _PACKAGES: Mapping[str, str] = MappingProxyType(
         "pinecone": "pinecone",
         "postgresql": "pgvector",
         "postgres": "pgvector",
+        "milvus": "milvus",
+        "milvuss": "milvus",
     }
 )  # each has `url.py` with SCHEME
 _TIMEOUT = "timeout"

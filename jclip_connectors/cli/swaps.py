@@ -7,6 +7,7 @@
 | Qdrant | `photos-MARK` | an alias is changed, if the name is one |
 | Weaviate | `Photos_MARK` | an alias is changed, if the name is one |
 | Chroma | `photos-MARK` | not at all: collections are renamed one by one |
+| Milvus | `photos_MARK` | an alias is changed, if the name is one |
 | Pinecone | the index `photos-MARK` | not at all: an index has no second name |
 
 MARK is made of the fingerprint, so a run that was stopped finds its collection again.
@@ -29,10 +30,17 @@ from jclip_connectors.store_kit.places import DEFAULT_COLLECTION, Place
 _MARK_CHARS = 8
 _EDGE = "edge"
 _SEPARATORS: Mapping[str, str] = MappingProxyType(
-    {"weaviate": "_", "weaviates": "_", "postgresql": "_", "postgres": "_"}
+    {"weaviate": "_", "weaviates": "_", "postgresql": "_", "postgres": "_", "milvus": "_", "milvuss": "_"}
 )  # where a name may have no hyphen, or need not be quoted
 _ALIASES: Mapping[str, str] = MappingProxyType(
-    {"qdrant": "Qdrant", "qdrants": "Qdrant", "weaviate": "Weaviate", "weaviates": "Weaviate"}
+    {
+        "qdrant": "Qdrant",
+        "qdrants": "Qdrant",
+        "weaviate": "Weaviate",
+        "weaviates": "Weaviate",
+        "milvus": "Milvus",
+        "milvuss": "Milvus",
+    }
 )
 
 
@@ -141,11 +149,12 @@ def _taken(kept: str) -> StoreRequestError:
 
 def _of_alias(database: str, url: str, place: Place) -> Swap:
     aliased_collection, point_alias = _alias_functions(database)
-    alias = unquote(urlsplit(url).path.strip("/"))
+    # In a folder the place has the name that was given, else it may be the one that the alias stands for.
+    alias = unquote(urlsplit(url).path.strip("/")) if place.folder is None else place.collection
     old = aliased_collection(place.client, alias)
     if old is None:
         return Swap(
-            reason=f"{alias!r} is the name of a collection, and {database} renames none; only an alias can pass on"
+            reason=f"{alias!r} is the name of a collection, and of names in {database} only an alias can pass on"
         )
 
     def run(new: Place) -> None:
@@ -159,6 +168,10 @@ def _alias_functions(database: str) -> tuple[Callable[[Any, str], str | None], C
         from jclip_connectors.qdrant import aliases as of_qdrant
 
         return of_qdrant.aliased_collection, of_qdrant.point_alias
+    if database == "Milvus":
+        from jclip_connectors.milvus import aliases as of_milvus
+
+        return of_milvus.aliased_collection, of_milvus.point_alias
     from jclip_connectors.weaviate import aliases as of_weaviate
 
     return of_weaviate.aliased_collection, of_weaviate.point_alias

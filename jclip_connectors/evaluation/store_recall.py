@@ -65,10 +65,13 @@ def settings_to_try(options: Sequence[str], *, records: int, limit: int) -> list
     Returns:
         For `candidates`: the smallest number, and twice as many each time while it is below `records` and below the
         default; then the default. For `hnsw_ef`, in a collection that is large enough for an index: some numbers, with
-        the fewest candidates. Without options: the one setting that the store has.
+        the fewest candidates. Without candidates: the store's own setting, and these numbers. Without options: the one
+        setting that the store has.
     """
     if "candidates" not in options:
-        return [{}]
+        widths = _WIDTHS if "hnsw_ef" in options and records > CANDIDATES else ()
+        own: list[dict[str, float]] = [{}]
+        return own + [{"hnsw_ef": width} for width in widths]
     fewest = count_candidates(1, limit=limit)
     default = max(CANDIDATES, fewest)
     sweep = [fewest]

@@ -1,16 +1,19 @@
-"""Opening a collection of Milvus, or making it."""
+"""Opening a collection of Milvus, or making it; and the client for a database of Milvus Lite."""
 
 import math
 from collections.abc import Mapping
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
-from pymilvus import CollectionSchema, MilvusClient
+from pymilvus import AsyncMilvusClient, CollectionSchema, MilvusClient
 
 from jclip_connectors.config import EmbeddingConfig, Fingerprint
 from jclip_connectors.errors import EmbedInputError, StoreRequestError
-from jclip_connectors.milvus.clients import Calls
-from jclip_connectors.milvus.errors import is_missing, is_not_indexed
+from jclip_connectors.milvus.client_log import quiet
+from jclip_connectors.milvus.clients import Calls, LiteClient
+from jclip_connectors.milvus.errors import is_missing, is_not_indexed, translate
+from jclip_connectors.milvus.locks import Lease, lite_path
 from jclip_connectors.milvus.operations import MilvusFlows
 from jclip_connectors.milvus.reading import Place
 from jclip_connectors.milvus.schema import (
@@ -23,14 +26,16 @@ from jclip_connectors.milvus.schema import (
     schema_of_records,
     schema_of_tiles,
 )
-from jclip_connectors.store_kit.clients import check_config
-from jclip_connectors.store_kit.flows import Flow
+from jclip_connectors.store_kit.clients import check_client, check_config
+from jclip_connectors.store_kit.flows import Flow, run
+from jclip_connectors.store_kit.places import connect
 from jclip_connectors.store_kit.validation import check_count, check_fingerprint, require_dimensions, resolve_dimensions
 
 Index: TypeAlias = Literal["FLAT", "HNSW", "AUTOINDEX"]
 """How vectors are searched: each is compared, by a graph, or as the server takes to be best."""
 
 TIMEOUT_S = 60.0
+EXAMPLE, ASYNC_EXAMPLE = "MilvusClient(uri=...)", "AsyncMilvusClient(uri=...)"
 _LITE = "lite"  # in the version that Milvus Lite tells
 _EF = 128
 
@@ -84,6 +89,66 @@ def check_timeout(timeout_s: object) -> float:
     return float(timeout_s)
 
 
+def check_kind(client: object, *, asyncio: bool) -> None:
+    """Check the kind of a client.
+
+    Raises:
+        EmbedInputError: it is no client, or one of the other kind.
+    """
+    check_client(
+        client,
+        kinds=(AsyncMilvusClient,) if asyncio else (MilvusClient,),
+        needs="describe_collection",
+        asyncio=asyncio,
+        twin="MilvusStore" if asyncio else "AsyncMilvusStore",
+        example=ASYNC_EXAMPLE if asyncio else EXAMPLE,
+    )
+
+
+def client_of(client: object, stack: ExitStack) -> tuple[Any, AbstractContextManager[Any]]:
+    """The caller's blocking client, or one for a path that `stack` closes; and what is held while it is used here."""
+    path = lite_path(client, example=EXAMPLE)
+    if path is None:
+        check_kind(client, asyncio=False)
+        return client, nullcontext()
+    lease = Lease(path)
+    stack.callback(lease.release)
+    made = connected(lease)
+    stack.callback(made.close)
+    return made, lease.alone
+
+
+def connected(lease: Lease) -> LiteClient:
+    """A client of the server of a path, which it starts."""
+    lease.start()
+    with quiet():
+        client = connect(lambda: MilvusClient(uri=lease.uri, dedicated=True), translate)
+    return LiteClient(client, lease.alone)
+
+
+def look_up(client: object, name: str) -> Mapping[str, Any] | None:
+    """The description of a collection; `None` if there is none, or no database at the path.
+
+    Args:
+        client: the caller's, or the path of a Milvus Lite database.
+        name: of the collection.
+    """
+    check_name(name)
+    path = lite_path(client, example=EXAMPLE)
+    if path is not None and not path.exists():
+        return None
+    with ExitStack() as stack:
+        used, alone = client_of(client, stack)
+        with alone:
+            return run(describe(Calls(TIMEOUT_S), name), used, translate=translate, attempts=1)
+
+
+def open_alone(plan: Plan, client: Any, alone: AbstractContextManager[Any]) -> MilvusFlows:  # noqa: ANN401 (of the caller, which may wrap the SDK's)
+    """Open a collection on a blocking client, while no other thread opens one."""
+    with alone:
+        return run(open_collection(plan), client, translate=translate, attempts=1)
+
+
 def open_collection(plan: Plan) -> Flow[MilvusFlows]:
     """Open a collection, or make it, and bring it into memory."""
     found = yield from describe(plan.calls, plan.name)
@@ -99,7 +164,8 @@ def open_collection(plan: Plan) -> Flow[MilvusFlows]:
                 "or make a new collection"
             )
     place = Place(
-        name=plan.name,
+        given=plan.name,
+        name=found["collection_name"],
         dimensions=dimensions,
         tiled=plan.tiled,
         calls=plan.calls,

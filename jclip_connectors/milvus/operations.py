@@ -247,13 +247,19 @@ class MilvusFlows:
 
         Raises:
             CollectionMismatchError: the collection was made again with another configuration.
-            StoreRequestError: the collection was deleted, or made again by another program or for other vectors.
+            StoreRequestError: the collection was deleted, or made again by another program or for other vectors, or its
+                alias stands for another one.
         """
         if time.monotonic() - self._checked_s < fresh_s:
             return
         place = self._place
-        found: Mapping[str, Any] = yield place.calls("describe_collection", place.name)
+        found: Mapping[str, Any] = yield place.calls("describe_collection", place.given)
         check_unchanged(read_fingerprint(found), self._fingerprint, collection=f"the collection {place.name!r}")
+        if found["collection_name"] != place.name:
+            raise StoreRequestError(
+                f"the alias {place.given!r} stood for {place.name!r}, and stands for {found['collection_name']!r} now: "
+                "open it again"
+            )
         if read_dimensions(found) != place.dimensions:
             raise StoreRequestError(f"the collection {place.name!r} was made again for other vectors: open it again")
         self._checked_s = time.monotonic()

@@ -33,13 +33,15 @@ class Place:
     """A collection in Milvus.
 
     Attributes:
-        name: of the collection of records.
+        given: the name of the collection of records, or an alias that stood for it when it was opened.
+        name: the name itself.
         dimensions: E.
         tiled: whether there is a collection of tiles.
         calls: makes calls of the client.
         search_params: for the index.
     """
 
+    given: str
     name: str
     dimensions: int
     tiled: bool

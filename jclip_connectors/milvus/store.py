@@ -7,33 +7,33 @@ source and the client.
 
 import asyncio
 import os
-from contextlib import AbstractContextManager, AsyncExitStack, ExitStack, nullcontext
+from contextlib import AsyncExitStack, ExitStack
 from typing import Any, Self
 
 from pymilvus import AsyncMilvusClient, MilvusClient
 
 from jclip_connectors.config import EmbeddingConfig, Fingerprint
-from jclip_connectors.milvus.clients import AsyncLiteClient, Calls, LiteClient
+from jclip_connectors.milvus.clients import AsyncLiteClient
 from jclip_connectors.milvus.errors import translate
 from jclip_connectors.milvus.locks import Lease, lite_path
 from jclip_connectors.milvus.opening import (
+    ASYNC_EXAMPLE,
     TIMEOUT_S,
     Index,
-    Plan,
-    describe,
+    check_kind,
+    client_of,
+    connected,
+    look_up,
     make_plan,
+    open_alone,
     open_collection,
 )
-from jclip_connectors.milvus.operations import MilvusFlows
-from jclip_connectors.milvus.schema import check_name, read_fingerprint
+from jclip_connectors.milvus.schema import read_fingerprint
 from jclip_connectors.store_kit.async_flows import AsyncStore, run_async
-from jclip_connectors.store_kit.clients import check_client
-from jclip_connectors.store_kit.flows import BlockingStore, Flow, run
+from jclip_connectors.store_kit.flows import BlockingStore
 from jclip_connectors.store_kit.patience import check_patience
 
 __all__ = ["AsyncMilvusStore", "Index", "MilvusStore", "stored_fingerprint"]
-
-_EXAMPLE, _ASYNC_EXAMPLE = "MilvusClient(uri=...)", "AsyncMilvusClient(uri=...)"
 
 
 class MilvusStore(BlockingStore):
@@ -89,8 +89,8 @@ class MilvusStore(BlockingStore):
             collection_name, config, index=index, hnsw_ef=hnsw_ef, dimensions=dimensions, timeout_s=timeout_s
         )
         with ExitStack() as undo:
-            used, alone = _client(client, undo)
-            flows = _open_alone(plan, used, alone)
+            used, alone = client_of(client, undo)
+            flows = open_alone(plan, used, alone)
             store = cls(used, flows, patience_s=limit_s)
             store._closing = undo.pop_all()
         return store
@@ -124,17 +124,17 @@ class AsyncMilvusStore(AsyncStore):
         # In a thread: the fingerprint of a model in a folder needs the hash of its weights.
         plan = await asyncio.to_thread(make_plan, collection_name, config, **options)
         async with AsyncExitStack() as undo:
-            path = lite_path(client, example=_ASYNC_EXAMPLE)
+            path = lite_path(client, example=ASYNC_EXAMPLE)
             used: Any = client
             if path is None:
-                _check_client(client, asyncio=True)
+                check_kind(client, asyncio=True)
                 flows = await run_async(open_collection(plan), used, translate=translate, attempts=1)
             else:
                 lease = Lease(path)
                 undo.push_async_callback(asyncio.to_thread, lease.release)
-                made = await asyncio.to_thread(_connected, lease)
+                made = await asyncio.to_thread(connected, lease)
                 undo.push_async_callback(asyncio.to_thread, made.close)
-                flows = await asyncio.to_thread(_open_alone, plan, made, lease.alone)
+                flows = await asyncio.to_thread(open_alone, plan, made, lease.alone)
                 used = AsyncLiteClient(made)
             store = cls(used, flows, patience_s=limit_s)
             store._closing = undo.pop_all()
@@ -156,53 +156,5 @@ def stored_fingerprint(client: MilvusClient | str | os.PathLike[str], collection
         StoreRequestError: another program made the collection, or the server refuses the request.
         StoreUnavailableError: the server cannot be reached, or another process has the Milvus Lite database open.
     """
-    check_name(collection_name)
-    path = lite_path(client, example=_EXAMPLE)
-    if path is not None and not path.exists():
-        return None
-    with ExitStack() as stack:
-        used, alone = _client(client, stack)
-        with alone:
-            found = run(describe(Calls(TIMEOUT_S), collection_name), used, translate=translate, attempts=1)
+    found = look_up(client, collection_name)
     return None if found is None else read_fingerprint(found)
-
-
-def _client(client: object, stack: ExitStack) -> tuple[Any, AbstractContextManager[Any]]:
-    """The caller's client, or one for a path, which is closed with `stack`; and what is held while it opens."""
-    path = lite_path(client, example=_EXAMPLE)
-    if path is None:
-        _check_client(client, asyncio=False)
-        return client, nullcontext()
-    lease = Lease(path)
-    stack.callback(lease.release)
-    made = _connected(lease)
-    stack.callback(made.close)
-    return made, lease.alone
-
-
-def _open_alone(plan: Plan, client: Any, alone: AbstractContextManager[Any]) -> MilvusFlows:  # noqa: ANN401 (as above)
-    """Open a collection on a blocking client, while no other thread opens one."""
-    with alone:
-        return run(open_collection(plan), client, translate=translate, attempts=1)
-
-
-def _connected(lease: Lease) -> LiteClient:
-    lease.start()
-    client = run(_connect(lease.uri), None, translate=translate, attempts=1)
-    return LiteClient(client, lease.alone)
-
-
-def _connect(uri: str) -> Flow[MilvusClient]:
-    made: MilvusClient = yield lambda _: MilvusClient(uri=uri, dedicated=True)
-    return made
-
-
-def _check_client(client: object, *, asyncio: bool) -> None:
-    check_client(
-        client,
-        kinds=(AsyncMilvusClient,) if asyncio else (MilvusClient,),
-        needs="describe_collection",
-        asyncio=asyncio,
-        twin="MilvusStore" if asyncio else "AsyncMilvusStore",
-        example=_ASYNC_EXAMPLE if asyncio else _EXAMPLE,
-    )

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import pymilvus
 import pytest
 from qdrant_client import QdrantClient, models
 
@@ -269,8 +270,23 @@ def test_an_alias_of_weaviate_passes_to_the_new_collection(photos):
         assert server.surprises == []
 
 
-@pytest.mark.parametrize("kind", ["qdrant", "weaviate", "pinecone"])
-def test_a_store_that_cannot_pass_a_name_on_says_so_and_keeps_both(kind, photos, monkeypatch):
+@pytest.mark.slow
+def test_an_alias_of_milvus_passes_to_the_new_collection(photos, tmp_path):
+    path = tmp_path / "milvus.db"
+    index(photos, "--store", f"milvus:{path}#photos_1")
+    url = f"milvus:{path}#photos"
+    client = pymilvus.MilvusClient(str(path), dedicated=True)
+    client.create_alias("photos_1", "photos")
+    _, before = records(url)
+    assert "the old one is 'photos_1' until you remove it" in jclip("reindex", url, *NEW)[1]
+    assert_reindexed(url, before)
+    assert records(f"milvus:{path}#photos_1")[0]["dimensions"] == 128
+    assert "there is nothing to do" in jclip("reindex", url, *NEW)[1]
+    client.close()
+
+
+@pytest.mark.parametrize("kind", ["qdrant", "weaviate", "pinecone", pytest.param("milvus", marks=pytest.mark.slow)])
+def test_a_store_that_cannot_pass_a_name_on_says_so_and_keeps_both(kind, photos, monkeypatch, tmp_path):
     with QdrantServer() as qdrant, WeaviateDouble() as weaviate, PineconeDouble() as pinecone:
         monkeypatch.setenv("PINECONE_CONTROLLER_HOST", pinecone.url)
         monkeypatch.setenv("PINECONE_API_KEY", KEY)
@@ -278,6 +294,7 @@ def test_a_store_that_cannot_pass_a_name_on_says_so_and_keeps_both(kind, photos,
             "qdrant": f"{qdrant.url.replace('http', 'qdrant', 1)}/Photos",
             "weaviate": f"weaviate://127.0.0.1:{weaviate.http_port}/Photos?grpc_port={weaviate.grpc_port}",
             "pinecone": "pinecone://photos/holiday",
+            "milvus": f"milvus:{tmp_path / 'milvus.db'}#photos",
         }[kind]
         index(photos, "--store", url)
         _, before = records(url)
@@ -285,7 +302,7 @@ def test_a_store_that_cannot_pass_a_name_on_says_so_and_keeps_both(kind, photos,
         assert "note: the new collection will keep a name of its own" in told
         [line] = [line for line in told.splitlines() if line.startswith("not swapped, as ")]
         new = line.partition("the new collection is '")[2].partition("'")[0]
-        new = f"{new}?grpc_port={weaviate.grpc_port}" if kind == "weaviate" else new
+        new = {"weaviate": f"{new}?grpc_port={weaviate.grpc_port}", "milvus": f"milvus:{new}"}.get(kind, new)
         assert_reindexed(new, before)
         assert records(url)[0]["dimensions"] == 128
         assert weaviate.surprises == pinecone.surprises == []

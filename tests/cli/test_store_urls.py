@@ -1,5 +1,6 @@
 """The command line on every store, each driven through its real client."""
 
+import importlib
 import json
 import uuid
 
@@ -48,6 +49,13 @@ def photos(tmp_path):
         *("edge", "qdrant", "weaviate", "pinecone", "postgresql"),
         pytest.param("chroma", marks=pytest.mark.slow),
         pytest.param("chroma-server", marks=pytest.mark.slow),
+        "edge",
+        "qdrant",
+        "weaviate",
+        "pinecone",
+        "postgresql",
+        pytest.param("milvus", marks=pytest.mark.slow),
+        pytest.param("milvus in a folder", marks=pytest.mark.slow),
     ]
 )
 def url(request, tmp_path, monkeypatch):
@@ -59,6 +67,13 @@ def url(request, tmp_path, monkeypatch):
         yield f"chroma:{tmp_path / 'data'}#photos"
     elif request.param == "chroma-server":
         yield f"chroma://127.0.0.1:{shared_server()}/photos-{uuid.uuid4().hex}"
+    elif request.param == "milvus":
+        milvus = importlib.import_module("tests.doubles.milvus_server")
+        monkeypatch.setenv("MILVUS_TOKEN", "root:secret-1")
+        with milvus.MilvusServer(token="root:secret-1") as server:  # noqa: S106 (of the tests' own server)
+            yield f"milvus://127.0.0.1:{server.port}/photos"
+    elif request.param == "milvus in a folder":
+        yield f"milvus:{tmp_path / 'photos.db'}#photos"
     elif request.param == "qdrant":
         with QdrantServer() as server:
             yield f"{server.url.replace('http', 'qdrant', 1)}/photos"
@@ -95,8 +110,9 @@ def test_a_folder_is_indexed_once_and_found_again_and_measured_in_every_store(ur
     assert "2 of 3 records have the modality 'image'" in message
     (point,) = json.loads((tmp_path / "store.json").read_text())["settings"]
     assert point["recall_min"] == 1.0
-    tuned = not url.startswith(("weaviate", "pinecone"))
-    assert point["setting"] == ({"candidates": 4096} if tuned else {})
+    in_stages = not url.startswith(("weaviate", "pinecone", "milvus"))
+    assert point["setting"] == ({"candidates": 4096} if in_stages else {})
+    tuned = in_stages or url.startswith("milvus://")
     assert ("no setting of its search" in message) is not tuned
 
 
@@ -119,6 +135,7 @@ def test_a_search_makes_no_collection(url):
         ("", "write edge:PATH, "),
         ("edge:", "names no folder"),
         ("milvus://127.0.0.1/photos", "write edge:PATH, "),
+        ("unknown://127.0.0.1/photos", "write edge:PATH, qdrant://"),
         ("qdrant://127.0.0.1:6333", "names no collection"),
         ("qdrant://127.0.0.1:6333/a/b", "names no collection"),
         ("qdrant://127.0.0.1:port/a", "not a valid URL"),
@@ -134,6 +151,13 @@ def test_a_search_makes_no_collection(url):
         (f"qdrant://127.0.0.1:6333/photos?api_key={SECRET}", "unknown option or a bad value"),
         (f"weaviate://127.0.0.1:1/Photos?grpc_port={SECRET}", "unknown option or a bad value"),
         (f"milvus://127.0.0.1/photos?key={SECRET}", "write edge:PATH, "),
+        (f"unknown://127.0.0.1/photos?key={SECRET}", "write edge:PATH, qdrant://"),
+        (f"milvus://127.0.0.1/photos?token={SECRET}", "unknown option or a bad value"),
+        ("milvus://127.0.0.1", "names no collection"),
+        ("milvus:photos", "no database of Milvus Lite, whose name ends in '.db'"),
+        ("milvus:photos.db#", "names no collection"),
+        ("milvus:photos.db#a-b", "`collection_name` is 'a-b'"),
+        ("milvuss:photos.db", "write milvus:PATH.db#COLLECTION"),
         ("weaviate://127.0.0.1:1/Photos?grpc_port=1", "another port"),
         ("weaviate://127.0.0.1:1/Photos?grpc_port=99999", "up to 65535"),
         ("pinecone://photos:80", "no port"),
@@ -185,6 +209,10 @@ def test_the_password_of_postgresql_comes_from_its_own_file_as_for_every_client(
             "postgres://127.0.0.1:1/a/photos",
         ),
         "chroma://127.0.0.1:1/photos",
+        "qdrant://127.0.0.1:1/photos",
+        "weaviate://127.0.0.1:1/Photos?grpc_port=2",
+        "postgres://127.0.0.1:1/a/photos",
+        "milvus://127.0.0.1:1/photos?timeout=1",
     ],
 )
 def test_a_server_that_is_not_there_is_one_line(url):

@@ -172,6 +172,8 @@ def test_a_sweep_doubles_the_candidates_up_to_the_default():
     assert candidates == [200, 400, 800, 1600, 4096]
     assert settings_to_try(("candidates",), records=100, limit=10) == [{"candidates": 4096}]
     assert settings_to_try((), records=3000, limit=10) == [{}]
+    assert settings_to_try(("hnsw_ef",), records=4000, limit=10) == [{}]
+    assert settings_to_try(("hnsw_ef",), records=5000, limit=10)[:2] == [{}, {"hnsw_ef": 32}]
 
 
 def test_the_index_of_a_large_collection_is_searched_in_several_widths():
