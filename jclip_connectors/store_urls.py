@@ -5,6 +5,7 @@
 | `edge:PATH` | a collection in a folder | |
 | `chroma:PATH#COLLECTION` | Chroma in a folder, collection "jclip" | |
 | `chroma://HOST:PORT/COLLECTION`, `chromas://` with TLS | Chroma, port 8000 (443) | `CHROMA_API_KEY` |
+| `lancedb:PATH#TABLE` | LanceDB in a folder, table "jclip" | |
 | `qdrant://HOST:PORT/COLLECTION`, `qdrants://` with TLS | Qdrant, port 6333 | `QDRANT_API_KEY` |
 | `weaviate://HOST:PORT/COLLECTION?grpc_port=N`, `weaviates://` with TLS | Weaviate, ports 8080 (443) and 50051 | `WEAVIATE_API_KEY` |
 | `pinecone://INDEX/NAMESPACE` | Pinecone, namespace "jclip" | `PINECONE_API_KEY` |
@@ -39,6 +40,7 @@ _FORMS = (
     "edge:PATH",
     "chroma:PATH",
     "chroma://HOST:PORT/COLLECTION",
+    "lancedb:PATH#TABLE",
     "qdrant://HOST:PORT/COLLECTION",
     "weaviate://HOST:PORT/COLLECTION",
     "pinecone://INDEX",
@@ -51,6 +53,7 @@ _PACKAGES: Mapping[str, str] = MappingProxyType(
         "edge": "edge",
         "chroma": "chroma",
         "chromas": "chroma",
+        "lancedb": "lancedb",
         "qdrant": "qdrant",
         "qdrants": "qdrant",
         "weaviate": "weaviate",

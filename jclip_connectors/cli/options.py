@@ -71,6 +71,8 @@ StoreOption = Annotated[
         help="A collection elsewhere instead: qdrant://HOST:PORT/NAME, weaviate://HOST:PORT/NAME, pinecone://INDEX, "
         "postgresql://HOST:PORT/DATABASE/NAME, chroma://HOST:PORT/NAME, chroma:PATH#NAME or edge:PATH; keys come from "
         "QDRANT_API_KEY, WEAVIATE_API_KEY, PINECONE_API_KEY, PGPASSWORD and CHROMA_API_KEY.",
+        "postgresql://HOST:PORT/DATABASE/NAME, lancedb:PATH#TABLE or edge:PATH; keys come from QDRANT_API_KEY, "
+        "WEAVIATE_API_KEY, PINECONE_API_KEY and PGPASSWORD.",
     ),
 ]
 TimeoutOption = Annotated[

@@ -13,6 +13,7 @@ from jclip_connectors.port import Modality, VectorStore
 from jclip_connectors.store_kit.coarse import CANDIDATES, count_candidates
 
 OWN_QUERIES = 500  # records whose vectors are the queries where none are given
+_FACTORS = (1, 2, 5, 20, 10)  # of the results of an index, which whole vectors compare; the last is the default
 _WIDTHS = (32, 64, 128, 256, 512, 1024)  # of the search in an index
 _WARM_UP = 5  # searches before those that are timed
 _PAGE = 256
@@ -67,7 +68,11 @@ def settings_to_try(options: Sequence[str], *, records: int, limit: int) -> list
         default; then the default. For `hnsw_ef`, in a collection that is large enough for an index: some numbers, with
         the fewest candidates. Without candidates: the store's own setting, and these numbers. Without options: the one
         setting that the store has.
+        the fewest candidates. For `refine_factor`, in such a collection: some numbers, and the default. Without
+        options: the one setting that the store has.
     """
+    if "refine_factor" in options:
+        return [{"refine_factor": factor} for factor in (_FACTORS if records > CANDIDATES else _FACTORS[-1:])]
     if "candidates" not in options:
         widths = _WIDTHS if "hnsw_ef" in options and records > CANDIDATES else ()
         own: list[dict[str, float]] = [{}]

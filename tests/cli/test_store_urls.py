@@ -56,6 +56,7 @@ def photos(tmp_path):
         "postgresql",
         pytest.param("milvus", marks=pytest.mark.slow),
         pytest.param("milvus in a folder", marks=pytest.mark.slow),
+        "lancedb",
     ]
 )
 def url(request, tmp_path, monkeypatch):
@@ -74,6 +75,8 @@ def url(request, tmp_path, monkeypatch):
             yield f"milvus://127.0.0.1:{server.port}/photos"
     elif request.param == "milvus in a folder":
         yield f"milvus:{tmp_path / 'photos.db'}#photos"
+    elif request.param == "lancedb":
+        yield f"lancedb:{tmp_path / 'lance'}#holiday-photos"
     elif request.param == "qdrant":
         with QdrantServer() as server:
             yield f"{server.url.replace('http', 'qdrant', 1)}/photos"
@@ -113,6 +116,9 @@ def test_a_folder_is_indexed_once_and_found_again_and_measured_in_every_store(ur
     in_stages = not url.startswith(("weaviate", "pinecone", "milvus"))
     assert point["setting"] == ({"candidates": 4096} if in_stages else {})
     tuned = in_stages or url.startswith("milvus://")
+    tuned = not url.startswith(("weaviate", "pinecone"))
+    setting = {"refine_factor": 10} if url.startswith("lancedb") else {"candidates": 4096}
+    assert point["setting"] == (setting if tuned else {})
     assert ("no setting of its search" in message) is not tuned
 
 
@@ -140,6 +146,14 @@ def test_a_search_makes_no_collection(url):
         ("qdrant://127.0.0.1:6333/a/b", "names no collection"),
         ("qdrant://127.0.0.1:port/a", "not a valid URL"),
         ("qdrant:///photos", "write edge:PATH, "),
+        ("photos", "write edge:PATH, lancedb:PATH"),
+        ("", "write edge:PATH, lancedb:PATH"),
+        ("lancedb:", "names no folder"),
+        ("lancedb:lance#", "names no collection"),
+        ("lancedb:lance#a b", "LanceDB's names have letters"),
+        ("lancedb://127.0.0.1/lance", "write edge:PATH, lancedb:PATH"),
+        ("milvus://127.0.0.1/photos", "write edge:PATH, lancedb:PATH"),
+        ("qdrant:///photos", "write edge:PATH, lancedb:PATH"),
         ("qdrant://[::1/photos", "not a valid URL"),
         ("chroma:", "names no folder"),
         ("chroma:photos#", "names no collection"),
@@ -158,6 +172,7 @@ def test_a_search_makes_no_collection(url):
         ("milvus:photos.db#", "names no collection"),
         ("milvus:photos.db#a-b", "`collection_name` is 'a-b'"),
         ("milvuss:photos.db", "write milvus:PATH.db#COLLECTION"),
+        (f"milvus://127.0.0.1/photos?key={SECRET}", "write edge:PATH, lancedb:PATH"),
         ("weaviate://127.0.0.1:1/Photos?grpc_port=1", "another port"),
         ("weaviate://127.0.0.1:1/Photos?grpc_port=99999", "up to 65535"),
         ("pinecone://photos:80", "no port"),

@@ -174,6 +174,9 @@ def test_a_sweep_doubles_the_candidates_up_to_the_default():
     assert settings_to_try((), records=3000, limit=10) == [{}]
     assert settings_to_try(("hnsw_ef",), records=4000, limit=10) == [{}]
     assert settings_to_try(("hnsw_ef",), records=5000, limit=10)[:2] == [{}, {"hnsw_ef": 32}]
+    assert settings_to_try(("refine_factor", "nprobes"), records=100, limit=10) == [{"refine_factor": 10}]
+    factors = [s["refine_factor"] for s in settings_to_try(("refine_factor",), records=5000, limit=10)]
+    assert factors == [1, 2, 5, 20, 10]
 
 
 def test_the_index_of_a_large_collection_is_searched_in_several_widths():
