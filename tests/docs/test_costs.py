@@ -7,6 +7,7 @@ from contextlib import closing, contextmanager
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import lancedb
 import numpy as np
 import psycopg
 import pytest
@@ -15,6 +16,7 @@ from qdrant_client import QdrantClient
 from core_encoder.tiling import Tiling
 from jclip_connectors.chroma import ChromaStore
 from jclip_connectors.config import EmbeddingConfig
+from jclip_connectors.lancedb import LanceStore
 from jclip_connectors.pgvector import PgVectorStore
 from jclip_connectors.pinecone import PineconeStore
 from jclip_connectors.port import Record
@@ -95,6 +97,18 @@ def _chroma() -> Iterator[Opened]:
         counting = _CountingApi(client._server)
         client._server = counting
         yield lambda: ChromaStore.open(client, "costs", CONFIG), lambda: counting.made
+def _lancedb() -> Iterator[Opened]:
+    opened = [0]
+    with TemporaryDirectory() as folder:
+        connection: Any = lancedb.connect(folder)
+        def counting(call: Callable[..., Any]) -> Callable[..., Any]:
+            def counted(*arguments: Any, **options: Any) -> Any:
+                opened[0] += 1
+                return call(*arguments, **options)
+            return counted
+        for name in ("open_table", "create_table"):
+            setattr(connection, name, counting(getattr(connection, name)))
+        yield lambda: LanceStore.open(connection, "costs", CONFIG), lambda: opened[0]
 
 
 STORES = {
@@ -103,6 +117,7 @@ STORES = {
     "pinecone": _pinecone,
     "pgvector": _pgvector,
     "chroma": _chroma,
+    "lancedb": _lancedb,
 }
 
 

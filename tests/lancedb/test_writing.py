@@ -5,6 +5,7 @@ import signal
 import threading
 
 import lancedb
+import pyarrow as pa
 import pytest
 
 from jclip_connectors.errors import (
@@ -93,6 +94,15 @@ def test_a_collection_that_was_dropped_or_made_again_is_not_written(store, folde
     LanceStore.open(other, "photos", TILED)
     with pytest.raises(CollectionMismatchError, match="tiling"):
         store.upsert(records(0, 1))
+
+
+def test_columns_of_the_users_own_keep_their_values(store, connection):
+    store.upsert(records(0, 3))
+    table = connection.open_table("photos")
+    table.add_columns(pa.field("mine", pa.int64()))
+    table.update(where="record_id = '1'", values={"mine": 7})
+    store.upsert(records(0, 4))
+    assert sorted(connection.open_table("photos").to_arrow()["mine"].to_pylist(), key=str) == [7, None, None, None]
 
 
 def test_threads_may_share_a_store(store):
