@@ -138,6 +138,8 @@ def test_chroma_finds_pictures_and_texts_on_a_server_again():
     first, second = example_twice("chroma_search.py", **place)
     assert FOUND.fullmatch(first)
     assert first == second
+
+
 def test_lancedb_finds_pictures_and_texts():
     assert FOUND.fullmatch(example("lancedb_search.py"))
 

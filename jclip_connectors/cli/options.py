@@ -69,10 +69,9 @@ StoreOption = Annotated[
     typer.Option(
         metavar="URL",
         help="A collection elsewhere instead: qdrant://HOST:PORT/NAME, weaviate://HOST:PORT/NAME, pinecone://INDEX, "
-        "postgresql://HOST:PORT/DATABASE/NAME, chroma://HOST:PORT/NAME, chroma:PATH#NAME or edge:PATH; keys come from "
-        "QDRANT_API_KEY, WEAVIATE_API_KEY, PINECONE_API_KEY, PGPASSWORD and CHROMA_API_KEY.",
-        "postgresql://HOST:PORT/DATABASE/NAME, lancedb:PATH#TABLE or edge:PATH; keys come from QDRANT_API_KEY, "
-        "WEAVIATE_API_KEY, PINECONE_API_KEY and PGPASSWORD.",
+        "postgresql://HOST:PORT/DATABASE/NAME, milvus://HOST:PORT/NAME, chroma://HOST:PORT/NAME, or in a folder "
+        "edge:PATH, lancedb:PATH#NAME, chroma:PATH#NAME, milvus:PATH.db#NAME; keys come from QDRANT_API_KEY, "
+        "WEAVIATE_API_KEY, PINECONE_API_KEY, PGPASSWORD, MILVUS_TOKEN and CHROMA_API_KEY.",
     ),
 ]
 TimeoutOption = Annotated[

@@ -66,10 +66,8 @@ def settings_to_try(options: Sequence[str], *, records: int, limit: int) -> list
     Returns:
         For `candidates`: the smallest number, and twice as many each time while it is below `records` and below the
         default; then the default. For `hnsw_ef`, in a collection that is large enough for an index: some numbers, with
-        the fewest candidates. Without candidates: the store's own setting, and these numbers. Without options: the one
-        setting that the store has.
-        the fewest candidates. For `refine_factor`, in such a collection: some numbers, and the default. Without
-        options: the one setting that the store has.
+        the fewest candidates where there are such. For `refine_factor`, in such a collection: some numbers, and the
+        default. Without an option that is varied: the one setting of the store itself.
     """
     if "refine_factor" in options:
         return [{"refine_factor": factor} for factor in (_FACTORS if records > CANDIDATES else _FACTORS[-1:])]

@@ -97,15 +97,21 @@ def _chroma() -> Iterator[Opened]:
         counting = _CountingApi(client._server)
         client._server = counting
         yield lambda: ChromaStore.open(client, "costs", CONFIG), lambda: counting.made
+
+
+@contextmanager
 def _lancedb() -> Iterator[Opened]:
     opened = [0]
     with TemporaryDirectory() as folder:
         connection: Any = lancedb.connect(folder)
+
         def counting(call: Callable[..., Any]) -> Callable[..., Any]:
             def counted(*arguments: Any, **options: Any) -> Any:
                 opened[0] += 1
                 return call(*arguments, **options)
+
             return counted
+
         for name in ("open_table", "create_table"):
             setattr(connection, name, counting(getattr(connection, name)))
         yield lambda: LanceStore.open(connection, "costs", CONFIG), lambda: opened[0]
