@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import itertools
+import uuid
 import json
 
 import pytest
@@ -12,6 +13,7 @@ from jclip_connectors.edge import QdrantEdgeStore
 from jclip_connectors.errors import StoreUnavailableError
 from tests.bulk.copies import NANO, PLAIN, TILED, assert_equal_records, synthetic
 from tests.cli.test_store_urls import SECRET, jclip
+from tests.doubles.chroma_stores import shared_server
 from tests.doubles.pinecone_server import KEY, PineconeDouble
 from tests.doubles.postgres_server import postgres
 from tests.doubles.qdrant_server import QdrantServer
@@ -232,6 +234,10 @@ def test_two_thousand_records_come_back_through_every_store(tmp_path, monkeypatc
             f"weaviate://127.0.0.1:{weaviate.http_port}/Photos?grpc_port={weaviate.grpc_port}",
             "pinecone://photos/copies",
             f"postgresql://{server.host}:{server.port}/{database}/photos",
+            f"lancedb:{tmp_path / 'lance'}#photos",
+            f"chroma:{tmp_path / 'chroma'}#photos",
+            f"chroma://127.0.0.1:{shared_server()}/copies-{uuid.uuid4().hex}",
+            f"milvus:{tmp_path / 'photos.db'}#photos",
             f"edge:{tmp_path / 'last'}",
         ]
         for place, following in itertools.pairwise(places):
