@@ -3,8 +3,8 @@
 import contextlib
 import dataclasses
 import itertools
-import uuid
 import json
+import uuid
 
 import pytest
 
