@@ -17,7 +17,7 @@ from jclip_connectors.haystack.async_methods import AsyncMethods
 from jclip_connectors.haystack.documents import Conversion
 from jclip_connectors.haystack.homes import DOCUMENT_STORES
 from jclip_connectors.haystack.image_embedders import JinaClipImageDocumentEmbedder
-from jclip_connectors.haystack.opening import Collection, leave_collection, open_collection
+from jclip_connectors.haystack.opening import Collection, check_url, leave_collection, open_collection
 from jclip_connectors.haystack.operations import Operations
 from jclip_connectors.haystack.serialising import config_to_dict, parameters
 from jclip_connectors.haystack.tiles import TileMaker
@@ -70,12 +70,14 @@ class JinaClipDocumentStore(AsyncMethods):
             drop_blobs: store documents without their `blob`; else a document with a `blob` is refused.
 
         Raises:
-            EmbedInputError: not one of `store` and `url`, or an option that has no effect.
+            EmbedInputError: not one of `store` and `url`, an option that has no effect, or credentials in the URL.
             ConfigError: `config` is no EmbeddingConfig.
             CollectionMismatchError: `image_embedder` has another configuration than `store`.
         """
         if (store is None) == (url is None):
             raise EmbedInputError("give one of `store`, an open store, and `url`, the name of a collection")
+        if url is not None:
+            check_url(url)
         if store is not None and (config is not None or read_only):
             raise EmbedInputError("`config` and `read_only` are for a `url`: the open `store` has its own")
         missing = [] if store is None else [name for name in _METHODS if not callable(getattr(store, name, None))]

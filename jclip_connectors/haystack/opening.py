@@ -17,7 +17,7 @@ from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.errors import EmbedInputError
 from jclip_connectors.port import VectorStore
 from jclip_connectors.store_kit.validation import check_fingerprint
-from jclip_connectors.store_urls import connected
+from jclip_connectors.store_urls import collection_identity, connected, is_store_url
 
 
 class Collection:
@@ -52,6 +52,19 @@ _open: dict[tuple[str, bool], Collection] = {}
 _lock = ForkSafeLock()
 
 
+def check_url(url: object) -> None:
+    """Refuse what a saved pipeline must not hold; what else a URL may be is known when it is opened.
+
+    Raises:
+        EmbedInputError: not a string, or a URL with credentials, which the message does not repeat.
+    """
+    if not isinstance(url, str):
+        raise EmbedInputError(f"`url` is {type(url).__name__}, not a string like 'edge:photos.jclip'")
+    scheme, _, rest = url.partition(":")
+    if "@" in rest and rest.startswith("//") and scheme != "edge":
+        raise EmbedInputError("`url` contains credentials: leave them out, and set the key's environment variable")
+
+
 def open_collection(user: object, url: str, config: EmbeddingConfig | None, *, read_only: bool) -> Collection:
     """The collection that a URL names, which another document store may have opened.
 
@@ -66,11 +79,12 @@ def open_collection(user: object, url: str, config: EmbeddingConfig | None, *, r
         CollectionMismatchError: the collection was made with another configuration.
         StoreUnavailableError: the database cannot be reached, or the collection is in use.
     """
+    key = (collection_identity(url) if is_store_url(url) else url, read_only)  # the latter is refused below
     with _lock:
-        found = _open.get((url, read_only))
+        found = _open.get(key)
         if found is None:
             _close_unused()
-            found = _open[url, read_only] = Collection(url, config, read_only=read_only)
+            found = _open[key] = Collection(url, config, read_only=read_only)
         elif config is not None:
             check_fingerprint(found.store.fingerprint, config.fingerprint(), collection=f"the collection {url!r}")
         found.users.add(user)

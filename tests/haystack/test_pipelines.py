@@ -4,6 +4,7 @@ import asyncio
 import gc
 import os
 import sys
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -12,6 +13,7 @@ from core_encoder.errors import ConfigError
 from core_encoder.tiling import Tiling
 from jclip_connectors import CollectionMismatchError, EmbeddingConfig, EmbedInputError, StoreUnavailableError
 from jclip_connectors.edge import QdrantEdgeStore
+from tests.doubles.qdrant_server import QdrantServer
 from tests.forked import run_program
 from tests.late import late
 
@@ -218,13 +220,40 @@ def test_a_collection_that_is_not_there_needs_a_configuration(url):
     [
         ("photos.jclip", "`url`"),
         ("http://localhost/photos", "`url`"),
-        ("qdrant://u:secret-1@h/photos", "contains credentials"),
     ],
 )
-def test_a_url_has_one_of_the_known_forms_and_no_password(url, message):
-    with pytest.raises(EmbedInputError, match=message) as caught:
+def test_a_url_has_one_of_the_known_forms(url, message):
+    with pytest.raises(EmbedInputError, match=message):
         ours().JinaClipDocumentStore(url=url, config=NANO).warm_up()
+
+
+def test_a_url_with_a_password_is_refused_before_it_can_be_saved_and_not_repeated():
+    with pytest.raises(EmbedInputError, match="`url` contains credentials") as caught:
+        ours().JinaClipDocumentStore(url="qdrant://u:secret-1@h/photos", config=NANO)
     assert "secret-1" not in str(caught.value)
+    with pytest.raises(EmbedInputError, match="`url` is PosixPath"):
+        ours().JinaClipDocumentStore(url=Path("photos.jclip"), config=NANO)
+
+
+def test_the_collection_of_a_server_is_named_by_a_url_too(pictures):
+    with QdrantServer() as server:
+        url = server.url.replace("http://", "qdrant://") + "/photos"
+        index, search = indexing(url), haystack().Pipeline.loads(searching(url).dumps())
+        index.run({"converter": {"sources": pictures}})
+        found = asyncio.run(search.run_async(asked(pictures[1])))
+        assert found["by_image"]["documents"][0].meta["file_path"] == str(pictures[1])
+        index.close()
+        asyncio.run(search.close_async())
+    assert not opening()._open
+
+
+def test_two_spellings_of_one_folder_are_one_collection(url, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    one = ours().JinaClipDocumentStore(url=url, config=NANO)
+    other = ours().JinaClipDocumentStore(url="edge:./photos.jclip")
+    assert one.store is other.store
+    one.close()
+    other.close()
 
 
 LOADING = """
