@@ -26,6 +26,7 @@ lint: $(VENV)/.installed-dev  ## format, lint, import rules, types
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/lint-imports
 	$(BIN)/mypy
+	$(BIN)/mypy --explicit-package-bases haystack_integrations
 
 check: lint test  ## what must pass before a commit
 
