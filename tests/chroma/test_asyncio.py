@@ -13,6 +13,8 @@ from jclip_connectors.testing.bridge import BridgedStore, EventLoop
 from jclip_connectors.testing.store_contract import PLAIN, StoreContract, ids_of
 from jclip_connectors.testing.store_contract import E as CONTRACT_E
 from tests.chroma.parts import QUERY, TILED, records
+from tests.docs import readers_folder
+from tests.docs.blocks import DOCS, blocks_of
 from tests.doubles.chroma_stores import chromadb, http_client, settings, shared_server
 
 pytestmark = pytest.mark.slow
@@ -69,3 +71,18 @@ def test_tasks_may_share_a_store_and_both_stores_see_the_same(name):
         blocking = ChromaStore.open(client, name, TILED)
         assert (blocking.count(), ids_of(blocking.search(QUERY))) == (counted, found)
         assert counted == 160
+
+
+def test_the_block_of_the_page_that_wants_a_server_runs(tmp_path, monkeypatch, capsys):
+    readers_folder.fill(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    (block,) = (block for block in blocks_of(DOCS / "stores" / "chroma.md") if block.title is not None)
+    text = block.text
+    for told, used in {"8000": str(shared_server()), "jinaai/jina-clip-v2": "nano", "512": "64"}.items():
+        assert told in text
+        text = text.replace(told, used)
+    # chromadb's asyncio client cannot be closed, and a test may leave nothing open.
+    closing = "for each in (client, client._admin_client):\n        await each._server._cleanup()\n    return len(hits)"
+    text = text.replace("return len(hits)", closing)
+    exec(compile(text, "chroma.md", "exec"), {"__name__": "page"})  # noqa: S102 (our own page)
+    assert capsys.readouterr().out == "0\n"

@@ -1,4 +1,4 @@
-"""Chroma's own client, in an environment of its own, with our embedding function and image loader."""
+"""What the extra `chroma` brings is enough, in an environment of its own: the function, the loader and the store."""
 
 import json
 import os
@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.docs.blocks import DOCS, blocks_of
 from tests.environments import environment, run
 
 ROOT = Path(__file__).parents[2]
@@ -17,7 +16,8 @@ SCRIPT = """
 import json, sys
 import chromadb
 from chromadb.config import Settings
-from jclip_connectors.chroma import JinaClipEmbeddingFunction, JinaClipImageLoader
+from jclip_connectors import MultimodalCollection
+from jclip_connectors.chroma import ChromaStore, JinaClipEmbeddingFunction, JinaClipImageLoader
 from jclip_connectors.testing import HashEmbedder
 
 folder, *paths = sys.argv[1:]
@@ -36,11 +36,15 @@ again = client.get_collection("photos")
 kept = again.configuration_json["embedding_function"]
 seen["kept"] = kept["name"]
 seen["rebuilt"] = JinaClipEmbeddingFunction.build_from_config(kept["config"]).config == function.config
+store = ChromaStore.open(client, "records", HashEmbedder().config)
+records = MultimodalCollection(HashEmbedder(), store)
+records.add_images(paths, ids=["a", "b"])
+seen["stored"] = [hit.record_id for hit in records.search(image=paths[1], limit=1)]
 print(json.dumps(seen))
 """
 
 
-def test_a_collection_of_chroma_finds_texts_and_images_and_remembers_its_function(tmp_path):
+def test_a_collection_of_chroma_finds_texts_and_images_and_remembers_its_function_and_a_store_works(tmp_path):
     python = environment("chroma", ROOT / "constraints" / "chroma.txt")
     paths = [str(tmp_path / f"{colour}.png") for colour in ("red", "blue")]
     for path, colour in zip(paths, ("red", "blue"), strict=True):
@@ -55,18 +59,5 @@ def test_a_collection_of_chroma_finds_texts_and_images_and_remembers_its_functio
         "array": ["a"],
         "kept": "jclip",
         "rebuilt": True,
+        "stored": ["b"],
     }
-
-
-def test_the_block_of_the_page_that_needs_chroma_runs(tmp_path):
-    python = environment("chroma", ROOT / "constraints" / "chroma.txt")
-    for name in ("bicycle.jpg", "boat.jpg"):
-        Image.new("RGB", (20, 30), "red").save(tmp_path / name)
-    (block,) = (block for block in blocks_of(DOCS / "frameworks" / "chroma.md") if block.title is not None)
-    named = 'JinaClipEmbeddingFunction("jinaai/jina-clip-v2", dimensions=512)'
-    assert named in block.text
-    text = block.text.replace(named, "JinaClipEmbeddingFunction.from_embedder(HashEmbedder())")
-    script = f"from jclip_connectors.testing import HashEmbedder\n{text}\nprint(found['ids'])"
-    environ = {"HOME": str(tmp_path), "PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
-    seen = run([str(python), "-c", script], env=environ, cwd=tmp_path, timeout=200)
-    assert seen.splitlines()[-1].startswith("[['")

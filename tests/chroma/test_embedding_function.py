@@ -1,4 +1,4 @@
-"""The embedding function and the image loader, as Chroma calls them; chromadb has an environment of its own."""
+"""The embedding function and the image loader, as Chroma calls them; without a collection."""
 
 import json
 
