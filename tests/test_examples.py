@@ -140,6 +140,13 @@ def test_chroma_finds_pictures_and_texts_on_a_server_again():
     assert first == second
 
 
+@pytest.mark.slow
+def test_milvus_lite_finds_pictures_and_texts():
+    first, second = example_twice("milvus_search.py")
+    assert FOUND.fullmatch(first)
+    assert first == second
+
+
 def test_lancedb_finds_pictures_and_texts():
     assert FOUND.fullmatch(example("lancedb_search.py"))
 
@@ -147,7 +154,7 @@ def test_lancedb_finds_pictures_and_texts():
 def test_the_databases_of_compose_are_pinned_and_reachable_from_this_machine_only():
     yaml = importlib.import_module("yaml")  # of huggingface-hub, and without types
     services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
-    assert sorted(services) == ["chroma", "postgres", "qdrant", "weaviate"]
+    assert sorted(services) == ["chroma", "milvus", "postgres", "qdrant", "weaviate"]
     for service in services.values():
         assert re.fullmatch(r"\w+/\w+:v?\d+\.\d+\.\d+(-pg\d+)?", service["image"])
         assert all(port.startswith("127.0.0.1:") for port in service["ports"])

@@ -4,6 +4,7 @@ import math
 from collections.abc import Mapping
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Literal, TypeAlias, get_args
 
 from pymilvus import AsyncMilvusClient, CollectionSchema, MilvusClient
@@ -36,6 +37,9 @@ Index: TypeAlias = Literal["FLAT", "HNSW", "AUTOINDEX"]
 
 TIMEOUT_S = 60.0
 EXAMPLE, ASYNC_EXAMPLE = "MilvusClient(uri=...)", "AsyncMilvusClient(uri=...)"
+# The client asks every ten seconds whether its server is there; that of Milvus Lite hangs up on who does, and gRPC says
+# so on stderr.
+_WITHOUT_PINGS = MappingProxyType({"grpc.keepalive_time_ms": 2**31 - 1})
 _LITE = "lite"  # in the version that Milvus Lite tells
 _EF = 128
 
@@ -122,7 +126,9 @@ def connected(lease: Lease) -> LiteClient:
     """A client of the server of a path, which it starts."""
     lease.start()
     with quiet():
-        client = connect(lambda: MilvusClient(uri=lease.uri, dedicated=True), translate)
+        client = connect(
+            lambda: MilvusClient(uri=lease.uri, dedicated=True, grpc_options=dict(_WITHOUT_PINGS)), translate
+        )
     return LiteClient(client, lease.alone)
 
 

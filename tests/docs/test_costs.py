@@ -1,6 +1,7 @@
 """The requests that the pages of the stores tell are those that the stores make, counted by the doubles."""
 
 import contextlib
+import importlib
 import re
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -17,6 +18,7 @@ from core_encoder.tiling import Tiling
 from jclip_connectors.chroma import ChromaStore
 from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.lancedb import LanceStore
+from jclip_connectors.milvus import MilvusStore
 from jclip_connectors.pgvector import PgVectorStore
 from jclip_connectors.pinecone import PineconeStore
 from jclip_connectors.port import Record
@@ -28,12 +30,13 @@ from tests.doubles.pinecone_server import PineconeDouble
 from tests.doubles.postgres_server import postgres
 from tests.doubles.qdrant_server import QdrantServer
 from tests.doubles.weaviate_server import WeaviateDouble
+from tests.every_store.live_stores import SLOW
 
 E = 8
 CONFIG = EmbeddingConfig(model="costs", revision="1", dimensions=E, tiling=Tiling(max_tiles=4))
 RECORDS = [
-    Record(record_id=str(at), modality="text", content="a text", embedding=np.eye(1, E, at % E)[0].astype(np.float32))
-    for at in range(64)
+    Record(record_id=str(at), modality="text", content="a text", embedding=row.astype(np.float32))
+    for at, row in enumerate(np.random.default_rng(0).normal(size=(64, E)))  # none as near as another
 ]
 QUERY = np.ones(E, np.float32)
 Opened = tuple[Callable[[], Any], Callable[[], int]]  # opens the store; counts the requests so far
@@ -117,6 +120,13 @@ def _lancedb() -> Iterator[Opened]:
         yield lambda: LanceStore.open(connection, "costs", CONFIG), lambda: opened[0]
 
 
+@contextmanager
+def _milvus() -> Iterator[Opened]:
+    double = importlib.import_module("tests.doubles.milvus_server")
+    with double.MilvusServer() as server, closing(server.connect()) as client:
+        yield lambda: MilvusStore.open(client, "costs", CONFIG), lambda: len(server.calls)
+
+
 STORES = {
     "qdrant": _qdrant,
     "weaviate": _weaviate,
@@ -124,6 +134,7 @@ STORES = {
     "pgvector": _pgvector,
     "chroma": _chroma,
     "lancedb": _lancedb,
+    "milvus": _milvus,
 }
 
 
@@ -138,7 +149,9 @@ def told(name: str) -> dict[str, list[int]]:
     }
 
 
-@pytest.mark.parametrize("name", STORES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in STORES]
+)
 def test_a_call_makes_as_many_requests_as_the_page_says(name):
     with STORES[name]() as (open_store, count):
 

@@ -58,6 +58,10 @@ def test_a_database_that_another_process_has_open_is_refused_quietly_and_opens_o
     assert capfd.readouterr().err == ""
 
 
+def test_an_idle_client_does_not_ask_for_its_server_which_would_hang_up(store):
+    assert store._client._handler._grpc_options["grpc.keepalive_time_ms"] > 10**9
+
+
 def test_the_last_of_the_stores_of_a_path_lets_it_go(path, tmp_path):
     (tmp_path / "link.db").symlink_to(path)
     first = MilvusStore.open(path, "photos", CONFIG)
