@@ -1,4 +1,4 @@
-"""The commands of `jclip` that fill collections: `demo`, `index`, `optimize`."""
+"""The commands of `jclip` that fill collections: `demo`, `index`."""
 
 import shlex
 import time
@@ -216,16 +216,3 @@ def _said_where_it_stopped(total: int) -> Iterator[Progress]:
     except ConnectorError:
         terminal.say(f"stopped after {reached} of {total} files, which are kept: the same command continues from there")
         raise
-
-
-def optimize(
-    collection: Annotated[
-        Path,
-        typer.Argument(metavar="PATH", parser=parse_path, help="The folder of the collection.", show_default=False),
-    ],
-) -> None:
-    """Make the search index of a large collection in a folder; no other program may have it open meanwhile."""
-    from jclip_connectors.edge.optimize import optimize_collection
-
-    done = optimize_collection(collection)
-    terminal.say(f"{done.records} records, " + ("optimised" if done.changed else "nothing to do"))

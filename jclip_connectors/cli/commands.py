@@ -36,7 +36,7 @@ _MODULES: Mapping[str, str] = (
             "import": "transfer_commands",
             "reindex": "reindex_command",
             "load": "load_command",
-            "optimize": "collection_commands",
+            "optimize": "optimize_command",
             "serve": "model_commands",
             "models": "model_commands",
             "verify": "model_commands",

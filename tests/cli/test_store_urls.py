@@ -269,3 +269,19 @@ def test_a_folder_is_optimised_and_found_as_before(tmp_path, photos):
     hits = json.loads(jclip("search", "a red circle", "--collection", collection, "--json", "--limit", 1)[0])
     assert hits[0]["metadata"]["name"] == "circle.png"
     assert "error: " in jclip("optimize", tmp_path / "nothing", code=2)[1]
+    assert "nothing to do" in jclip("optimize", "--store", f"edge:{collection}")[1]
+
+
+def test_a_table_of_lancedb_is_optimised_and_found_as_before(tmp_path, photos):
+    url = f"lancedb:{tmp_path / 'lance'}"
+    assert "there is no collection" in jclip("optimize", "--store", url, code=2)[1]
+    jclip("index", photos, "--store", url, "--model", "nano")
+    assert "4 records, each search compares them all" in jclip("optimize", "--store", url)[1]
+    hits = json.loads(jclip("search", "a red circle", "--store", url, "--json", "--limit", 1)[0])
+    assert hits[0]["metadata"]["name"] == "circle.png"
+
+
+def test_a_server_is_not_optimised_from_here():
+    message = jclip("optimize", "--store", f"qdrant://me:{SECRET}@127.0.0.1:1/photos", code=2)[1]
+    assert SECRET not in message
+    assert "takes edge:PATH or lancedb:PATH#TABLE" in message
