@@ -10,7 +10,7 @@ import uv
 
 from tests.environments import build, run
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]  # the environment is built
 
 ROOT = Path(__file__).parents[2]
 EXTRAS = ("onnx", "edge", "haystack")
