@@ -121,6 +121,24 @@ def collection_identity(url: str) -> str:
     return f"{scheme}:{os.path.realpath(folder)}#{collection}"
 
 
+def check_no_secret(url: str, *, argument: str) -> None:
+    """Refuse the URL of a collection on a server that has a secret in it, before the URL is kept or shown.
+
+    Raises:
+        EmbedInputError: the URL has credentials, or an option that is no number. The message does not repeat them.
+    """
+    scheme, _, rest = url.partition(":")
+    if not rest.startswith("//") or scheme == "edge":
+        return
+    if "@" in url:
+        raise _credentials(argument)
+    for _, text in parse_qsl(rest.partition("?")[2], keep_blank_values=True):
+        if not re.fullmatch(r"[\d.]+", text):
+            raise EmbedInputError(
+                f"{argument} has an option that is no number: leave it out, and give keys as environment variables"
+            )
+
+
 def check_timeout(text: str | None) -> str | None:
     """Check the text of `--timeout` before the work starts; returns the text.
 

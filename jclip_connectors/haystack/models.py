@@ -4,7 +4,7 @@ A model in this process is loaded once for all components that use it, and forgo
 """
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
@@ -40,7 +40,7 @@ class ModelPlace:
     config: EmbeddingConfig
     device: str | None
     url: str | None
-    api_key: Secret | None
+    api_key: Secret | None = field(repr=False)  # Haystack's own repr of a token shows the token
 
     @classmethod
     def of(

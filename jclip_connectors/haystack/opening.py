@@ -17,7 +17,7 @@ from jclip_connectors.config import EmbeddingConfig
 from jclip_connectors.errors import EmbedInputError
 from jclip_connectors.port import VectorStore
 from jclip_connectors.store_kit.validation import check_fingerprint
-from jclip_connectors.store_urls import collection_identity, connected, is_store_url
+from jclip_connectors.store_urls import check_no_secret, collection_identity, connected, is_store_url
 
 
 class Collection:
@@ -56,13 +56,11 @@ def check_url(url: object) -> None:
     """Refuse what a saved pipeline must not hold; what else a URL may be is known when it is opened.
 
     Raises:
-        EmbedInputError: not a string, or a URL with credentials, which the message does not repeat.
+        EmbedInputError: not a string, or a URL with a secret, which the message does not repeat.
     """
     if not isinstance(url, str):
         raise EmbedInputError(f"`url` is {type(url).__name__}, not a string like 'edge:photos.jclip'")
-    scheme, _, rest = url.partition(":")
-    if "@" in rest and rest.startswith("//") and scheme != "edge":
-        raise EmbedInputError("`url` contains credentials: leave them out, and set the key's environment variable")
+    check_no_secret(url, argument="`url`")
 
 
 def open_collection(user: object, url: str, config: EmbeddingConfig | None, *, read_only: bool) -> Collection:

@@ -274,6 +274,7 @@ def test_what_is_saved_has_the_name_of_the_variable_and_never_the_key(monkeypatc
     with pytest.raises(ValueError, match="Cannot serialize token-based secret") as caught:
         given.to_dict()
     assert "secret-key-1" not in str(caught.value)
+    assert "secret-key-1" not in f"{given!r}{given.__dict__}{given.model.place!r}"
 
 
 def test_telemetry_is_off_here():

@@ -228,10 +228,21 @@ def test_a_url_has_one_of_the_known_forms(url, message):
         ours().JinaClipDocumentStore(url=url, config=NANO).warm_up()
 
 
-def test_a_url_with_a_password_is_refused_before_it_can_be_saved_and_not_repeated():
-    with pytest.raises(EmbedInputError, match="`url` contains credentials") as caught:
-        ours().JinaClipDocumentStore(url="qdrant://u:secret-1@h/photos", config=NANO)
+@pytest.mark.parametrize(
+    ("url", "says"),
+    [
+        ("qdrant://u:secret-1@h/photos", "`url` contains credentials"),
+        ("qdrant://h/photos?api_key=secret-1", "`url` has an option that is no number"),
+        ("milvus://h/photos?timeout=3&token=secret-1", "`url` has an option that is no number"),
+    ],
+)
+def test_a_url_with_a_secret_is_refused_before_it_can_be_saved_and_not_repeated(url, says):
+    with pytest.raises(EmbedInputError, match=says) as caught:
+        ours().JinaClipDocumentStore(url=url, config=NANO)
     assert "secret-1" not in str(caught.value)
+
+
+def test_a_url_is_a_text():
     with pytest.raises(EmbedInputError, match="`url` is PosixPath"):
         ours().JinaClipDocumentStore(url=Path("photos.jclip"), config=NANO)
 
