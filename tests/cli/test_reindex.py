@@ -285,7 +285,14 @@ def test_an_alias_of_milvus_passes_to_the_new_collection(photos, tmp_path):
     client.close()
 
 
-@pytest.mark.parametrize("kind", ["qdrant", "weaviate", "pinecone", pytest.param("milvus", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        *("qdrant", "weaviate", "pinecone"),
+        pytest.param("milvus", marks=pytest.mark.slow),
+        pytest.param("chroma", marks=pytest.mark.slow),
+    ],
+)
 def test_a_store_that_cannot_pass_a_name_on_says_so_and_keeps_both(kind, photos, monkeypatch, tmp_path):
     with QdrantServer() as qdrant, WeaviateDouble() as weaviate, PineconeDouble() as pinecone:
         monkeypatch.setenv("PINECONE_CONTROLLER_HOST", pinecone.url)
@@ -295,6 +302,7 @@ def test_a_store_that_cannot_pass_a_name_on_says_so_and_keeps_both(kind, photos,
             "weaviate": f"weaviate://127.0.0.1:{weaviate.http_port}/Photos?grpc_port={weaviate.grpc_port}",
             "pinecone": "pinecone://photos/holiday",
             "milvus": f"milvus:{tmp_path / 'milvus.db'}#photos",
+            "chroma": f"chroma:{tmp_path / 'data'}#photos",
         }[kind]
         index(photos, "--store", url)
         _, before = records(url)
@@ -302,7 +310,11 @@ def test_a_store_that_cannot_pass_a_name_on_says_so_and_keeps_both(kind, photos,
         assert "note: the new collection will keep a name of its own" in told
         [line] = [line for line in told.splitlines() if line.startswith("not swapped, as ")]
         new = line.partition("the new collection is '")[2].partition("'")[0]
-        new = {"weaviate": f"{new}?grpc_port={weaviate.grpc_port}", "milvus": f"milvus:{new}"}.get(kind, new)
+        new = {
+            "weaviate": f"{new}?grpc_port={weaviate.grpc_port}",
+            "milvus": f"milvus:{new}",
+            "chroma": f"chroma:{new}",
+        }.get(kind, new)
         assert_reindexed(new, before)
         assert records(url)[0]["dimensions"] == 128
         assert weaviate.surprises == pinecone.surprises == []
