@@ -87,9 +87,9 @@ def _translate(node: Node) -> str:
             return _compare(node, _OPERATORS[node.op])
         case Not(Compare() as compared):
             opposite = _compare(compared, _OPPOSITE[compared.op])
-            return f"(not {_has_term([_numbers_term(compared.field)])} or {opposite})"
+            return f"(not ({_has_term([_numbers_term(compared.field)])}) or {opposite})"
         case Not():
-            return f"(not {_translate(node.node)})"
+            return f"(not ({_translate(node.node)}))"  # in Milvus `not a == b` is `(not a) == b`
         case _:
             if not node.nodes:  # an `Or` is never empty
                 return EVERYTHING

@@ -1,7 +1,8 @@
 """Opening a collection of Milvus, or making it; and the client for a database of Milvus Lite."""
 
+import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -35,6 +36,7 @@ from jclip_connectors.store_kit.validation import check_count, check_fingerprint
 Index: TypeAlias = Literal["FLAT", "HNSW", "AUTOINDEX"]
 """How vectors are searched: each is compared, by a graph, or as the server takes to be best."""
 
+_LOG = logging.getLogger(__package__)
 TIMEOUT_S = 60.0
 EXAMPLE, ASYNC_EXAMPLE = "MilvusClient(uri=...)", "AsyncMilvusClient(uri=...)"
 # The client asks every ten seconds whether its server is there; that of Milvus Lite hangs up on who does, and gRPC says
@@ -42,6 +44,7 @@ EXAMPLE, ASYNC_EXAMPLE = "MilvusClient(uri=...)", "AsyncMilvusClient(uri=...)"
 _WITHOUT_PINGS = MappingProxyType({"grpc.keepalive_time_ms": 2**31 - 1})
 _LITE = "lite"  # in the version that Milvus Lite tells
 _EF = 128
+_FILTERED = ("terms", "owner", "lineage")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,21 +135,23 @@ def connected(lease: Lease) -> LiteClient:
     return LiteClient(client, lease.alone)
 
 
-def look_up(client: object, name: str) -> Mapping[str, Any] | None:
+def look_up(client: object, name: str, *, timeout_s: float = TIMEOUT_S) -> Mapping[str, Any] | None:
     """The description of a collection; `None` if there is none, or no database at the path.
 
     Args:
         client: the caller's, or the path of a Milvus Lite database.
         name: of the collection.
+        timeout_s: how long the call may take.
     """
     check_name(name)
+    calls = Calls(check_timeout(timeout_s))
     path = lite_path(client, example=EXAMPLE)
     if path is not None and not path.exists():
         return None
     with ExitStack() as stack:
         used, alone = client_of(client, stack)
         with alone:
-            return run(describe(Calls(TIMEOUT_S), name), used, translate=translate, attempts=1)
+            return run(describe(calls, name), used, translate=translate, attempts=1)
 
 
 def open_alone(plan: Plan, client: Any, alone: AbstractContextManager[Any]) -> MilvusFlows:  # noqa: ANN401 (of the caller, which may wrap the SDK's)
@@ -198,10 +203,14 @@ def _create(plan: Plan) -> Flow[Mapping[str, Any]]:
     dimensions = require_dimensions(plan.dimensions)
     index = plan.index
     if index is None:
-        version: str = yield plan.calls.of_server("get_server_version")
-        index = "FLAT" if _LITE in version else "HNSW"
+        index = "FLAT" if (yield from _is_lite(plan.calls)) else "HNSW"
     properties = properties_of(plan.fingerprint, index=index)
     return (yield from _make(plan.calls, plan.name, schema_of_records(dimensions), index, properties))
+
+
+def _is_lite(calls: Calls) -> Flow[bool]:
+    version: str = yield calls.of_server("get_server_version")
+    return _LITE in version
 
 
 def _open_tiles(place: Place, fingerprint: Fingerprint, index: str) -> Flow[None]:
@@ -236,8 +245,21 @@ def _make(
         if found is None:
             raise
         return found  # another process has made it in the meantime
+    if not (yield from _is_lite(calls)):  # which has none for lists
+        yield from _index_filters(calls, name, [field.name for field in schema.fields])
     made: Mapping[str, Any] = yield calls("describe_collection", name)
     return made
+
+
+def _index_filters(calls: Calls, name: str, fields: Sequence[str]) -> Flow[None]:
+    """Make what finds the rows of a filter; without it they are found all the same."""
+    for field in _FILTERED:
+        if field in fields:
+            params = MilvusClient.prepare_index_params(field, index_type="INVERTED")
+            try:
+                yield calls("create_index", name, index_params=params)
+            except StoreRequestError as error:
+                _LOG.warning("%r: no index of %s, so filters read every row: %s", name, field, error)
 
 
 def _load(calls: Calls, name: str, index: str) -> Flow[None]:

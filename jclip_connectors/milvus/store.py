@@ -145,16 +145,19 @@ class AsyncMilvusStore(AsyncStore):
         await self._closing.aclose()
 
 
-def stored_fingerprint(client: MilvusClient | str | os.PathLike[str], collection_name: str) -> Fingerprint | None:
+def stored_fingerprint(
+    client: MilvusClient | str | os.PathLike[str], collection_name: str, *, timeout_s: float = TIMEOUT_S
+) -> Fingerprint | None:
     """The fingerprint of a collection; `None` if there is no such collection.
 
     Args:
         client: your client; you close it. Or the path of a Milvus Lite database.
         collection_name: the name of the collection.
+        timeout_s: how long the call may take.
 
     Raises:
         StoreRequestError: another program made the collection, or the server refuses the request.
         StoreUnavailableError: the server cannot be reached, or another process has the Milvus Lite database open.
     """
-    found = look_up(client, collection_name)
+    found = look_up(client, collection_name, timeout_s=timeout_s)
     return None if found is None else read_fingerprint(found)

@@ -40,7 +40,7 @@ def _on_server(url: ServerUrl, stack: ExitStack) -> Place:
 
     return Place(
         name=url.name,
-        fingerprint=lambda: stored_fingerprint(client, collection),
+        fingerprint=lambda: stored_fingerprint(client, collection, timeout_s=timeout_s),
         open=open_store,
         search_options=("hnsw_ef",),
         client=client,

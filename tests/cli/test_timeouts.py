@@ -1,5 +1,6 @@
 """How long the command waits for a server: `?timeout=` in `--store`, and `--timeout`."""
 
+import importlib
 import socket
 import time
 
@@ -180,6 +181,28 @@ def test_a_connection_to_postgresql_is_waited_for_as_long_as_told(monkeypatch):
     monkeypatch.setenv("PGUSER", "jclip")
     with socket.create_server(("127.0.0.1", 0)) as silent:
         url = f"postgresql://127.0.0.1:{silent.getsockname()[1]}/app/photos"
+        message = jclip("search", "x", "--store", url, "--timeout", 1, code=2)[1]
+    assert "cannot be reached" in message
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("soon")
+def test_milvus_is_waited_for_no_longer_than_was_said(monkeypatch):
+    monkeypatch.delenv("MILVUS_TOKEN", raising=False)
+    with importlib.import_module("tests.doubles.milvus_server").MilvusServer() as server:
+        with connected(f"milvus://127.0.0.1:{server.port}/photos?timeout=0.5") as place:
+            store = place.open(PLAIN, None)
+            server.fail("Query", "DescribeCollection", hold=True)
+            with pytest.raises(StoreUnavailableError, match="in time"):
+                store.count()
+            with pytest.raises(StoreUnavailableError, match="in time"):
+                place.open(PLAIN, None)
+        message = jclip("search", "x", "--store", f"milvus://127.0.0.1:{server.port}/photos", "--timeout", 0.5, code=2)[
+            1
+        ]
+        assert "--timeout" in message
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"milvus://127.0.0.1:{silent.getsockname()[1]}/photos"
         message = jclip("search", "x", "--store", url, "--timeout", 1, code=2)[1]
     assert "cannot be reached" in message
 

@@ -41,8 +41,9 @@ class _Fault:
 class MilvusServer:
     """A server on a free port of loopback, with the faults that it is told."""
 
-    def __init__(self, token: str = "") -> None:
+    def __init__(self, token: str = "", version: str | None = None) -> None:
         self.token = token
+        self.version = version  # that it tells; Lite's own if it is `None`
         self.calls: list[str] = []
         self._faults: dict[str, _Fault] = {}
         self._released = threading.Event()
@@ -91,6 +92,8 @@ class MilvusServer:
         if self.token and given not in (encoded := base64.b64encode(self.token.encode()), encoded.decode()):
             told = base64.b64decode(given).decode()  # the worst that one could say
             context.abort(grpc.StatusCode.UNAUTHENTICATED, f"auth check failure, authorization: {told}")
+        if method == "GetVersion" and self.version is not None:
+            return milvus_pb2.GetVersionResponse(status=common_pb2.Status(), version=self.version)
         fault = self._faults.get(method)
         if fault is None or fault.wanted not in request.SerializeToString():
             return behaviour(request, context)

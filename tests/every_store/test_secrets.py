@@ -485,17 +485,19 @@ BAD_KEYS = {
 
 
 @pytest.mark.parametrize("key", BAD_KEYS.values(), ids=BAD_KEYS)
-@pytest.mark.parametrize("name", ["qdrant", "weaviate", "pinecone", "chroma"])
+@pytest.mark.parametrize("name", ["qdrant", "weaviate", "pinecone", "chroma", "milvus"])
 def test_what_cannot_be_a_key_is_refused_before_an_sdk_has_it(name, key, monkeypatch, logged):
     url = {
         "qdrant": "qdrant://127.0.0.1:1/photos",
         "weaviate": "weaviate://127.0.0.1:1/Photos",
         "pinecone": "pinecone://a",
         "chroma": "chroma://127.0.0.1:1/photos",
+        "milvus": "milvus://127.0.0.1:1/photos",
     }
-    monkeypatch.setenv(f"{name.upper()}_API_KEY", key)
+    variable = "MILVUS_TOKEN" if name == "milvus" else f"{name.upper()}_API_KEY"
+    monkeypatch.setenv(variable, key)
     with (
-        pytest.raises(EmbedInputError, match=f"{name.upper()}_API_KEY is not a key") as caught,
+        pytest.raises(EmbedInputError, match=f"{variable} is not a key") as caught,
         stores.connected(url[name]),
     ):
         pytest.fail("it was taken")

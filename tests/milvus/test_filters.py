@@ -51,7 +51,7 @@ def test_what_matches_everything_and_nothing_is_an_expression():
     assert to_expression(None) == to_expression({}) == EVERYTHING
     assert to_expression({"a": {"in": []}}) == 'pk == ""'
     assert to_expression({}, "text") == 'modality == "text"'
-    assert to_expression({"a": {"nin": []}}) == '(not pk == "")'
+    assert to_expression({"a": {"nin": []}}) == '(not (pk == ""))'
 
 
 @pytest.mark.parametrize("value", ["", " ", None, 5, {"a": 1}, ["pk"]])

@@ -1,5 +1,6 @@
 """Opening: what is made, what is refused, and who else may be at it."""
 
+import contextlib
 import dataclasses
 import threading
 
@@ -9,7 +10,8 @@ from pymilvus import DataType, MilvusClient
 from jclip_connectors.errors import CollectionMismatchError, EmbedInputError, StoreRequestError
 from jclip_connectors.milvus import MilvusStore, stored_fingerprint
 from jclip_connectors.milvus.opening import make_plan
-from tests.milvus.parts import CONFIG, TILED, ids_of, opened, records
+from tests.doubles.milvus_server import MilvusServer
+from tests.milvus.parts import CONFIG, QUERY, TILED, ids_of, opened, records
 
 slow = pytest.mark.slow
 
@@ -154,6 +156,32 @@ def test_the_kind_of_the_index_is_kept_and_another_one_refused(client):
         MilvusStore.open(client, "photos", CONFIG, index="FLAT")
     with opened(client, name="others") as store:
         assert store._client.describe_index("others", "embedding")["index_type"] == "FLAT"
+
+
+@slow
+def test_on_a_server_there_is_a_graph_and_an_index_for_filters_and_a_refused_one_is_told_in_the_log(caplog):
+    asked: list[tuple[str, str, str]] = []
+    with MilvusServer(version="3.0.0") as server, contextlib.closing(server.connect()) as client:
+        create = client.create_index
+
+        def create_index(name, index_params, **options):
+            asked.extend((name, index.field_name, index.index_type) for index in index_params)
+            return create(name, index_params, **options)
+
+        client.create_index = create_index
+        with opened(client, TILED) as store:
+            store.upsert(records(0, 20))
+            assert ids_of(store.search(QUERY, limit=3)) == ids_of(store.search(QUERY, limit=3, tiles=True))
+    assert asked == [
+        ("photos", "embedding", "HNSW"),
+        ("photos", "terms", "INVERTED"),
+        ("photos", "lineage", "INVERTED"),
+        ("photos_tiles", "embedding", "HNSW"),
+        ("photos_tiles", "terms", "INVERTED"),
+        ("photos_tiles", "owner", "INVERTED"),
+        ("photos_tiles", "lineage", "INVERTED"),
+    ]
+    assert "no index of terms, so filters read every row" in caplog.text  # this engine has none for lists
 
 
 @pytest.mark.parametrize(
