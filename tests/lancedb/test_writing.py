@@ -5,6 +5,7 @@ import signal
 import threading
 
 import lancedb
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -15,7 +16,8 @@ from jclip_connectors.errors import (
 )
 from jclip_connectors.lancedb import LanceStore, lance_optimize, operations
 from jclip_connectors.lancedb.clients import BlockingClient
-from tests.lancedb.parts import CONFIG, TILED, ids_of, records, start
+from jclip_connectors.memory import InMemoryStore
+from tests.lancedb.parts import CONFIG, TILED, ids_of, records, start, vectors
 
 
 def versions(connection):
@@ -140,8 +142,6 @@ import sys, lancedb
 from jclip_connectors.lancedb import LanceStore
 from tests.lancedb.parts import CONFIG, records
 store = LanceStore.open(lancedb.connect(sys.argv[1]), "photos", CONFIG, patience_s=60)
-print("open", flush=True)
-sys.stdin.readline() if sys.argv[2] == "wait" else None
 for first in range(0, 400, 25):
     store.upsert(records(first, first + 25))
 """
@@ -149,7 +149,7 @@ for first in range(0, 400, 25):
 
 @pytest.mark.slow
 def test_four_processes_that_write_the_same_new_ids_write_each_once(folder):
-    processes = [start(RACE, str(folder), "go") for _ in range(4)]  # they race to make the collection as well
+    processes = [start(RACE, str(folder)) for _ in range(4)]  # they race to make the collection as well
     for process in processes:
         _, told = process.communicate(timeout=300)
         assert process.returncode == 0, told
@@ -193,3 +193,71 @@ def test_a_writer_that_is_killed_leaves_each_batch_whole_and_nothing_that_it_was
                 assert writes[0] >= (cycle, confirmed[-1])
     verified = LanceStore.open(lancedb.connect(folder), "photos", TILED).verify()
     assert (verified.missing, verified.counted) == ((), sum(map(len, found.values())))
+
+
+OPTIMISE = """
+import sys, lancedb
+from datetime import timedelta
+from jclip_connectors.errors import StoreUnavailableError
+from jclip_connectors.lancedb import LanceStore, lance_optimize
+from tests.lancedb.parts import CONFIG
+store = LanceStore.open(lancedb.connect(sys.argv[1]), "photos", CONFIG)
+done = 0
+for _ in range(25):
+    try:
+        lance_optimize(store, keep=timedelta(hours=1))
+        done += 1
+    except StoreUnavailableError:  # the others were faster three times, and nothing is lost
+        pass
+print(done)
+"""
+
+
+@pytest.mark.slow
+def test_a_program_may_optimise_while_others_write_delete_and_read(folder, store):
+    store.upsert(records(0, 500))
+    with start(OPTIMISE, str(folder)) as optimising, start(RACE, str(folder)) as writing:
+        while optimising.poll() is None:
+            store.upsert(records(400, 600))
+            store.delete([str(at) for at in range(550, 600)])
+            assert store.count() == len(set(store.ids())) >= 550
+            assert ids_of(store.search(records(400, 600)[7].embedding, limit=1)) == ["407"]
+        done, told = optimising.communicate(timeout=300)
+        assert optimising.returncode == 0, told
+        assert int(done) > 0
+        _, told = writing.communicate(timeout=300)
+        assert writing.returncode == 0, told
+    assert store.count() == 550
+
+
+@pytest.mark.slow
+def test_with_indexes_any_history_leaves_the_collection_as_it_is_in_memory(connection, monkeypatch):
+    monkeypatch.setattr(operations, "CANDIDATES", 300)
+    store, reference = LanceStore.open(connection, "tiled", TILED), InMemoryStore(TILED)
+    rng = np.random.default_rng(5)
+    for step in range(14):
+        first = int(rng.integers(0, 1500))
+        batch = records(first, first + 120, tiles=2 * (step % 2), metadata={"step": step, "tag": str(step % 3)})
+        gone = [str(each) for each in rng.integers(0, 1500, 60)]
+        for each in (store, reference):
+            each.upsert(batch)
+            each.delete(gone)
+            if step % 5 == 4:
+                each.delete(where={"step": step - 3})
+        if step == 9:
+            for each in (store, reference):
+                each.delete(where={})
+        if step % 4 == 3:
+            lance_optimize(store)
+        assert sorted(store.ids()) == sorted(reference.ids())
+        where = {"tag": {"in": ["0", "2"]}, "step": {"gte": step - 5}}
+        assert store.count(where=where) == reference.count(where=where)
+        wanted = [str(each) for each in rng.integers(0, 1500, 40)]
+        for mine, given in zip(store.get(wanted), reference.get(wanted), strict=True):
+            assert (mine.record_id, mine.metadata) == (given.record_id, given.metadata)
+            np.testing.assert_allclose(mine.embedding, given.embedding, atol=1e-6)
+        for query in vectors(5, seed=step):
+            found, expected = (each.search(query, where=where, tiles=True) for each in (store, reference))
+            assert len(found) == len(expected)
+            assert len({hit.record_id for hit in found} & {hit.record_id for hit in expected}) >= len(expected) - 1
+    assert store.verify().missing == ()
