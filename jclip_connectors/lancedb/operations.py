@@ -5,7 +5,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeAlias
 
 import pyarrow as pa
 
@@ -46,10 +46,15 @@ ATTEMPTS = 3
 
 _BATCH_RECORDS = 1000
 _BATCH_BYTES = 32 * 2**20
-_PAGE_RECORDS, _TILED_PAGE_RECORDS, _PAGE_IDS = 256, 32, 4096
+_PAGE_RECORDS, _TILED_PAGE_RECORDS, _PAGE_IDS = 1000, 100, 4096
+_PAGES_AT_ONCE = 8  # whose keys are read in one request
 _READ_AT_ONCE = 1000  # ids of a `get` or `delete`
 _FEW = 1000  # results: for more, the records are counted first, as no search may ask for more than there are
 _EQUAL_AT_THE_END = 256  # records with the score of the last result that are read to find those with the first ids
+
+
+# Where a page starts: above a key, and the last keys of the next pages, as far as they are known; `None` is no end.
+_Start: TypeAlias = tuple[int, tuple[int | None, ...]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -146,7 +151,7 @@ class LanceFlows:
 
     def page(
         self,
-        start: Any,  # noqa: ANN401 (a key)
+        start: Any,  # noqa: ANN401 (keys)
         *,
         where: Filter | None,
         modality: Modality | None,
@@ -157,7 +162,7 @@ class LanceFlows:
         records = yield from self._read(condition, vectors=vectors)
         return records, end
 
-    def page_of_ids(self, start: Any, *, where: Filter | None, modality: Modality | None) -> Flow[Page[str]]:  # noqa: ANN401 (a key)
+    def page_of_ids(self, start: Any, *, where: Filter | None, modality: Modality | None) -> Flow[Page[str]]:  # noqa: ANN401 (keys)
         """Read one page of the ids of the matching records, in the order of their keys."""
         condition, end = yield from self._part(start, to_sql(where, modality), _PAGE_IDS)
         asked = Read(columns=["record_id"], where=condition)
@@ -221,14 +226,18 @@ class LanceFlows:
         """The number of records per request: fewer if records have tiles."""
         return _TILED_PAGE_RECORDS if self._layout.tiled else _PAGE_RECORDS
 
-    def _part(self, start: int | None, condition: str | None, size: int) -> Flow[tuple[str | None, int | None]]:
-        """The condition of the next rows, about `size` of them, and the last key of these; `None` if none follow."""
-        rest = condition if start is None else _both(condition, f"key > {start}")
-        asked = Read(columns=["key"], where=rest, limit=size, in_order=True)
-        keys: list[int] = (yield lambda client: client.read(asked))["key"].to_pylist()
-        if len(keys) < size:
-            return rest, None
-        return _both(rest, f"key <= {keys[-1]}"), keys[-1]
+    def _part(self, start: _Start | None, condition: str | None, size: int) -> Flow[tuple[str | None, _Start | None]]:
+        """The condition of the next rows, about `size` of them, and where the rows after these start."""
+        after, ends = start or (None, ())
+        if not ends:
+            most = _PAGES_AT_ONCE * size
+            asked = Read(columns=["key"], where=_between(condition, after, None), limit=most, in_order=True)
+            keys: list[int] = (yield lambda client: client.read(asked))["key"].to_pylist()
+            ends = tuple(dict.fromkeys(keys[size - 1 :: size]))
+            if len(keys) < most:
+                ends = (*ends, None)
+        end, *later = ends
+        return _between(condition, after, end), None if end is None else (end, tuple(later))
 
     def _read(self, condition: str | None, *, vectors: bool) -> Flow[list[Record]]:
         asked = Read(columns=columns_to_read(self._layout, vectors=vectors), where=condition)
@@ -266,5 +275,9 @@ def _parts(ids: Sequence[str], size: int) -> list[list[str]]:
     return [unique[start : start + size] for start in range(0, len(unique), size)]
 
 
-def _both(condition: str | None, other: str) -> str:
-    return other if condition is None else f"{condition} AND {other}"
+def _between(condition: str | None, after: int | None, end: int | None) -> str | None:
+    """A condition for the rows whose keys are above `after`, and at most `end`."""
+    bounds = [] if after is None else [f"key > {after}"]
+    if end is not None:
+        bounds.append(f"key <= {end}")
+    return " AND ".join([*([] if condition is None else [condition]), *bounds]) or None

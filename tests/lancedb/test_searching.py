@@ -237,6 +237,7 @@ def test_a_native_filter_is_a_condition_of_sql(store):
 def test_two_ids_may_have_one_key(store, monkeypatch):
     monkeypatch.setattr("jclip_connectors.lancedb.requests.key_of", lambda record_id: len(record_id))
     monkeypatch.setattr(operations, "_PAGE_RECORDS", 2)
+    monkeypatch.setattr(operations, "_PAGES_AT_ONCE", 3)
     store.upsert(records(0, 20))
     assert sorted(store.ids(), key=int) == sorted(ids_of(store.scroll()), key=int) == [str(i) for i in range(20)]
     assert ids_of(store.get(["3", "12"])) == ["3", "12"]

@@ -17,6 +17,7 @@ from jclip_connectors.errors import (
 from jclip_connectors.lancedb import LanceStore, lance_optimize, operations
 from jclip_connectors.lancedb.clients import BlockingClient
 from jclip_connectors.memory import InMemoryStore
+from jclip_connectors.port import record_uuid
 from tests.lancedb.parts import CONFIG, TILED, ids_of, records, start, vectors
 
 
@@ -126,7 +127,8 @@ def test_threads_may_share_a_store(store):
     assert store.count() == 300
 
 
-def test_pages_of_a_scroll_are_each_record_once_while_others_write_and_optimise(store):
+def test_pages_of_a_scroll_are_each_record_once_while_others_write_and_optimise(store, monkeypatch):
+    monkeypatch.setattr(operations, "_PAGE_RECORDS", 50)
     store.upsert(records(0, 600))
     seen = []
     for i, record in enumerate(store.scroll()):
@@ -261,3 +263,14 @@ def test_with_indexes_any_history_leaves_the_collection_as_it_is_in_memory(conne
             assert len(found) == len(expected)
             assert len({hit.record_id for hit in found} & {hit.record_id for hit in expected}) >= len(expected) - 1
     assert store.verify().missing == ()
+
+
+def test_pages_are_in_the_order_of_the_uuids_of_the_ids_with_any_number_of_records(store, monkeypatch):
+    monkeypatch.setattr(operations, "_PAGE_RECORDS", 5)
+    monkeypatch.setattr(operations, "_PAGES_AT_ONCE", 3)
+    for number in (0, 1, 4, 5, 6, 14, 15, 16, 29, 30, 31, 47):
+        store.delete(where={})
+        store.upsert(records(0, number))
+        expected = sorted(map(str, range(number)), key=record_uuid)
+        assert ids_of(store.scroll()) == expected
+        assert ids_of(store.scroll(where={"a": {"exists": False}}, modality="image", vectors=False)) == expected
