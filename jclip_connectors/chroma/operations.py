@@ -129,33 +129,35 @@ class ChromaFlows:
 
     def page(
         self,
-        start: Any,  # noqa: ANN401 (the ids that are left)
+        start: Any,  # noqa: ANN401 (all ids, and a position)
         *,
         where: Filter | None,
         modality: Modality | None,
         vectors: bool,
     ) -> Flow[Page[Record]]:
         """Read one page of the records that matched when the first page was read."""
-        ids = yield from self._rest(start, where, modality)
-        some = ids[: self._page_size]
+        some, following = yield from self._part(start, where, modality, size=self._page_size)
         found = yield from read_records(some, vectors=vectors)
-        return [found[record_id] for record_id in some if record_id in found], ids[len(some) :] or None
+        return [found[record_id] for record_id in some if record_id in found], following
 
-    def page_of_ids(self, start: Any, *, where: Filter | None, modality: Modality | None) -> Flow[Page[str]]:  # noqa: ANN401 (the ids that are left)
+    def page_of_ids(self, start: Any, *, where: Filter | None, modality: Modality | None) -> Flow[Page[str]]:  # noqa: ANN401 (all ids, and a position)
         """One page of the ids of the records that matched when the first page was read."""
-        ids = yield from self._rest(start, where, modality)
-        return ids[:_PAGE_IDS], ids[_PAGE_IDS:] or None
+        return (yield from self._part(start, where, modality, size=_PAGE_IDS))
 
     def unfound(self, records: Sequence[Record]) -> Flow[list[Record]]:
         """The stored records that a search by their own vectors does not find."""
         return (yield from unfound(self, records))
 
-    def _rest(self, start: list[str] | None, where: Filter | None, modality: Modality | None) -> Flow[list[str]]:
-        """The ids that are left, at first all of them, in an order that says nothing about them."""
+    def _part(
+        self, start: tuple[list[str], int] | None, where: Filter | None, modality: Modality | None, *, size: int
+    ) -> Flow[Page[str]]:
+        """Some of the ids of the records that matched at the start, in an order that says nothing about them."""
         condition = to_where(where, modality)
-        if start is not None:
-            return start
-        return sorted((yield from read_ids(condition)), key=lambda record_id: record_uuid(record_id).bytes)
+        if start is None:
+            found = yield from read_ids(condition)
+            start = sorted(found, key=lambda record_id: record_uuid(record_id).bytes), 0
+        ids, at = start
+        return ids[at : at + size], (ids, at + size) if at + size < len(ids) else None
 
     def _search(self, queries: FloatArray, where: Where | None, *, limit: int) -> Flow[list[list[SearchHit]]]:
         at_most = yield from self._at_most(limit)

@@ -1,6 +1,7 @@
 """Writing to Chroma: metadata that a write replaces, bounded requests, tiles before their record, and failures."""
 
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -163,3 +164,15 @@ def test_ids_that_look_like_those_of_tiles_are_told_apart(client, name):
         assert ids_of(store.search(row, limit=1, tiles=True)) == [record_id]
     store.delete(["a"])
     assert sorted(ids_of(store.search(QUERY, tiles=True))) == sorted(ids[1:])
+
+
+def test_threads_may_share_a_store(client, name):
+    store = ChromaStore.open(client, name, TILED)
+
+    def work(i):
+        store.upsert(records(100 * i, 100 * i + 20, tiles=2))
+        return len(store.search(QUERY, limit=5, tiles=True))
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(work, range(8))) == [5] * 8
+    assert store.count() == 160

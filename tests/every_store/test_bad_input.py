@@ -359,7 +359,6 @@ class Chroma(Front):
             chroma_stores.http_client(self.server.port) as self.client,
             chroma_stores.http_client(port) as self.direct,
         ):
-            self.client._server._session.timeout = httpx.Timeout(1)
             self.store = self.open(PLAIN)
             yield self
 
@@ -377,6 +376,7 @@ class Chroma(Front):
         self.server.__exit__()
 
     def be_slow(self):
+        self.client._server._session.timeout = httpx.Timeout(0.5)
         self.server.slow.set()
 
     def be_busy(self):
