@@ -1,6 +1,7 @@
 """Milvus Lite: its folder, its lock, its server, and what it loses."""
 
 import asyncio
+import logging
 import os
 import signal
 import threading
@@ -45,7 +46,7 @@ def test_after_close_another_process_opens_the_database(path):
     assert attempt_elsewhere(path) == "opened"
 
 
-def test_a_database_that_another_process_has_open_is_refused_quietly_and_opens_once_that_has_ended(path, capfd):
+def test_a_database_that_another_process_has_open_is_refused_quietly_and_opens_once_that_has_ended(path, caplog):
     child = run_python("print(attempt(sys.argv[1]), flush=True)\ninput()", path)
     assert child.stdout.readline() == "opened\n"
     with pytest.raises(StoreUnavailableError, match="is open in another process"):
@@ -55,7 +56,7 @@ def test_a_database_that_another_process_has_open_is_refused_quietly_and_opens_o
     child.communicate("\n", timeout=60)
     with opened(path) as store:
         assert store.count() == 0
-    assert capfd.readouterr().err == ""
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 def test_an_idle_client_does_not_ask_for_its_server_which_would_hang_up(store):
@@ -226,6 +227,14 @@ def test_a_process_that_is_killed_while_it_replaces_tiles_leaves_each_record_as_
         assert sorted(map(int, ids_of(hits))) == list(range(60))
         best = {record.record_id: float((record.tile_embeddings @ QUERY).max()) for record in found}
         assert all(abs(hit.score - best[hit.record_id]) < 1e-5 for hit in hits)
+
+
+def test_a_collection_is_in_memory_once_it_is_open(path):
+    with opened(path, TILED):
+        pass
+    with opened(path, TILED) as store:
+        for name in ("photos", "photos_tiles"):
+            assert store._client.get_load_state(name)["state"].name == "Loaded"
 
 
 def test_a_collection_whose_maker_was_killed_before_the_index_opens(path, monkeypatch):

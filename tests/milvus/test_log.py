@@ -1,6 +1,7 @@
 """Nothing is logged about errors that are raised or handled, and everything about calls of others."""
 
 import asyncio
+import dataclasses
 import logging
 
 import pytest
@@ -43,6 +44,7 @@ def collector():
         logging.getLogger(name).removeHandler(collector)
 
 
+SHORT = dataclasses.replace(CONFIG, dimensions=8)
 WRONG = NativeFilter('secret_word == "of the user"')
 
 
@@ -56,6 +58,11 @@ def test_what_is_raised_or_handled_is_not_logged(path, collector, capfd):
             MilvusStore.open(store._client, "photos_tiles", CONFIG)
         store._client.release_collection("photos")
         assert store.count() == 0
+        store._client.drop_collection("photos")
+        with opened(path, SHORT, name="photos") as other:  # whose vectors cannot be compared
+            other.upsert([dataclasses.replace(record, embedding=record.embedding[:8]) for record in records(0, 3)])
+            with pytest.raises(StoreRequestError):
+                store.search(records(0, 1)[0].embedding)
     assert collector.told() == []
     assert "ERROR" not in capfd.readouterr().err
 

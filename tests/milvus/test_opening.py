@@ -159,6 +159,24 @@ def test_the_kind_of_the_index_is_kept_and_another_one_refused(client):
 
 
 @slow
+def test_a_collection_without_an_index_gets_it_where_none_is_loaded_without_one():
+    asked: list[tuple[str, str, str]] = []
+    with MilvusServer() as server, contextlib.closing(server.connect()) as client:
+        with opened(client):
+            pass
+        server.fail("LoadCollection", code=700, reason="index not found")  # which Milvus Lite does not mind
+
+        def create_index(name, index_params, **_):
+            asked.extend((name, index.field_name, index.index_type) for index in index_params)
+            server.recover()
+
+        client.create_index = create_index
+        with opened(client) as store:
+            assert store.count() == 0
+    assert asked == [("photos", "embedding", "FLAT")]
+
+
+@slow
 def test_on_a_server_there_is_a_graph_and_an_index_for_filters_and_a_refused_one_is_told_in_the_log(caplog):
     asked: list[tuple[str, str, str]] = []
     with MilvusServer(version="3.0.0") as server, contextlib.closing(server.connect()) as client:
