@@ -65,6 +65,7 @@ _PACKAGES: Mapping[str, str] = MappingProxyType(
         "milvuss": "milvus",
     }
 )  # each has `url.py` with SCHEME
+_TLS = frozenset({"qdrants", "weaviates", "chromas", "milvuss"})  # only of servers
 _TIMEOUT = "timeout"
 # PostgreSQL counts milliseconds in 32 bits, and clients fail for numbers that a socket cannot have.
 _LONGEST_TIMEOUT_S = 86_400
@@ -153,7 +154,7 @@ def check_timeout(text: str | None) -> str | None:
 def _in_folder(url: str, stack: ExitStack, timeout: str | None, *, read_only: bool, argument: str) -> Place:
     name, colon, rest = url.partition(":")
     scheme = _scheme(name) if colon else None
-    if scheme is None or scheme.folder is None:
+    if scheme is None or scheme.folder is None or name in _TLS:
         raise _credentials(argument) if "@" in url else _unknown(argument, url)
     if timeout is not None:
         raise EmbedInputError(f"`--timeout` is {timeout!r}, but {_NO_SERVER}: leave out `--timeout`")

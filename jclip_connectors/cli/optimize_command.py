@@ -28,8 +28,8 @@ def optimize(
     scheme = url.partition(":")[0]
     if scheme not in ("edge", "lancedb"):
         raise EmbedInputError(
-            "`--store` names no collection in a folder: `jclip optimize` takes edge:PATH or lancedb:PATH#TABLE, and a "
-            "server optimises by itself"
+            f"a collection of {scheme}: needs no `jclip optimize`, as its engine makes the index by itself; the "
+            "command takes edge:PATH or lancedb:PATH#TABLE"
         )
     with connected(url) as place:
         terminal.say(_optimize_edge(place) if scheme == "edge" else _optimize_lance(place))

@@ -50,7 +50,7 @@ def _on_server(url: ServerUrl, stack: ExitStack) -> Place:
 
 def _in_folder(url: FolderUrl, stack: ExitStack) -> Place:
     folder, collection = url.folder_and_collection()
-    if url.scheme != "milvus" or folder.suffix != ".db":
+    if folder.suffix != ".db":
         raise EmbedInputError(
             f"{url.argument} is no database of Milvus Lite, whose name ends in '.db'; write milvus:PATH.db#COLLECTION"
         )
