@@ -167,8 +167,8 @@ from tests.lancedb.parts import TILED, records
 store = LanceStore.open(lancedb.connect(sys.argv[1]), "photos", TILED)
 cycle = int(sys.argv[2])
 for batch in range(10_000):
-    first = 500 * (batch % 4)
-    store.upsert(records(first, first + 500, tiles=2, metadata={"cycle": cycle, "batch": batch}))
+    first = 150 * (batch % 4)
+    store.upsert(records(first, first + 150, tiles=2, metadata={"cycle": cycle, "batch": batch}))
     print(batch, flush=True)
 """
 
@@ -185,10 +185,10 @@ def test_a_writer_that_is_killed_leaves_each_batch_whole_and_nothing_that_it_was
         store = LanceStore.open(lancedb.connect(folder), "photos", TILED)
         found.clear()
         for record in store.scroll():
-            part = int(record.record_id) // 500
+            part = int(record.record_id) // 150
             found.setdefault(part, []).append((record.metadata["cycle"], record.metadata["batch"]))
         for part, writes in found.items():
-            assert len(writes) == 500
+            assert len(writes) == 150
             assert len(set(writes)) == 1, "half a batch"
             confirmed = [batch for batch in told if batch % 4 == part]
             if confirmed:
@@ -268,7 +268,7 @@ def test_with_indexes_any_history_leaves_the_collection_as_it_is_in_memory(conne
 def test_pages_are_in_the_order_of_the_uuids_of_the_ids_with_any_number_of_records(store, monkeypatch):
     monkeypatch.setattr(operations, "_PAGE_RECORDS", 5)
     monkeypatch.setattr(operations, "_PAGES_AT_ONCE", 3)
-    for number in (0, 1, 4, 5, 6, 14, 15, 16, 29, 30, 31, 47):
+    for number in (0, 5, 14, 15, 16, 31):
         store.delete(where={})
         store.upsert(records(0, number))
         expected = sorted(map(str, range(number)), key=record_uuid)
