@@ -9,6 +9,7 @@ from pymilvus import DataType, MilvusClient
 
 from jclip_connectors.errors import CollectionMismatchError, EmbedInputError, StoreRequestError
 from jclip_connectors.milvus import MilvusStore, stored_fingerprint
+from jclip_connectors.milvus.aliases import aliased_collection, point_alias
 from jclip_connectors.milvus.opening import make_plan
 from tests.doubles.milvus_server import MilvusServer
 from tests.milvus.parts import CONFIG, QUERY, TILED, ids_of, opened, records
@@ -233,3 +234,26 @@ def test_any_other_name_is_a_name(client):
         with opened(client, name=name) as store:
             store.upsert(records(0, 1))
             assert store.count() == 1
+
+
+@slow
+def test_a_collection_opens_by_an_alias_and_is_not_written_to_once_that_stands_for_another(path, client):
+    for name in ("photos_1", "photos_2"):
+        with opened(client, TILED, name=name) as store:
+            store.upsert(records(0, 3 if name == "photos_1" else 5))
+    client.create_alias("photos_1", "photos")
+    assert (aliased_collection(path, "photos"), aliased_collection(client, "photos_1")) == ("photos_1", None)
+    assert stored_fingerprint(client, "photos") == TILED.fingerprint()
+    with opened(client, TILED) as store:
+        assert (store.count(), len(store.search(QUERY, tiles=True))) == (3, 3)
+        with pytest.raises(StoreRequestError, match="'photos' stood for 'photos_2', and stands for 'photos_1' now"):
+            point_alias(client, "photos", old="photos_2", new="photos_1")
+        point_alias(path, "photos", old="photos_1", new="photos_2")
+        with pytest.raises(
+            StoreRequestError, match="stood for 'photos_1', and stands for 'photos_2' now: open it again"
+        ):
+            store.upsert(records(7, 8))
+        assert store.count() == 3  # what is open is read as it was
+    with opened(client, TILED) as store:
+        assert (store.count(), len(store.search(QUERY, tiles=True))) == (5, 5)
+    assert client.list_collections() == sorted([f"photos_{n}{end}" for n in (1, 2) for end in ("", "_tiles")])

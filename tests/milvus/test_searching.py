@@ -265,12 +265,20 @@ def test_a_graph_finds_what_is_near_and_keeps_as_many_in_view_as_are_wanted(path
     with opened(path, TILED, index="HNSW", hnsw_ef=16) as store:
         store.upsert(records(0, 600))
     with opened(path, TILED) as store:  # whose index is kept
+        search, widths = store._client.search, []
+
+        def watched(*arguments, **options):
+            widths.append((options["limit"], options["search_params"]["params"]["ef"]))
+            return search(*arguments, **options)
+
+        store._client.search = watched
         memory = InMemoryStore(TILED)
         memory.upsert(records(0, 600))
         for limit in (10, 300):
             expected = ids_of(memory.search(QUERY, limit=limit))
             for tiles in (False, True):
                 assert len(set(expected) & set(ids_of(store.search(QUERY, limit=limit, tiles=tiles)))) >= 0.95 * limit
+        assert {limit: max(limit, 128) for limit, _ in widths} == dict(widths)  # a server refuses fewer
         (described,) = [store._client.describe_index("photos", "embedding")]
         assert (described["index_type"], described["metric_type"]) == ("HNSW", "COSINE")
 

@@ -143,13 +143,14 @@ def test_if_nothing_was_written_the_error_is_milvus_own(store):
         store.upsert(records(0, 3))
 
 
-def test_a_write_that_fails_between_tiles_and_records_leaves_the_records_as_they_were(path):
+@pytest.mark.parametrize("field", ["payload", "owner"])  # of a record, of a tile
+def test_a_write_that_fails_at_tiles_or_at_records_leaves_the_records_as_they_were(path, field):
     with opened(path, TILED) as store:
         before = tiled_record("a", vectors(3, seed=1), metadata={"v": 1})
         store.upsert([before])
 
         def refuse(_, rows):
-            return MilvusException(code=1100, message="no room") if "payload" in rows[0] else None
+            return MilvusException(code=1100, message="no room") if field in rows[0] else None
 
         store._client = Refusing(store._client, refuse)
         with pytest.raises(StoreRequestError):
