@@ -6,6 +6,7 @@
 | PostgreSQL | `photos_MARK` | tables are renamed in one transaction |
 | Qdrant | `photos-MARK` | an alias is changed, if the name is one |
 | Weaviate | `Photos_MARK` | an alias is changed, if the name is one |
+| LanceDB | the table `photos-MARK` | not at all: a table cannot be renamed |
 | Chroma | `photos-MARK` | not at all: collections are renamed one by one |
 | Milvus | `photos_MARK` | an alias is changed, if the name is one |
 | Pinecone | the index `photos-MARK` | not at all: an index has no second name |
@@ -107,6 +108,8 @@ def swap_of(url: str, place: Place, mark: str) -> Swap:
         return _of_tables(place, mark)
     if scheme == "pinecone":
         return Swap(reason="an index of Pinecone has no second name")
+    if scheme == "lancedb":
+        return Swap(reason="LanceDB renames no table outside of its cloud")
     if scheme in ("chroma", "chromas"):
         return Swap(reason="Chroma renames one collection after the other, and nobody finds the name in between")
     if scheme in _ALIASES:

@@ -23,7 +23,9 @@ def _place(url: FolderUrl, stack: ExitStack) -> Place:
     def open_store(config: EmbeddingConfig, _: int | None, /, search: Mapping[str, Any] = DEFAULTS) -> VectorStore:
         return stack.enter_context(QdrantEdgeStore.open(folder, config, read_only=url.read_only, **search))
 
-    return Place(name=url.name, fingerprint=fingerprint, open=open_store, folder=folder, search_options=("candidates",))
+    return Place(
+        name=repr(url.text), fingerprint=fingerprint, open=open_store, folder=folder, search_options=("candidates",)
+    )
 
 
 SCHEME = StoreScheme(folder=_place)

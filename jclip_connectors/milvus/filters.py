@@ -65,7 +65,7 @@ def to_expression(where: Filter | None, modality: Modality | None = None) -> str
                 "like 'record_id like \"photos/%\"'"
             )
         parts.append(f"({where.value})")
-    elif where:
+    elif where is not None and where != {}:
         parts.append(_translate(without_nested_not(parse_filter(where))))
     if modality is not None:
         parts.append(f'modality == "{modality}"')

@@ -30,7 +30,7 @@ def lite_path(client: object, *, example: str) -> Path | None:
     if not isinstance(client, str | os.PathLike):
         return None
     text = os.fspath(client)
-    if not isinstance(text, str) or not text.endswith(".db") or "://" in text:
+    if not isinstance(text, str) or not text.rstrip("/").endswith(".db") or "://" in text:
         found = "a string" if isinstance(client, str) else "a path"
         raise EmbedInputError(
             f"`client` is {found}, but not of a Milvus Lite database, which ends in '.db': pass `{example}`, "

@@ -125,7 +125,7 @@ def nearest_by_tiles(place: Place, query: FloatArray, expression: str, wanted: i
     that was replaced, or is being written.
     """
     seen: dict[str, Any] = {}  # the best match of each lineage
-    hits: list[SearchHit] = []
+    by_owner: dict[str, SearchHit] = {}  # a record that was written in between has two lineages: the later one counts
     asked = min(max(_TILES_EACH * wanted, 64), MOST_RESULTS)
     more = _MORE_ROUNDS
     while True:
@@ -137,7 +137,8 @@ def nearest_by_tiles(place: Place, query: FloatArray, expression: str, wanted: i
         seen |= found
         owners = list(dict.fromkeys(match["entity"]["owner"] for match in found.values()))
         rows = yield from fetch(place, place.name, owners, OF_HITS)
-        hits += [_tile_hit(found[row["lineage"]], row) for row in rows.values() if row["lineage"] in found]
+        by_owner |= {key: _tile_hit(found[row["lineage"]], row) for key, row in rows.items() if row["lineage"] in found}
+        hits = list(by_owner.values())
         replaced = any(row["lineage"] not in seen for row in rows.values())  # written since the tiles were searched
         complete = len(matches) < asked or _is_complete(hits, wanted, float(matches[-1]["distance"]))
         if complete and not (replaced and more):

@@ -134,8 +134,8 @@ class FolderUrl:
 
     @property
     def name(self) -> str:
-        """The place for messages."""
-        return repr(self.text)
+        """The URL for messages."""
+        return repr(f"{self.scheme}:{self.text}")
 
     def folder(self) -> Path:
         """The folder, where all of the URL is its path.

@@ -136,6 +136,10 @@ BAD_FILTERS = [
     {"not": [{"year": 1}]},
     {1: 2},
     ["year"],
+    [],
+    "",
+    0,
+    False,
 ]
 
 
