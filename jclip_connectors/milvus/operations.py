@@ -25,6 +25,7 @@ from jclip_connectors.milvus.requests import (
     MOST_BATCH_ROWS,
     Entry,
     Row,
+    batches_of,
     key_of,
     payload_of,
     record_of,
@@ -270,9 +271,9 @@ class MilvusFlows:
         yield from self._check_collection(fresh_s=_FRESH_S)
         written = [entries[record.record_id] for record in batch]
         former = yield from self._former_lineages(written)
-        for rows in _batches([tile for entry in written for tile in entry.tiles]):
+        for rows in batches_of([tile for entry in written for tile in entry.tiles]):
             yield place.calls("upsert", place.tiles, data=rows)
-        for rows in _batches([entry.row for entry in written]):
+        for rows in batches_of([entry.row for entry in written]):
             yield place.calls("upsert", place.name, data=rows)
         try:
             for some in _parts(former, MOST_BATCH_ROWS):
@@ -286,10 +287,6 @@ class MilvusFlows:
             return []
         rows = yield from fetch(self._place, self._place.name, [entry.row["pk"] for entry in entries], ("lineage",))
         return sorted({row["lineage"] for row in rows.values()} - {entry.row["lineage"] for entry in entries})
-
-
-def _batches(rows: Sequence[Row]) -> Iterator[list[Row]]:
-    return split(rows, size_bytes=row_bytes, most_items=MOST_BATCH_ROWS, most_bytes=MOST_BATCH_BYTES)
 
 
 def _in_span(first: int, end: int) -> str:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,7 @@ from jclip_connectors.milvus.schema import (
     PIECE_CHARS,
 )
 from jclip_connectors.port import FloatArray, Record, record_uuid
+from jclip_connectors.store_kit.batches import split
 from jclip_connectors.store_kit.payload import to_payload, to_record
 
 MOST_BATCH_BYTES = 16 * 2**20  # a server accepts 64 MB in a request
@@ -79,6 +80,11 @@ def row_bytes(row: Mapping[str, Any]) -> int:
     embedding: FloatArray = row["embedding"]
     texts = len(row["record_id"].encode()) + sum(map(len, row.get("payload", ())))
     return embedding.nbytes + texts + 40 * len(row["terms"]) + 64 * len(row["numbers"]) + 300
+
+
+def batches_of(rows: Sequence[Row]) -> Iterator[list[Row]]:
+    """Split rows, in order, into batches that a request can hold."""
+    return split(rows, size_bytes=row_bytes, most_items=MOST_BATCH_ROWS, most_bytes=MOST_BATCH_BYTES)
 
 
 def payload_of(row: Mapping[str, Any]) -> dict[str, Any]:

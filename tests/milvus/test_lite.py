@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from pymilvus import AsyncMilvusClient, MilvusClient
 
-from jclip_connectors.errors import EmbedInputError, MissingDependencyError, StoreRequestError, StoreUnavailableError
+from jclip_connectors.errors import EmbedInputError, StoreRequestError, StoreUnavailableError
 from jclip_connectors.milvus import AsyncMilvusStore, MilvusStore, stored_fingerprint
 from tests.milvus.parts import CONFIG, QUERY, TILED, attempt, ids_of, opened, records, run_python, tiled_record, vectors
 
@@ -296,9 +296,3 @@ def test_reading_the_fingerprint_of_a_database_that_is_not_there_makes_none(path
     assert stored_fingerprint(path, "photos") == CONFIG.fingerprint()
     assert stored_fingerprint(str(path), "others") is None
     assert attempt(path) == "opened"
-
-
-def test_milvus_lite_that_is_not_installed_is_told_with_its_extra(path, monkeypatch):
-    monkeypatch.setitem(__import__("sys").modules, "milvus_lite.server_manager", None)
-    with pytest.raises(MissingDependencyError, match=r"jclip-connectors\[milvus-lite\]"):
-        MilvusStore.open(path, "photos", CONFIG)

@@ -2,12 +2,13 @@
 
 import contextlib
 import dataclasses
+import sys
 import threading
 
 import pytest
 from pymilvus import DataType, MilvusClient
 
-from jclip_connectors.errors import CollectionMismatchError, EmbedInputError, StoreRequestError
+from jclip_connectors.errors import CollectionMismatchError, EmbedInputError, MissingDependencyError, StoreRequestError
 from jclip_connectors.milvus import MilvusStore, stored_fingerprint
 from jclip_connectors.milvus.aliases import aliased_collection, point_alias
 from jclip_connectors.milvus.opening import make_plan
@@ -257,3 +258,10 @@ def test_a_collection_opens_by_an_alias_and_is_not_written_to_once_that_stands_f
     with opened(client, TILED) as store:
         assert (store.count(), len(store.search(QUERY, tiles=True))) == (5, 5)
     assert client.list_collections() == sorted([f"photos_{n}{end}" for n in (1, 2) for end in ("", "_tiles")])
+
+
+@slow
+def test_milvus_lite_that_is_not_installed_is_told_with_its_extra(path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "milvus_lite.server_manager", None)
+    with pytest.raises(MissingDependencyError, match=r"jclip-connectors\[milvus-lite\]"):
+        MilvusStore.open(path, "photos", CONFIG)
