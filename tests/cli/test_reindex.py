@@ -288,7 +288,7 @@ def test_an_alias_of_milvus_passes_to_the_new_collection(photos, tmp_path):
 @pytest.mark.parametrize(
     "kind",
     [
-        *("qdrant", "weaviate", "pinecone"),
+        *("qdrant", "weaviate", "pinecone", "lancedb"),
         pytest.param("milvus", marks=pytest.mark.slow),
         pytest.param("chroma", marks=pytest.mark.slow),
     ],
@@ -301,6 +301,7 @@ def test_a_store_that_cannot_pass_a_name_on_says_so_and_keeps_both(kind, photos,
             "qdrant": f"{qdrant.url.replace('http', 'qdrant', 1)}/Photos",
             "weaviate": f"weaviate://127.0.0.1:{weaviate.http_port}/Photos?grpc_port={weaviate.grpc_port}",
             "pinecone": "pinecone://photos/holiday",
+            "lancedb": f"lancedb:{tmp_path / 'lance'}",
             "milvus": f"milvus:{tmp_path / 'milvus.db'}#photos",
             "chroma": f"chroma:{tmp_path / 'data'}#photos",
         }[kind]
@@ -310,11 +311,7 @@ def test_a_store_that_cannot_pass_a_name_on_says_so_and_keeps_both(kind, photos,
         assert "note: the new collection will keep a name of its own" in told
         [line] = [line for line in told.splitlines() if line.startswith("not swapped, as ")]
         new = line.partition("the new collection is '")[2].partition("'")[0]
-        new = {
-            "weaviate": f"{new}?grpc_port={weaviate.grpc_port}",
-            "milvus": f"milvus:{new}",
-            "chroma": f"chroma:{new}",
-        }.get(kind, new)
+        new += f"?grpc_port={weaviate.grpc_port}" if kind == "weaviate" else ""
         assert_reindexed(new, before)
         assert records(url)[0]["dimensions"] == 128
         assert weaviate.surprises == pinecone.surprises == []
