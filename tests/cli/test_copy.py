@@ -74,7 +74,7 @@ def test_a_model_that_was_not_trained_for_it_is_not_cut(tmp_path):
         ("{0}/nothing", "{0}/b", "there is no collection in"),
         (f"qdrant://key:{SECRET}@host/photos", "{0}/b", "FROM contains credentials"),
         ("{0}/a", "qdrant://host", "TO names no collection"),
-        ("{0}/a", "mongodb://host/photos", "TO is 'mongodb://host/photos'; write edge:PATH, lancedb:"),
+        ("{0}/a", "mongodb://host/photos", "TO is 'mongodb://host/photos'; write edge:PATH, "),
         ("{0}/a", "{0}", "is a folder with other files in it"),
     ],
 )

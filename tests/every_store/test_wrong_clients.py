@@ -198,7 +198,7 @@ def test_a_configuration_that_is_left_out_is_told(store):
 def test_what_is_no_client_is_told_by_what_reads_a_fingerprint(call):
     with pytest.raises(EmbedInputError) as caught:
         call(KEY, "photos")
-    check_sentence(caught, "is a string: pass `")
+    check_sentence(caught, "is a string", ": pass `")
 
 
 def test_a_weaviate_client_that_is_not_connected_is_told():
