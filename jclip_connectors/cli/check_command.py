@@ -39,13 +39,13 @@ def check(
     with connected(collection_url(collection, store), timeout=timeout, read_only=not repair) as place:
         report = place.open(configuration(existing_fingerprint(place), model=model), None).verify(repair=repair)
     terminal.say(f"{report.counted} records counted, {report.found} found, {len(report.missing)} not found")
-    for record_id in report.missing[:_NAMED]:
+    for record_id in sorted(report.missing, key=report.repaired.__contains__)[:_NAMED]:
         terminal.say(f"  {record_id}")
     if len(report.missing) > _NAMED:
         terminal.say(f"  and {len(report.missing) - _NAMED} more")
     lost = len(report.missing) - len(report.repaired)
     if report.missing:
-        again = "; --repair writes them again" if not repair else ""
+        again = "; --repair writes them again" if not repair else "; add them again" if lost else ""
         terminal.say(f"{len(report.repaired)} written again and found, {lost} not{again}")
     if lost or report.counted != report.found + len(report.missing):
         raise typer.Exit(_MISSING)

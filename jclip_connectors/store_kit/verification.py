@@ -13,6 +13,25 @@ _LIMITS = (10, 1000)  # the second one for a record that many others equal
 _TOLERANCE = 1e-3  # of a cosine: stores may round vectors
 _ROUNDS = 3  # of deleting and writing: an index that is damaged can lose a record once more
 _PAGE = 64
+_NAMED = 10
+
+
+class TilesMissingError(StoreUnavailableError):
+    """Records cannot be read whole, as vectors of their tiles are missing.
+
+    Attributes:
+        record_ids: the ids of all such records of the call, or of some.
+    """
+
+    def __init__(self, record_ids: Sequence[str]) -> None:
+        """Name the records."""
+        names = ", ".join(map(repr, record_ids[:_NAMED]))
+        more = f" and {len(record_ids) - _NAMED} more" if len(record_ids) > _NAMED else ""
+        super().__init__(
+            f"some tiles of these records are missing: {names}{more}; they are being written, or a write was lost: if "
+            "this remains, add them again"
+        )
+        self.record_ids = tuple(record_ids)
 
 
 class Verifiable(Protocol):
@@ -22,6 +41,9 @@ class Verifiable(Protocol):
         self, embedding: FloatArray, *, limit: int, where: Filter | None, modality: Modality | None, tiles: bool
     ) -> "Flow[list[SearchHit]]":
         """See `VectorStore.search`."""
+
+    def get(self, ids: Sequence[str], *, vectors: bool) -> "Flow[list[Record]]":
+        """See `VectorStore.get`."""
 
     def upsert(self, records: Sequence[Record]) -> "Flow[None]":
         """See `VectorStore.upsert`."""
@@ -51,15 +73,33 @@ def verify(flows: Verifiable, *, repair: bool) -> "Flow[Verification]":
     counted = yield from flows.count(where=None, modality=None)
     found, missing, repaired, start = 0, list[str](), list[str](), None
     while True:
-        records, start = yield from flows.page(start, where=None, modality=None, vectors=True)
+        records, torn, start = yield from _whole(flows, start)
         lost = yield from flows.unfound(records)
         found += len(records) - len(lost)
+        missing += torn
         missing += [record.record_id for record in lost]
         if repair and lost:
             remaining = yield from write_again(flows, lost)
             repaired += [record.record_id for record in lost if record.record_id not in remaining]
         if start is None:
             return Verification(counted=counted, found=found, missing=tuple(missing), repaired=tuple(repaired))
+
+
+def _whole(flows: Verifiable, start: Any) -> "Flow[tuple[list[Record], list[str], Any]]":  # noqa: ANN401 (the type depends on the SDK)
+    """The records of one page, the ids of those that cannot be read whole, and the start of the next page."""
+    try:
+        records, following = yield from flows.page(start, where=None, modality=None, vectors=True)
+    except TilesMissingError:
+        records, following = yield from flows.page(start, where=None, modality=None, vectors=False)
+    else:
+        return records, [], following
+    ids, torn = [record.record_id for record in records], list[str]()
+    while True:
+        try:
+            return (yield from flows.get(ids, vectors=True)), torn, following
+        except TilesMissingError as error:
+            torn += error.record_ids
+            ids = [record_id for record_id in ids if record_id not in error.record_ids]
 
 
 def unfound(flows: Verifiable, records: Sequence[Record]) -> "Flow[list[Record]]":
@@ -130,6 +170,10 @@ class _Direct:
         hits: list[SearchHit] = yield lambda store: store.search(embedding, **options)
         return hits
 
+    def get(self, ids: Sequence[str], *, vectors: bool) -> "Flow[list[Record]]":
+        records: list[Record] = yield lambda store: store.get(ids, vectors=vectors)
+        return records
+
     def upsert(self, records: Sequence[Record]) -> "Flow[None]":
         yield lambda store: store.upsert(records)
 
@@ -151,7 +195,7 @@ class _Direct:
         ids = start
         if ids is None:
             ids = yield lambda store: list(store.ids(where=where, modality=modality))
-        records = yield lambda store: store.get(ids[:_PAGE], vectors=vectors)
+        records = yield from self.get(ids[:_PAGE], vectors=vectors)
         return records, ids[_PAGE:] or None
 
     def unfound(self, records: Sequence[Record]) -> "Flow[list[Record]]":

@@ -1,5 +1,7 @@
 """`jclip check`, on a folder and on a server that has lost records from its index."""
 
+import dataclasses
+
 import pytest
 
 from jclip_connectors.edge import QdrantEdgeStore
@@ -41,6 +43,20 @@ def test_lost_records_are_named_and_written_again(server, url):
     assert "0 written again and found, 12 not; --repair writes them again" in told
     assert "12 written again and found, 0 not" in jclip("check", "--store", url, "--repair")[1]
     assert "0 not found" in jclip("check", "--store", url)[1]
+
+
+def test_a_record_that_cannot_be_repaired_is_named_first_and_is_to_be_added_again(server, url, monkeypatch):
+    server.lose("Photos", [f"photo {number:02}" for number in range(12)])
+    verify = WeaviateStore.verify
+
+    def without_the_last(store, *, repair):
+        report = verify(store, repair=repair)
+        return dataclasses.replace(report, repaired=tuple(x for x in report.repaired if x != "photo 11"))
+
+    monkeypatch.setattr(WeaviateStore, "verify", without_the_last)
+    told = jclip("check", "--store", url, "--repair", code=1)[1]
+    assert "12 not found\n  photo 11\n" in told
+    assert "11 written again and found, 1 not; add them again" in told
 
 
 def test_a_collection_that_does_not_exist_is_not_made(tmp_path, url):
