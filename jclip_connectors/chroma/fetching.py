@@ -3,16 +3,15 @@
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from jclip_connectors.chroma.clients import Collections
-from jclip_connectors.chroma.filters import Where
 from jclip_connectors.chroma.items import bare_record, parts, payload_of, record_of, tile_ids
-from jclip_connectors.errors import StoreUnavailableError
 from jclip_connectors.port import FloatArray, Record
 from jclip_connectors.store_kit.flows import Flow
+from jclip_connectors.store_kit.verification import TilesMissingError
 
 _READ = 256  # records or tiles for each request
 _TRIES = 3  # of reading a record that is written meanwhile
@@ -60,7 +59,7 @@ def read_records(ids: Sequence[str], *, vectors: bool) -> Flow[dict[str, Record]
     """The records that exist, by id.
 
     Raises:
-        StoreUnavailableError: a record is being written, or a writer was stopped while it deleted it.
+        TilesMissingError: records are being written, or writers have deleted each other's tiles.
     """
     read: dict[str, Record] = {}
     missing = list(ids)
@@ -75,14 +74,12 @@ def read_records(ids: Sequence[str], *, vectors: bool) -> Flow[dict[str, Record]
         missing = [record_id for record_id, record in records.items() if record is None]
         if not missing:
             return read
-    raise StoreUnavailableError(
-        f"some tiles of the record {missing[0]!r} are missing: it is being written; if this remains, add it again"
-    )
+    raise TilesMissingError(missing)
 
 
-def read_ids(where: Where | None) -> Flow[list[str]]:
-    """The ids of all matching records."""
-    answer = yield lambda client: client.records.get(where=where, include=[])
+def read_ids(kind: Literal["records", "tiles"], **which: Any) -> Flow[list[str]]:  # noqa: ANN401 (chromadb's)
+    """The ids of all matching records or tiles; `which` is chromadb's `ids=` or `where=`."""
+    answer = yield lambda client: getattr(client, kind).get(include=[], **which)
     ids: list[str] = answer["ids"]
     return ids
 

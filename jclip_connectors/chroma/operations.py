@@ -5,14 +5,13 @@ import logging
 from collections.abc import Sequence
 from typing import Any
 
-from jclip_connectors.chroma.clients import Collections
 from jclip_connectors.chroma.errors import translate
 from jclip_connectors.chroma.fetching import read_ids, read_records
 from jclip_connectors.chroma.filters import Where, every_record, to_where
 from jclip_connectors.chroma.items import parent_of, parts
 from jclip_connectors.chroma.schema import PARENT, Stored
 from jclip_connectors.chroma.searching import nearest, nearest_by_tiles
-from jclip_connectors.chroma.storing import batches_of, write
+from jclip_connectors.chroma.storing import batches_of, remove, write
 from jclip_connectors.config import Fingerprint
 from jclip_connectors.errors import ConnectorError
 from jclip_connectors.port import Filter, FloatArray, Modality, Record, SearchHit, record_uuid
@@ -109,21 +108,17 @@ class ChromaFlows:
         check_delete(ids, where)
         if ids is None:
             condition = every_record(to_where(where, None))
-            yield functools.partial(_delete, kind="records", where=condition)
-            if self._tiled:
-                yield functools.partial(_delete, kind="tiles", where=condition)
+            yield from remove(where=condition, tiles=condition if self._tiled else None)
             return
         for some in parts(list(dict.fromkeys(check_ids(ids))), _DELETED):
-            yield functools.partial(_delete, kind="records", ids=some)
-            if self._tiled:
-                of_records: Where = {PARENT: {"$in": list(map(parent_of, some))}}
-                yield functools.partial(_delete, kind="tiles", where=of_records)
+            of_records: Where = {PARENT: {"$in": list(map(parent_of, some))}}
+            yield from remove(ids=some, tiles=of_records if self._tiled else None)
 
     def count(self, *, where: Filter | None, modality: Modality | None) -> Flow[int]:
         """Count the matching records; with a filter their ids are read, as Chroma has no count by filter."""
         condition = to_where(where, modality)
         if condition is not None:
-            return len((yield from read_ids(condition)))
+            return len((yield from read_ids("records", where=condition)))
         counted: int = yield lambda client: client.records.count()
         return counted
 
@@ -154,7 +149,7 @@ class ChromaFlows:
         """Some of the ids of the records that matched at the start, in an order that says nothing about them."""
         condition = to_where(where, modality)
         if start is None:
-            found = yield from read_ids(condition)
+            found = yield from read_ids("records", where=condition)
             start = sorted(found, key=lambda record_id: record_uuid(record_id).bytes), 0
         ids, at = start
         return ids[at : at + size], (ids, at + size) if at + size < len(ids) else None
@@ -180,7 +175,3 @@ class ChromaFlows:
     def _page_size(self) -> int:
         """The number of records per request: fewer if records have tiles."""
         return _TILED_PAGE_RECORDS if self._tiled else _PAGE_RECORDS
-
-
-def _delete(client: Collections, *, kind: str, **options: Any) -> Any:  # noqa: ANN401 (chromadb's)
-    return getattr(client, kind).delete(**options)

@@ -9,7 +9,8 @@ import pytest
 
 from jclip_connectors.chroma import ChromaStore
 from jclip_connectors.errors import PartialFailureError, StoreRequestError
-from jclip_connectors.port import Record
+from jclip_connectors.port import Record, Verification
+from jclip_connectors.store_kit.verification import TilesMissingError
 from jclip_connectors.testing.store_contract import ids_of
 from tests.chroma.parts import CONFIG, QUERY, TILED, records, vectors
 
@@ -62,7 +63,9 @@ def test_requests_are_bounded_in_items_and_bytes(watched, name):
     store.upsert([*records(0, 600, tiles=2), *records(3000, 3003, metadata={"text": "x" * 9_000_000})])
     written = [len(options["ids"]) for _, method, options in watched.calls if method == "upsert"]
     assert max(written) == 1000
-    assert max(len(options.get("ids", [])) for _, method, options in watched.calls if method == "get") <= 256
+    read = [(len(options["ids"]), options["include"]) for _, method, options in watched.calls if method == "get"]
+    assert max(size for size, include in read if include) <= 256
+    assert max(size for size, include in read if not include) <= 1000  # ids alone
     large = [options for kind, _, options in watched.calls if kind == "records" and "3000" in options.get("ids", [])]
     assert all(sum(f"{i}" in options["ids"] for i in (3000, 3001, 3002)) == 1 for options in large[1:])
     assert store.count() == 603
@@ -126,12 +129,82 @@ def test_tiles_that_are_missing_are_told_and_a_new_write_mends_the_record(client
     store.upsert(given)
     tiles = bare(client, f"{name}.tiles")
     tiles.delete(ids=[found for found in tiles.get()["ids"] if found.endswith("#1#0")])
-    with pytest.raises(Exception, match="some tiles of the record '0' are missing"):
+    with pytest.raises(TilesMissingError, match=r"some tiles of these records are missing: '0'; .* add them again"):
         store.get(["0", "1"])
+    for repair in (False, True):
+        assert store.verify(repair=repair) == Verification(counted=2, found=1, missing=("0",), repaired=())
     assert len(store.get(["0"], vectors=False)) == 1
     assert ids_of(store.search(given[0].tile_embeddings[0], tiles=True)) == ["1"]
     store.upsert(given)
     assert len(store.get(["0", "1"])) == 2
+
+
+def once(watched, action, *, before=None, after=None):
+    """Act once: before the first such call, or before the one that follows it."""
+    seen: list[tuple[str, str]] = []
+
+    def act(kind, method, _):
+        if before == (kind, method) or after in seen:
+            watched.fail = None
+            action()
+        seen.append((kind, method))
+
+    watched.fail = act
+
+
+def is_whole(store, expected):
+    (found,) = store.get(["0"])
+    np.testing.assert_allclose(found.tile_embeddings, expected.tile_embeddings, atol=1e-6)
+    return store.verify() == Verification(counted=1, found=1, missing=(), repaired=())
+
+
+def replace(store):
+    store.upsert(records(0, 1, tiles=2))
+
+
+def delete_by_id(store):
+    store.delete(["0"])
+
+
+def delete_by_filter(store):
+    store.delete(where={})
+
+
+CHANGES = pytest.mark.parametrize("change", [replace, delete_by_id, delete_by_filter])
+
+
+@CHANGES
+def test_tiles_are_kept_that_another_writer_has_made_current_again(watched, client, name, change):
+    first, second = ChromaStore.open(watched, name, TILED), ChromaStore.open(client, name, TILED)
+    given = records(0, 1, tiles=3)
+    second.upsert([*given, *records(5, 6, tiles=3)])
+    once(watched, lambda: second.upsert(given), after=("records", "upsert" if change is replace else "delete"))
+    change(first)
+    assert watched.fail is None
+    second.delete(["5"])
+    assert is_whole(second, given[0])
+    assert bare(client, f"{name}.tiles").count() == 3
+
+
+@CHANGES
+def test_tiles_are_written_again_that_another_writer_has_deleted_before_their_record_came(
+    watched, client, name, change
+):
+    first, second = ChromaStore.open(watched, name, TILED), ChromaStore.open(client, name, TILED)
+    given = records(0, 1, tiles=3)
+    second.upsert(given)
+    once(watched, lambda: change(second), before=("records", "upsert"))
+    first.upsert(given)
+    assert watched.fail is None
+    assert is_whole(second, given[0])
+
+
+def test_tiles_of_a_record_that_is_deleted_while_they_are_written_are_not_written_again(watched, client, name):
+    first, second = ChromaStore.open(watched, name, TILED), ChromaStore.open(client, name, TILED)
+    once(watched, lambda: second.delete(["0"]), after=("records", "upsert"))
+    first.upsert(records(0, 1, tiles=3))
+    assert watched.fail is None
+    assert (bare(client, f"{name}.tiles").count(), second.count()) == (0, 0)
 
 
 def test_a_record_that_is_written_while_it_is_read_comes_with_the_tiles_of_one_version(watched, client, name):
