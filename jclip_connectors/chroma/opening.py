@@ -1,5 +1,6 @@
 """Opening or making a collection in Chroma, and reading its fingerprint."""
 
+import dataclasses
 import functools
 import logging
 from typing import Any
@@ -33,7 +34,7 @@ def open_flow(
     records = yield from _find(name)
     if records is not None:
         _check(read_description(records.metadata, name), new, name)
-    tiles = (yield from _found_or_made(tiles_name(name), new)) if tiled else None
+    tiles = (yield from _tiles(tiles_name(name), dataclasses.replace(new, tiles=True))) if tiled else None
     if records is None:  # last, so that nothing of ours is left where the name of the tiles is taken
         records = yield from _make(name, new)
     stored = read_description(records.metadata, name)
@@ -67,13 +68,12 @@ def _find(name: str) -> Flow[Any]:
         return None
 
 
-def _found_or_made(name: str, new: Stored) -> Flow[Any]:
-    """The collection of this name, which may be another process's."""
+def _tiles(name: str, new: Stored) -> Flow[Any]:
+    """The collection of tiles, which may be another process's."""
     found = yield from _find(name)
     if found is None:
         found = yield from _make(name, new)
-    stored = read_description(found.metadata, name)
-    _check(stored, new, name)
+    _check(read_description(found.metadata, name, tiles=True), new, name)
     return found
 
 

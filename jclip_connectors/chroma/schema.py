@@ -23,10 +23,12 @@ class Stored:
     Attributes:
         fingerprint: of the configuration that it was made with.
         dimensions: E; `None` if it was not known when the collection was made.
+        tiles: it has the tiles of another collection.
     """
 
     fingerprint: Fingerprint
     dimensions: int | None
+    tiles: bool = False
 
 
 def check_name(name: object) -> str:
@@ -51,14 +53,16 @@ def tiles_name(name: str) -> str:
 
 def describe(stored: Stored) -> dict[str, Any]:
     """The metadata of a new collection."""
-    return {_ABOUT: json.dumps({"fingerprint": dict(stored.fingerprint), "dimensions": stored.dimensions})}
+    about = {"fingerprint": dict(stored.fingerprint), "dimensions": stored.dimensions, "tiles": stored.tiles}
+    return {_ABOUT: json.dumps(about)}
 
 
-def read_description(metadata: Mapping[str, Any] | None, name: str) -> Stored:
+def read_description(metadata: Mapping[str, Any] | None, name: str, *, tiles: bool = False) -> Stored:
     """Read what `describe` has written.
 
     Raises:
-        StoreRequestError: another program made the collection.
+        StoreRequestError: another program made the collection, or it has records instead of tiles, or tiles instead of
+            records.
     """
     about = (metadata or {}).get(_ABOUT)
     if not isinstance(about, str):
@@ -66,4 +70,9 @@ def read_description(metadata: Mapping[str, Any] | None, name: str) -> Stored:
             f"the collection {name!r} was not made by this package, which leaves it as it is: use another name"
         )
     read = json.loads(about)
-    return Stored(fingerprint=read["fingerprint"], dimensions=read["dimensions"])
+    stored = Stored(fingerprint=read["fingerprint"], dimensions=read["dimensions"], tiles=read["tiles"])
+    if stored.tiles != tiles:
+        whose = name.removesuffix(_TILES)
+        has = f"the tiles of the collection {whose!r}" if stored.tiles else f"records, and no tiles of {whose!r}"
+        raise StoreRequestError(f"the collection {name!r} has {has}: use another name")
+    return stored

@@ -3,6 +3,7 @@
 The key of a server is `CHROMA_API_KEY`; `CHROMA_TENANT` and `CHROMA_DATABASE` name others than the default ones.
 """
 
+import dataclasses
 import os
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
@@ -64,7 +65,7 @@ def _in_folder(url: FolderUrl, stack: ExitStack) -> Place:
     def fingerprint() -> Fingerprint | None:
         return stored_fingerprint(client(), collection) if (folder / _FILE).exists() else None
 
-    return _place(url.name, collection, client, fingerprint)
+    return dataclasses.replace(_place(url.name, collection, client, fingerprint), folder=folder)
 
 
 def _place(

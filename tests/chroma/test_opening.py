@@ -55,6 +55,27 @@ def test_nothing_is_made_where_the_name_of_the_tiles_is_taken(client, name):
     assert name not in {each.name for each in client.list_collections()}
 
 
+def test_tiles_are_not_opened_as_a_collection_of_records(client, name):
+    ChromaStore.open(client, name, TILED).upsert(records(0, 2, tiles=2))
+    for config in (TILED, CONFIG):
+        with pytest.raises(StoreRequestError, match=f"{name}.tiles' has the tiles of the collection '{name}'"):
+            ChromaStore.open(client, f"{name}.tiles", config)
+    with pytest.raises(StoreRequestError, match="has the tiles of the collection"):
+        stored_fingerprint(client, f"{name}.tiles")
+    assert ChromaStore.open(client, name, TILED).verify().found == 2
+    assert f"{name}.tiles.tiles" not in {each.name for each in client.list_collections()}
+
+
+def test_records_are_not_taken_for_the_tiles_of_another_collection(client, name):
+    store = ChromaStore.open(client, f"{name}.tiles", TILED)
+    store.upsert(records(0, 2, tiles=2))
+    with pytest.raises(StoreRequestError, match=f"{name}.tiles' has records, and no tiles of '{name}': use another"):
+        ChromaStore.open(client, name, TILED)
+    assert name not in {each.name for each in client.list_collections()}
+    ChromaStore.open(client, name, CONFIG).upsert(records(5, 6))  # without tiles the name is free
+    assert store.verify().found == 2
+
+
 def test_of_many_that_make_a_collection_at_once_all_have_the_same_one(client, name):
     with ThreadPoolExecutor(8) as pool:
         stores = list(pool.map(lambda _: ChromaStore.open(client, name, TILED), range(8)))

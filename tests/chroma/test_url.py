@@ -25,6 +25,7 @@ def test_a_folder_is_made_by_the_first_record_and_not_by_a_look(tmp_path):
         assert place.fingerprint() == UNSIZED.fingerprint()
         assert place.open(UNSIZED, None, {"candidates": 5}).count() == 2
         assert (place.search_options, place.collection) == (("candidates",), "photos")
+        assert place.folder == tmp_path / "data"
     with connected(f"chroma:{tmp_path / 'data'}") as place:
         assert (place.fingerprint(), place.collection) == (None, "jclip")
     with folder_client(tmp_path / "data") as client:  # which was closed
