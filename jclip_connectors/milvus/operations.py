@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from jclip_connectors.config import Fingerprint
-from jclip_connectors.errors import ConnectorError, StoreRequestError, StoreUnavailableError
+from jclip_connectors.errors import ConnectorError, StoreRequestError
 from jclip_connectors.milvus.errors import translate
 from jclip_connectors.milvus.filters import one_of, to_expression
 from jclip_connectors.milvus.reading import (
@@ -48,7 +48,7 @@ from jclip_connectors.store_kit.validation import (
     check_tiles,
     check_unchanged,
 )
-from jclip_connectors.store_kit.verification import unfound
+from jclip_connectors.store_kit.verification import TilesMissingError, unfound
 
 _LOG = logging.getLogger(__package__)
 _PAGE, _PAGE_OF_TILED, _PAGE_OF_IDS = 500, 64, 4096
@@ -232,16 +232,20 @@ class MilvusFlows:
             rows = list(again.values())
             if not rows:
                 return [records[key] for key in order if key in records]
-        names = ", ".join(repr(row["record_id"]) for row in rows)
-        raise StoreUnavailableError(
-            f"some tiles of these records are missing, which may be being written: {names}; retry later"
-        )
+        raise TilesMissingError([row["record_id"] for row in rows])
 
     def _delete(self, expression: str, *, of_tiles: str) -> Flow[None]:
         place = self._place
         yield place.calls("delete", place.name, filter=expression)
-        if place.tiled:
-            yield place.calls("delete", place.tiles, filter=of_tiles)
+        if not place.tiled:
+            return
+        # What another writer has written again meanwhile keeps its tiles.
+        rows = yield from ask(
+            place, "query", place.name, filter=expression, output_fields=["lineage"], limit=_MOST_OF_PAGE
+        )
+        if rows:
+            of_tiles = f"{of_tiles} and {one_of('lineage', sorted({row['lineage'] for row in rows}), negate=True)}"
+        yield place.calls("delete", place.tiles, filter=of_tiles)
 
     def _check_collection(self, *, fresh_s: float = 0.0) -> Flow[None]:
         """Before a write: refuse a collection that was made again with another configuration.
@@ -270,23 +274,36 @@ class MilvusFlows:
         place = self._place
         yield from self._check_collection(fresh_s=_FRESH_S)
         written = [entries[record.record_id] for record in batch]
-        former = yield from self._former_lineages(written)
+        keys = [entry.row["pk"] for entry in written] if place.tiled else []
+        former = (yield from self._lineages(keys)) - {entry.row["lineage"] for entry in written}
         for rows in batches_of([tile for entry in written for tile in entry.tiles]):
             yield place.calls("upsert", place.tiles, data=rows)
         for rows in batches_of([entry.row for entry in written]):
             yield place.calls("upsert", place.name, data=rows)
         try:
-            for some in _parts(former, MOST_BATCH_ROWS):
+            if former:  # another writer may have made one the current version again
+                former -= yield from self._lineages(keys)
+            for some in _parts(sorted(former), MOST_BATCH_ROWS):
                 yield place.calls("delete", place.tiles, filter=one_of("lineage", some))
         except ConnectorError as error:
             _LOG.warning("%r: tiles that no search finds could not be deleted: %s", place.tiles, error)
+        if place.tiled:
+            yield from self._write_lost_tiles(written)
 
-    def _former_lineages(self, entries: Sequence[Entry]) -> Flow[list[str]]:
-        """The lineages of tiles that the entries replace."""
-        if not self._place.tiled:
-            return []
-        rows = yield from fetch(self._place, self._place.name, [entry.row["pk"] for entry in entries], ("lineage",))
-        return sorted({row["lineage"] for row in rows.values()} - {entry.row["lineage"] for entry in entries})
+    def _write_lost_tiles(self, written: Sequence[Entry]) -> Flow[None]:
+        """Write tiles again that another writer has deleted just before their records, as those of a former version."""
+        place = self._place
+        first = {entry.tiles[0]["pk"]: entry for entry in written}
+        there = yield from fetch(place, place.tiles, list(first), ("lineage",))
+        lost = [entry for key, entry in first.items() if key not in there]
+        current = yield from self._lineages([entry.row["pk"] for entry in lost])
+        for rows in batches_of([tile for entry in lost if entry.row["lineage"] in current for tile in entry.tiles]):
+            yield place.calls("upsert", place.tiles, data=rows)
+
+    def _lineages(self, keys: Sequence[str]) -> Flow[set[str]]:
+        """The lineages of tiles that the records have now."""
+        rows = yield from fetch(self._place, self._place.name, keys, ("lineage",))
+        return {row["lineage"] for row in rows.values()}
 
 
 def _in_span(first: int, end: int) -> str:
