@@ -1,10 +1,12 @@
 """The server of a Milvus Lite database: one for each path of this process, which holds a lock on the folder.
 
 `close` of a client leaves the server running and the folder locked until the process ends. So the stores of a path are
-counted, and the last one that is closed stops the server, unless something else in this process had started it.
+counted, and the last one that is closed stops the server, unless something else in this process had started it. A
+process that is forked has no server: its copies of the stores use that of the parent, and stop nothing.
 """
 
 import os
+import sys
 import threading
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from jclip_connectors.milvus.client_log import starting_quietly
 _LOCK = threading.RLock()
 _HELD: dict[str, int] = {}  # how many stores use a path whose server we have started
 _ALONE: dict[str, threading.RLock] = {}
+_OF_PARENT: list[Any] = []  # servers, which a forked process neither stops nor destroys
 
 
 def lite_path(client: object, *, example: str) -> Path | None:
@@ -60,6 +63,7 @@ class Lease:
         self._path = str(path)
         self._counted = False
         self._ended = False
+        self._process = os.getpid()
         with _LOCK:
             self.alone = _ALONE.setdefault(self._path, threading.RLock())
 
@@ -82,7 +86,9 @@ class Lease:
                 _HELD[self._path] = _HELD.get(self._path, 0) + 1
 
     def release(self) -> None:
-        """End this use; a second call does nothing."""
+        """End this use; a second call does nothing, nor does one in a forked process, whose parent has the server."""
+        if self._process != os.getpid():
+            return
         with _LOCK:
             self._ended = True
             if not self._counted:
@@ -92,6 +98,24 @@ class Lease:
             if not _HELD[self._path]:
                 del _HELD[self._path]
                 _manager().release_server(self._path)
+
+
+def _after_fork() -> None:
+    """Forget, in the new process, the servers that are the parent's: Milvus Lite would stop them at its end."""
+    global _LOCK
+    _LOCK = threading.RLock()
+    _HELD.clear()
+    _ALONE.clear()
+    module = sys.modules.get("milvus_lite.server_manager")
+    if module is not None:
+        manager = module.server_manager_instance
+        manager._lock = threading.Lock()
+        _OF_PARENT.append(manager._servers)
+        manager._servers = {}
+
+
+if hasattr(os, "register_at_fork"):  # Windows has no fork
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def _manager() -> Any:  # noqa: ANN401 (Milvus Lite has no types)
