@@ -38,7 +38,7 @@ def read_items(ids: Sequence[str], *, vectors: bool) -> Flow[dict[str, Item]]:
     found: dict[str, Item] = {}
     include = ["metadatas", "embeddings"] if vectors else ["metadatas"]
     for some in parts(ids, _READ):
-        answer = yield functools.partial(_get_records, ids=some, include=include)
+        answer = yield functools.partial(_get, kind="records", ids=some, include=include)
         rows = answer["embeddings"] if vectors else [_NO_VALUES] * len(answer["ids"])
         for record_id, fields, row in zip(answer["ids"], answer["metadatas"], rows, strict=True):
             found[record_id] = Item(fields=fields, embedding=np.asarray(row, dtype=np.float32))
@@ -47,9 +47,14 @@ def read_items(ids: Sequence[str], *, vectors: bool) -> Flow[dict[str, Item]]:
 
 def read_tiles(ids: Sequence[str]) -> Flow[dict[str, FloatArray]]:
     """The vectors of the tiles that exist, by id."""
+    return (yield from read_vectors("tiles", ids))
+
+
+def read_vectors(kind: Literal["records", "tiles"], ids: Sequence[str]) -> Flow[dict[str, FloatArray]]:
+    """The vectors of the records or tiles that exist, by id."""
     found: dict[str, FloatArray] = {}
     for some in parts(ids, _READ):
-        answer = yield functools.partial(_get_tiles, ids=some, include=["embeddings"])
+        answer = yield functools.partial(_get, kind=kind, ids=some, include=["embeddings"])
         rows = (np.asarray(row, dtype=np.float32) for row in answer["embeddings"])
         found |= zip(answer["ids"], rows, strict=True)
     return found
@@ -79,7 +84,7 @@ def read_records(ids: Sequence[str], *, vectors: bool) -> Flow[dict[str, Record]
 
 def read_ids(kind: Literal["records", "tiles"], **which: Any) -> Flow[list[str]]:  # noqa: ANN401 (chromadb's)
     """The ids of all matching records or tiles; `which` is chromadb's `ids=` or `where=`."""
-    answer = yield lambda client: getattr(client, kind).get(include=[], **which)
+    answer = yield functools.partial(_get, kind=kind, include=[], **which)
     ids: list[str] = answer["ids"]
     return ids
 
@@ -89,9 +94,5 @@ def _of_boxes(item: Item) -> list[str]:
     return [] if payload_of(item.fields)["tile_boxes"] is None else tile_ids(item.fields)
 
 
-def _get_records(client: Collections, **options: Any) -> Any:  # noqa: ANN401 (chromadb's)
-    return client.records.get(**options)
-
-
-def _get_tiles(client: Collections, **options: Any) -> Any:  # noqa: ANN401 (chromadb's)
-    return client.tiles.get(**options)
+def _get(client: Collections, *, kind: Literal["records", "tiles"], **options: Any) -> Any:  # noqa: ANN401 (chromadb's)
+    return getattr(client, kind).get(**options)

@@ -5,15 +5,16 @@ then read, and their cosines computed here, so that scores are exact and equal v
 """
 
 import functools
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from core_encoder.tiling import Box
 from jclip_connectors.chroma.clients import Collections
-from jclip_connectors.chroma.fetching import Item, read_items, read_tiles
+from jclip_connectors.chroma.fetching import Item, read_ids, read_items, read_tiles, read_vectors
 from jclip_connectors.chroma.filters import Where
 from jclip_connectors.chroma.items import payload_of, split_tile_id, tile_ids
 from jclip_connectors.chroma.schema import VERSION
@@ -21,10 +22,12 @@ from jclip_connectors.port import FloatArray, SearchHit
 from jclip_connectors.store_kit.flows import Flow
 from jclip_connectors.store_kit.payload import to_hit
 
+_LOG = logging.getLogger(__package__)
 _TIE = 4e-6  # distances that differ by less may be in another order than the exact cosines
 _SPARE = 2  # times the results, so that the last of them has others behind it
 _MORE = 4  # times the candidates, where so many were too few
 _MOST_FOR_TIES = 16_384  # candidates; among more equal ones, the index chooses
+_COMPARED = 4096  # vectors that are in memory together
 _AT_ONCE = 64  # records whose tiles are read together
 _MOST_RESULTS = 2**31
 
@@ -89,13 +92,35 @@ def _current(
     return hits, len(hits) >= limit
 
 
-def _query(kind: str, queries: FloatArray, where: Where | None, *, results: int) -> Flow[list[Ranked]]:
+def _query(
+    kind: Literal["records", "tiles"], queries: FloatArray, where: Where | None, *, results: int
+) -> Flow[list[Ranked]]:
+    """What the index gives for each query, or all that match, where it gives fewer than these and than asked for.
+
+    Chroma's graph can lose records, or all of them, once many have been deleted (seen on 1.5.9).
+    """
     options: dict[str, Any] = {"n_results": min(results, _MOST_RESULTS), "where": where, "include": ["distances"]}
     answer = yield functools.partial(_ask, kind=kind, query_embeddings=queries, **options)
+    fewest = min(map(len, answer["ids"]))
+    if fewest < results:
+        matching = yield from read_ids(kind, where=where)
+        if len(matching) > fewest:
+            _LOG.debug("the index gives %d of %d %s: all are compared", fewest, len(matching), kind)
+            return (yield from _compare_all(kind, queries, matching))
     return [
         sorted(zip(ids, distances, strict=True), key=lambda found: (found[1], found[0]))
         for ids, distances in zip(answer["ids"], answer["distances"], strict=True)
     ]
+
+
+def _compare_all(kind: Literal["records", "tiles"], queries: FloatArray, ids: Sequence[str]) -> Flow[list[Ranked]]:
+    """All that have these ids, by their distances from each query; the vectors are read some at a time."""
+    lists: list[Ranked] = [[] for _ in queries]
+    for start in range(0, len(ids), _COMPARED):
+        vectors = yield from read_vectors(kind, ids[start : start + _COMPARED])
+        for query, ranked in zip(queries, lists, strict=True):
+            ranked += [(name, 1.0 - float(_cosines(row[None], query)[0])) for name, row in vectors.items()]
+    return [sorted(ranked, key=lambda found: (found[1], found[0])) for ranked in lists]
 
 
 def _ask(client: Collections, *, kind: str, **options: Any) -> Any:  # noqa: ANN401 (chromadb's)

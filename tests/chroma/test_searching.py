@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from chromadb.api.models.Collection import Collection
 
 from jclip_connectors.chroma import ChromaStore
 from jclip_connectors.errors import EmbedInputError
@@ -41,6 +42,26 @@ def test_all_records_are_found_by_a_limit_above_the_candidates(filled):
     hits = store.search(QUERY, limit=5000)
     assert ids_of(hits) == ids_of(memory.search(QUERY, limit=5000))
     assert len(ids_of(store.search(QUERY, limit=700))) == 700
+
+
+@pytest.mark.parametrize("left", [0, 3])
+def test_where_the_index_gives_fewer_than_match_all_are_compared(client, name, monkeypatch, left):
+    store, memory = ChromaStore.open(client, name, TILED), InMemoryStore(TILED)
+    given = [dataclasses.replace(record, metadata={"n": i}) for i, record in enumerate(records(0, 40))]
+    for each in (store, memory):
+        each.upsert(given)
+    query = Collection.query
+
+    def losing(self, **options):
+        answer: Any = query(self, **options)
+        return {**answer, **{key: [some[:left] for some in answer[key]] for key in ("ids", "distances")}}
+
+    monkeypatch.setattr(Collection, "query", losing)
+    for options in ({"limit": 5}, {"limit": 100}, {"where": {"n": {"gt": 20}}}, {"tiles": True}):
+        assert ids_of(store.search(QUERY, **options)) == ids_of(memory.search(QUERY, **options))
+    queries = vectors(3, seed=4)
+    assert list(map(ids_of, store.search_many(queries))) == list(map(ids_of, memory.search_many(queries)))
+    assert store.verify().missing == ()
 
 
 def test_the_index_is_asked_for_as_many_candidates_as_the_option_says(watched, filled):
