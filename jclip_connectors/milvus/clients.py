@@ -7,6 +7,7 @@ stores of one path make their calls one after another.
 
 import asyncio
 import functools
+import os
 import threading
 from collections.abc import Callable
 from operator import methodcaller
@@ -15,6 +16,7 @@ from typing import Any
 
 from pymilvus import MilvusClient
 
+from jclip_connectors.errors import StoreRequestError
 from jclip_connectors.milvus.client_log import quietly
 
 _OPTIONS = MappingProxyType({"retry_on_rate_limit": False})
@@ -47,6 +49,13 @@ class LiteClient:
         """Keep a client."""
         self._client = client
         self._lock = lock
+        self._process = os.getpid()
+
+    def close(self) -> None:
+        """Close the client; in a forked process nothing is closed, as the connection is the parent's."""
+        if os.getpid() == self._process:
+            with self._lock:
+                self._client.close()
 
     def __getattr__(self, name: str) -> Any:  # noqa: ANN401 (as the client has)
         """A method of the client."""
@@ -54,6 +63,10 @@ class LiteClient:
 
         @functools.wraps(method)
         def alone(*arguments: Any, **options: Any) -> Any:  # noqa: ANN401 (as the client takes)
+            if os.getpid() != self._process:  # gRPC does not survive a fork, and the parent would wait for ever
+                raise StoreRequestError(
+                    "the store was opened before this process was forked: start processes with the method `spawn`"
+                )
             with self._lock:
                 return method(*arguments, **options)
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from core_encoder.tiling import Tiling
 from jclip_connectors.config import EmbeddingConfig
-from jclip_connectors.errors import ConnectorError
+from jclip_connectors.errors import ConnectorError, StoreRequestError
 from jclip_connectors.milvus import MilvusStore
 from jclip_connectors.port import Record
 
@@ -62,6 +62,15 @@ def attempt(path):
 
 
 KEPT: list[MilvusStore] = []
+
+
+def refusal(call):
+    """The message of the request error that a call raises; empty if it raises none."""
+    try:
+        call()
+    except StoreRequestError as error:
+        return str(error)
+    return ""
 
 
 def run_python(code, *arguments):

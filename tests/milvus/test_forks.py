@@ -39,8 +39,10 @@ PARENT = """
         "store.close(); store.close()",
         "del store; gc.collect()",
         "assert 'is open in another process' in attempt(sys.argv[1])",
+        "assert 'opened before this process was forked' in refusal(store.count)",
+        "assert 'opened before this process was forked' in refusal(lambda: store.upsert(records(0, 1)))",
     ],
-    ids=["closes", "drops", "opens"],
+    ids=["closes", "drops", "opens", "reads", "writes"],
 )
 def test_whatever_a_forked_process_does_its_parent_keeps_the_database(path, child, end):
     parent = run_python(PARENT.format(child=child, end=end), path)
