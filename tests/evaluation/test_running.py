@@ -87,7 +87,15 @@ def test_what_was_found_before_a_harness_failed_is_kept_and_called_incomplete(tm
     assert results.unfinished == ["flickr30k"]
 
 
-@pytest.mark.usefixtures("harness")
+@pytest.fixture
+def interruptible():
+    """A program that a shell has started in the background ignores the signal."""
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, former)
+
+
+@pytest.mark.usefixtures("harness", "interruptible")
 def test_an_interrupt_lets_the_process_keep_its_features(tmp_path, monkeypatch):
     monkeypatch.setenv("END", "wait")
 

@@ -767,7 +767,7 @@ def fronts(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def without_pauses_and_keys(monkeypatch):
+def without_pauses_and_keys(monkeypatch, clock):  # noqa: ARG001 (the stores wait by its time)
     """Nobody waits between tries, and no key of this machine's is used."""
     for name in (
         "QDRANT_API_KEY",
