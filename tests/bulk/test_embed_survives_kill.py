@@ -63,8 +63,9 @@ def test_a_batch_at_which_the_process_died_twice_becomes_failed_rows(source, tmp
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # up to five programs for each example
 def test_every_row_is_there_once_wherever_the_runs_were_killed(source, tmp_path_factory):
-    @settings(max_examples=examples(40))
+    @settings(max_examples=examples(24))
     @given(st.lists(st.integers(1, SHARDS * ROWS // 4), max_size=4, unique=True))
     def killed_at(batches):
         out = tmp_path_factory.mktemp("out")
