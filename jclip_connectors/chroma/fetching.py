@@ -8,8 +8,9 @@ from typing import Any, Literal
 import numpy as np
 
 from jclip_connectors.chroma.clients import Collections
-from jclip_connectors.chroma.items import bare_record, parts, payload_of, record_of, tile_ids
+from jclip_connectors.chroma.items import bare_record, payload_of, record_of, tile_ids
 from jclip_connectors.port import FloatArray, Record
+from jclip_connectors.store_kit.batches import parts
 from jclip_connectors.store_kit.flows import Flow
 from jclip_connectors.store_kit.verification import TilesMissingError
 

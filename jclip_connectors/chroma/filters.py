@@ -6,11 +6,7 @@ is above a bound exactly if the maximum is. A term says that there are numbers: 
 it replaces, if another write has come between.
 """
 
-import hashlib
-import json
-import re
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Sequence
 from typing import Any, TypeAlias
 
 from jclip_connectors.chroma.schema import MODALITY, TERMS
@@ -24,42 +20,22 @@ from jclip_connectors.filters import (
     Not,
     Or,
     exists_term,
-    numbers,
     parse_filter,
     term,
-    terms,
     without_nested_not,
 )
 from jclip_connectors.port import MODALITIES, Filter, Modality, NativeFilter
+from jclip_connectors.store_kit.bounds import ALWAYS, BOUND_OF, OPPOSITE, bound_name, numbers_term
 from jclip_connectors.store_kit.validation import check_modality
 
 Where: TypeAlias = dict[str, Any]
 
-_ALWAYS = "all"  # in the terms of every record; terms of metadata begin with "[" or "sha256:"
-_PLAIN_NAME = re.compile(r"[A-Za-z0-9_-]{1,50}")  # other names are hashed: a key has rules of its own
-_OPPOSITE = MappingProxyType({"gt": "lte", "gte": "lt", "lt": "gte", "lte": "gt"})
-_BOUND_OF = MappingProxyType({"gt": "max", "gte": "max", "lt": "min", "lte": "min"})
 _EVERYTHING: Where = {MODALITY: {"$in": list(MODALITIES)}}
-_NOTHING: Where = {TERMS: {"$not_contains": _ALWAYS}}
+_NOTHING: Where = {TERMS: {"$not_contains": ALWAYS}}
 _GROUP = 16  # a long group becomes a tree: SQLite refuses an expression that is 1000 deep
 # SQLite takes 32,766 values for one statement, three for a condition; a long flat group ends the whole process.
 _MOST_CONDITIONS = 8000
 _MOST_LEVELS = 60  # Chroma reads JSON of 128 levels, two for a group
-
-
-def filter_fields(metadata: Mapping[str, object]) -> dict[str, Any]:
-    """The fields that filters use: `terms`, and `min_...` and `max_...` of each field with numbers."""
-    found: dict[str, Any] = {}
-    known = [_ALWAYS, *terms(metadata)]
-    for field, values in numbers(metadata).items():
-        known.append(_numbers_term(field))
-        found[_bound_name("min", field)], found[_bound_name("max", field)] = min(values), max(values)
-    return {TERMS: known, **found}
-
-
-def is_bound_name(key: str) -> bool:
-    """Whether a key of a record is the minimum or the maximum of a field."""
-    return key.startswith(("min_", "max_"))
 
 
 def to_where(where: Filter | None, modality: Modality | None) -> Where | None:
@@ -103,7 +79,7 @@ def _translate(node: Node) -> Where:
         case Exists():
             return _has(exists_term(node.field))
         case Compare():
-            return _group("$and", [_has(_numbers_term(node.field)), _compare(node, node.op)])
+            return _group("$and", [_has(numbers_term(node.field)), _compare(node, node.op)])
         case Not():
             return _negate(node.node)
         case And():
@@ -122,7 +98,7 @@ def _negate(node: Node) -> Where:
             return _has_not(exists_term(node.field))
         case Compare():
             # No number is above the bound: the field has no numbers, or its maximum is not above the bound.
-            return _group("$or", [_has_not(_numbers_term(node.field)), _compare(node, _OPPOSITE[node.op])])
+            return _group("$or", [_has_not(numbers_term(node.field)), _compare(node, OPPOSITE[node.op])])
         case _:
             return _translate(without_nested_not(node, negate=True))
 
@@ -132,7 +108,7 @@ def _terms(node: AnyOf) -> list[str]:
 
 
 def _compare(node: Compare, op: str) -> Where:
-    return {_bound_name(_BOUND_OF[node.op], node.field): {f"${op}": node.bound}}
+    return {bound_name(BOUND_OF[node.op], node.field): {f"${op}": node.bound}}
 
 
 def _has(wanted: str) -> Where:
@@ -202,18 +178,3 @@ def _depth(parts: int) -> int:
         parts = -(-parts // _GROUP)
         levels += 1
     return levels
-
-
-def _numbers_term(field: str) -> str:
-    return f"numbers {_name(field)}"
-
-
-def _bound_name(bound: str, field: str) -> str:
-    return f"{bound}_{_name(field)}"
-
-
-def _name(field: str) -> str:
-    if _PLAIN_NAME.fullmatch(field):
-        return field
-    digest = hashlib.sha256(json.dumps(field).encode()).hexdigest()  # of the escaped text: a key may be invalid Unicode
-    return f"sha256:{digest[:40]}"

@@ -11,15 +11,15 @@ version than the record's are never used.
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from jclip_connectors.chroma.filters import filter_fields
 from jclip_connectors.chroma.schema import MODALITY, PARENT, PAYLOAD, TERMS, VERSION
 from jclip_connectors.port import FloatArray, Record, record_uuid
+from jclip_connectors.store_kit.bounds import filter_fields
 from jclip_connectors.store_kit.payload import to_payload, to_record, without_vectors
 
 _VERSION_CHARS = 16
@@ -114,12 +114,6 @@ def record_of(fields: Mapping[str, Any], embedding: FloatArray, tiles: Mapping[s
     if any(tile_id not in tiles for tile_id in wanted):
         return None
     return to_record(payload, embedding=embedding, tile_embeddings=np.stack([tiles[tile_id] for tile_id in wanted]))
-
-
-def parts(items: Sequence[Any], size: int) -> Iterator[Any]:
-    """The items, `size` at a time."""
-    for start in range(0, len(items), size):
-        yield items[start : start + size]
 
 
 def _tile_id(version: str, position: int, record_id: str) -> str:

@@ -8,14 +8,14 @@ from typing import Any
 from jclip_connectors.chroma.errors import translate
 from jclip_connectors.chroma.fetching import read_ids, read_records
 from jclip_connectors.chroma.filters import Where, every_record, to_where
-from jclip_connectors.chroma.items import parent_of, parts
+from jclip_connectors.chroma.items import parent_of
 from jclip_connectors.chroma.schema import PARENT, Stored
 from jclip_connectors.chroma.searching import nearest, nearest_by_tiles
 from jclip_connectors.chroma.storing import batches_of, remove, write
 from jclip_connectors.config import Fingerprint
 from jclip_connectors.errors import ConnectorError
 from jclip_connectors.port import Filter, FloatArray, Modality, Record, SearchHit, record_uuid
-from jclip_connectors.store_kit.batches import write_batches
+from jclip_connectors.store_kit.batches import parts, write_batches
 from jclip_connectors.store_kit.flows import Flow, Page, one_search
 from jclip_connectors.store_kit.validation import (
     check_count,

@@ -6,8 +6,7 @@ then read, and their cosines computed here, so that scores are exact and equal v
 
 import functools
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import islice
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +18,7 @@ from jclip_connectors.chroma.filters import Where
 from jclip_connectors.chroma.items import payload_of, split_tile_id, tile_ids
 from jclip_connectors.chroma.schema import VERSION
 from jclip_connectors.port import FloatArray, SearchHit
+from jclip_connectors.store_kit.batches import parts
 from jclip_connectors.store_kit.flows import Flow
 from jclip_connectors.store_kit.payload import to_hit
 
@@ -78,7 +78,7 @@ def _current(
     """The results of the nearest records of which these are the versions, and whether they are enough."""
     hits: list[SearchHit] = []
     last = np.inf  # the distance of the last record that belongs to the results
-    for some in _parts(records.items(), _AT_ONCE):
+    for some in parts(list(records.items()), _AT_ONCE):
         near = [key for key, distance in some if distance <= last + _TIE]
         items = yield from read_items(list({record_id: None for _, record_id in near}), vectors=False)
         kept = [items[name] for version, name in near if name in items and items[name].fields[VERSION] == version]
@@ -116,8 +116,8 @@ def _query(
 def _compare_all(kind: Literal["records", "tiles"], queries: FloatArray, ids: Sequence[str]) -> Flow[list[Ranked]]:
     """All that have these ids, by their distances from each query; the vectors are read some at a time."""
     lists: list[Ranked] = [[] for _ in queries]
-    for start in range(0, len(ids), _COMPARED):
-        vectors = yield from read_vectors(kind, ids[start : start + _COMPARED])
+    for some in parts(ids, _COMPARED):
+        vectors = yield from read_vectors(kind, some)
         for query, ranked in zip(queries, lists, strict=True):
             ranked += [(name, 1.0 - float(_cosines(row[None], query)[0])) for name, row in vectors.items()]
     return [sorted(ranked, key=lambda found: (found[1], found[0])) for ranked in lists]
@@ -166,9 +166,3 @@ def _cosines(vectors: FloatArray, query: FloatArray) -> FloatArray:
     products = vectors.astype(np.float64) * query.astype(np.float64)  # (T, E)
     cosines: FloatArray = products.sum(axis=1).astype(np.float32)
     return cosines
-
-
-def _parts(items: Any, size: int) -> Iterator[list[tuple[tuple[str, str], float]]]:  # noqa: ANN401 (of a dict)
-    rest = iter(items)
-    while some := list(islice(rest, size)):
-        yield some

@@ -17,11 +17,12 @@ import numpy as np
 
 from jclip_connectors.chroma.clients import Collections
 from jclip_connectors.chroma.fetching import Item, read_ids, read_items
-from jclip_connectors.chroma.filters import Where, is_bound_name
-from jclip_connectors.chroma.items import Entry, parts, split_tile_id, tile_ids, to_entry
+from jclip_connectors.chroma.filters import Where
+from jclip_connectors.chroma.items import Entry, split_tile_id, tile_ids, to_entry
 from jclip_connectors.chroma.schema import VERSION
 from jclip_connectors.port import Record
-from jclip_connectors.store_kit.batches import split
+from jclip_connectors.store_kit.batches import parts, split
+from jclip_connectors.store_kit.bounds import is_bound_name
 from jclip_connectors.store_kit.flows import Flow
 
 _BATCH_ITEMS, _BATCH_BYTES = 1000, 16 * 2**20  # a server takes requests of 40 MiB, and 5461 items
@@ -114,7 +115,7 @@ def _write_tiles(entries: Sequence[Entry]) -> Flow[None]:
             _upsert,
             kind="tiles",
             ids=[ids[at] for at in some],
-            embeddings=vectors[some.start : some.stop],
+            embeddings=vectors[some],
             metadatas=[fields[at] for at in some],
         )
 

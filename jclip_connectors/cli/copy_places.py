@@ -6,7 +6,7 @@ is one if it has the sidecar of one, else a collection in a folder.
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -151,11 +151,9 @@ def check_different(source: str, target: str, names: tuple[str, str]) -> None:
         raise EmbedInputError(f"{' and '.join(names)} are the same, {target!r}: name another place to copy to")
 
 
-@contextmanager
-def connected_place(text: str, argument: str, *, read_only: bool) -> Iterator[Place]:
+def connected_place(text: str, argument: str, *, read_only: bool) -> AbstractContextManager[Place]:
     """Connect to the database of a collection, or name its folder; errors about the text call it `argument`."""
-    with ExitStack() as stack:
-        yield stack.enter_context(connected(place_url(text), read_only=read_only, argument=argument))
+    return connected(place_url(text), read_only=read_only, argument=argument)
 
 
 def place_url(text: str) -> str:

@@ -73,16 +73,14 @@ class JinaClipEmbeddingRetriever(Retriever):
             EmbedInputError: the vector has another length, or no direction, or an option is bad.
             FilterInputError: the filters are not valid; it is a FilterError.
         """
-        options = self.search.options(filters, top_k)
-        return {"documents": self.search.document_store.embedding_retrieval(query_embedding, **options)}
+        return {"documents": self.search.find(query_embedding, filters, top_k)}
 
     @component.output_types(documents=list[Document])
     async def run_async(
         self, query_embedding: list[float], filters: dict[str, Any] | None = None, top_k: int | None = None
     ) -> dict[str, list[Document]]:
         """Do what `run` does with `query_embedding`, `filters` and `top_k`; the event loop goes on meanwhile."""
-        options = self.search.options(filters, top_k)
-        return {"documents": await self.search.document_store.embedding_retrieval_async(query_embedding, **options)}
+        return {"documents": await self.search.find_async(query_embedding, filters, top_k)}
 
 
 @component
@@ -147,8 +145,7 @@ class JinaClipTextRetriever(Retriever):
         """
         self.warm_up()
         embedding = self.embedder.run(text=query)["embedding"]
-        options = self.search.options(filters, top_k)
-        return {"documents": self.search.document_store.embedding_retrieval(embedding, **options)}
+        return {"documents": self.search.find(embedding, filters, top_k)}
 
     @component.output_types(documents=list[Document])
     async def run_async(
@@ -157,8 +154,7 @@ class JinaClipTextRetriever(Retriever):
         """Do what `run` does with `query`, `filters` and `top_k`; the event loop goes on meanwhile."""
         await self.warm_up_async()
         embedding = (await self.embedder.run_async(text=query))["embedding"]
-        options = self.search.options(filters, top_k)
-        return {"documents": await self.search.document_store.embedding_retrieval_async(embedding, **options)}
+        return {"documents": await self.search.find_async(embedding, filters, top_k)}
 
 
 @component
@@ -226,8 +222,7 @@ class JinaClipImageRetriever(Retriever):
         """
         self.warm_up()
         embedding = self.embedder.run(image=image)["embedding"]
-        options = self.search.options(filters, top_k)
-        return {"documents": self.search.document_store.embedding_retrieval(embedding, **options)}
+        return {"documents": self.search.find(embedding, filters, top_k)}
 
     @component.output_types(documents=list[Document])
     async def run_async(
@@ -239,5 +234,4 @@ class JinaClipImageRetriever(Retriever):
         """Do what `run` does with `image`, `filters` and `top_k`; the event loop goes on meanwhile."""
         await self.warm_up_async()
         embedding = (await self.embedder.run_async(image=image))["embedding"]
-        options = self.search.options(filters, top_k)
-        return {"documents": await self.search.document_store.embedding_retrieval_async(embedding, **options)}
+        return {"documents": await self.search.find_async(embedding, filters, top_k)}

@@ -4,7 +4,7 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
-from haystack import default_from_dict, default_to_dict
+from haystack import Document, default_from_dict, default_to_dict
 from haystack.document_stores.types import FilterPolicy, apply_filter_policy
 
 from jclip_connectors.errors import EmbedInputError
@@ -51,8 +51,17 @@ class Search:
         check_count(self.top_k, name="top_k")
         check_modality(self.modality)
 
-    def options(self, filters: dict[str, Any] | None, top_k: int | None) -> dict[str, Any]:
-        """The arguments of a search of the store, for a run with its own filters and count."""
+    def find(self, embedding: list[float], filters: dict[str, Any] | None, top_k: int | None) -> list[Document]:
+        """Search the store, for a run with its own filters and count."""
+        return self.document_store.embedding_retrieval(embedding, **self._options(filters, top_k))
+
+    async def find_async(
+        self, embedding: list[float], filters: dict[str, Any] | None, top_k: int | None
+    ) -> list[Document]:
+        """`find`, awaited."""
+        return await self.document_store.embedding_retrieval_async(embedding, **self._options(filters, top_k))
+
+    def _options(self, filters: dict[str, Any] | None, top_k: int | None) -> dict[str, Any]:
         return {
             "filters": apply_filter_policy(self.filter_policy, self.filters, filters),
             "top_k": self.top_k if top_k is None else top_k,

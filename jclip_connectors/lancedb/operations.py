@@ -25,7 +25,7 @@ from jclip_connectors.lancedb.requests import (
 )
 from jclip_connectors.lancedb.schema import EMBEDDING, TILES, Layout, read_schema, to_schema
 from jclip_connectors.port import Filter, FloatArray, Modality, Record, SearchHit
-from jclip_connectors.store_kit.batches import split, write_batches
+from jclip_connectors.store_kit.batches import parts, split, write_batches
 from jclip_connectors.store_kit.coarse import CANDIDATES, count_at_once
 from jclip_connectors.store_kit.flows import Flow, Page
 from jclip_connectors.store_kit.validation import (
@@ -127,7 +127,7 @@ class LanceFlows:
         """Fetch records by id, in the order of `ids`."""
         wanted = check_ids(ids)
         found: dict[str, Record] = {}
-        for part in _parts(wanted, self._page_size if vectors else _READ_AT_ONCE):
+        for part in parts(list(dict.fromkeys(wanted)), self._page_size if vectors else _READ_AT_ONCE):
             records = yield from self._read(with_ids(part), vectors=vectors)
             found |= {record.record_id: record for record in records}
         return [found[record_id] for record_id in wanted if record_id in found]
@@ -138,7 +138,7 @@ class LanceFlows:
         if ids is None:
             conditions = [to_sql(where) or "true"]
         else:
-            conditions = [with_ids(part) for part in _parts(check_ids(ids), _READ_AT_ONCE)]
+            conditions = [with_ids(part) for part in parts(list(dict.fromkeys(check_ids(ids))), _READ_AT_ONCE)]
         for condition in conditions:
             yield from self._check_table()
             yield functools.partial(_delete, condition=condition)
@@ -268,11 +268,6 @@ def _index_rows(client: Any, *, column: str) -> Any:  # noqa: ANN401 (blocking o
 
 def _index_vectors(client: Any, *, column: str) -> Any:  # noqa: ANN401 (blocking or asyncio)
     return client.index_vectors(column)
-
-
-def _parts(ids: Sequence[str], size: int) -> list[list[str]]:
-    unique = list(dict.fromkeys(ids))
-    return [unique[start : start + size] for start in range(0, len(unique), size)]
 
 
 def _between(condition: str | None, after: int | None, end: int | None) -> str | None:

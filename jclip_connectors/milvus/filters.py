@@ -29,20 +29,18 @@ from jclip_connectors.filters import (
     without_nested_not,
 )
 from jclip_connectors.port import Filter, Modality, NativeFilter
+from jclip_connectors.store_kit.bounds import ALWAYS, BOUND_OF, OPPOSITE
 from jclip_connectors.store_kit.validation import check_modality
 
 EVERYTHING = 'pk != ""'
 _NOTHING = 'pk == ""'
-_ALWAYS = "all"  # a term of every record; terms of metadata begin with "[" or "sha256:"
 _HASH_CHARS = 32
 _OPERATORS = MappingProxyType({"gt": ">", "gte": ">=", "lt": "<", "lte": "<="})
-_OPPOSITE = MappingProxyType({"gt": "<=", "gte": "<", "lt": ">=", "lte": ">"})
-_BOUND_OF = MappingProxyType({"gt": "max", "gte": "max", "lt": "min", "lte": "min"})
 
 
 def filter_fields(metadata: Mapping[str, object]) -> dict[str, Any]:
     """The fields that filters ask: `terms`, and the smallest and largest of the numbers of each field."""
-    known = [_ALWAYS, *terms(metadata)]
+    known = [ALWAYS, *terms(metadata)]
     bounds: dict[str, float] = {}
     for field, values in numbers(metadata).items():
         known.append(_numbers_term(field))
@@ -86,7 +84,7 @@ def _translate(node: Node) -> str:
         case Compare():
             return _compare(node, _OPERATORS[node.op])
         case Not(Compare() as compared):
-            opposite = _compare(compared, _OPPOSITE[compared.op])
+            opposite = _compare(compared, _OPERATORS[OPPOSITE[compared.op]])
             return f"(not ({_has_term([_numbers_term(compared.field)])}) or {opposite})"
         case Not():
             return f"(not ({_translate(node.node)}))"  # in Milvus `not a == b` is `(not a) == b`
@@ -102,7 +100,7 @@ def _translate(node: Node) -> str:
 
 
 def _compare(node: Compare, operator: str) -> str:
-    return f'numbers["{_bound_name(_BOUND_OF[node.op], node.field)}"] {operator} {node.bound!r}'
+    return f'numbers["{_bound_name(BOUND_OF[node.op], node.field)}"] {operator} {node.bound!r}'
 
 
 def _has_term(wanted: list[str]) -> str:

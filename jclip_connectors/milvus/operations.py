@@ -3,7 +3,7 @@
 import functools
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jclip_connectors.config import Fingerprint
@@ -35,7 +35,7 @@ from jclip_connectors.milvus.requests import (
 )
 from jclip_connectors.milvus.schema import read_dimensions, read_fingerprint
 from jclip_connectors.port import Filter, FloatArray, Modality, Record, SearchHit
-from jclip_connectors.store_kit.batches import split, write_batches
+from jclip_connectors.store_kit.batches import parts, split, write_batches
 from jclip_connectors.store_kit.flows import Flow, Page, one_search
 from jclip_connectors.store_kit.payload import without_vectors
 from jclip_connectors.store_kit.validation import (
@@ -149,7 +149,7 @@ class MilvusFlows:
         keys = [key_of(record_id) for record_id in dict.fromkeys(check_ids(ids))]
         if keys:
             yield from self._check_collection()
-        for some in _parts(keys, MOST_BATCH_ROWS):
+        for some in parts(keys, MOST_BATCH_ROWS):
             yield from self._delete(one_of("pk", some), of_tiles=one_of("owner", some))
 
     def count(self, *, where: Filter | None, modality: Modality | None) -> Flow[int]:
@@ -283,7 +283,7 @@ class MilvusFlows:
         try:
             if former:  # another writer may have made one the current version again
                 former -= yield from self._lineages(keys)
-            for some in _parts(sorted(former), MOST_BATCH_ROWS):
+            for some in parts(sorted(former), MOST_BATCH_ROWS):
                 yield place.calls("delete", place.tiles, filter=one_of("lineage", some))
         except ConnectorError as error:
             _LOG.warning("%r: tiles that no search finds could not be deleted: %s", place.tiles, error)
@@ -309,8 +309,3 @@ class MilvusFlows:
 def _in_span(first: int, end: int) -> str:
     above = f'pk >= "{first:08x}"'
     return above if end == _KEYS else f'{above} and pk < "{end:08x}"'
-
-
-def _parts(keys: Sequence[str], size: int) -> Iterator[list[str]]:
-    for start in range(0, len(keys), size):
-        yield list(keys[start : start + size])

@@ -5,11 +5,6 @@ only if the field exists. So every record has the list `terms`, which is never e
 their minimum and maximum: a number is above a bound exactly if the maximum is.
 """
 
-import hashlib
-import json
-import re
-from collections.abc import Mapping
-from types import MappingProxyType
 from typing import Any, TypeAlias
 
 from pinecone import Condition
@@ -24,33 +19,18 @@ from jclip_connectors.filters import (
     Not,
     Or,
     exists_term,
-    numbers,
     parse_filter,
     term,
-    terms,
     without_nested_not,
 )
 from jclip_connectors.port import Filter, NativeFilter
+from jclip_connectors.store_kit.bounds import ALWAYS, BOUND_OF, OPPOSITE, bound_name, numbers_term
 
 Expression: TypeAlias = dict[str, Any]
 
-_ALWAYS = "all"  # in the terms of every record; terms of metadata begin with "[" or "sha256:"
 _MAX_VALUES = 10_000  # per $in or $nin
-_PLAIN_NAME = re.compile(r"[A-Za-z0-9_-]{1,50}")  # other names are hashed: a field name has at most 64 bytes
-_OPPOSITE = MappingProxyType({"gt": "lte", "gte": "lt", "lt": "gte", "lte": "gt"})
-_BOUND_OF = MappingProxyType({"gt": "max", "gte": "max", "lt": "min", "lte": "min"})
-_EVERYTHING: Expression = {"terms": {"$in": [_ALWAYS]}}
-_NOTHING: Expression = {"terms": {"$nin": [_ALWAYS]}}
-
-
-def filter_fields(metadata: Mapping[str, object]) -> dict[str, Any]:
-    """The fields that filters use: `terms`, and `min_...` and `max_...` of each field with numbers."""
-    found: dict[str, Any] = {}
-    known = [_ALWAYS, *terms(metadata)]
-    for field, values in numbers(metadata).items():
-        known.append(_numbers_term(field))
-        found[_bound_name("min", field)], found[_bound_name("max", field)] = min(values), max(values)
-    return {"terms": known, **found}
+_EVERYTHING: Expression = {"terms": {"$in": [ALWAYS]}}
+_NOTHING: Expression = {"terms": {"$nin": [ALWAYS]}}
 
 
 def to_expression(where: Filter | None, *others: Expression) -> Expression:
@@ -88,7 +68,7 @@ def _translate(node: Node) -> Expression:
         case Exists():
             return {"terms": {"$in": [exists_term(node.field)]}}
         case Compare():
-            return {_bound_name(_BOUND_OF[node.op], node.field): {f"${node.op}": node.bound}}
+            return {bound_name(BOUND_OF[node.op], node.field): {f"${node.op}": node.bound}}
         case Not():
             return _negate(node.node)
         case And():
@@ -105,10 +85,10 @@ def _negate(node: Node) -> Expression:
         case Exists():
             return {"terms": {"$nin": [exists_term(node.field)]}}
         case Compare():
-            without_numbers = {"terms": {"$nin": [_numbers_term(node.field)]}}
+            without_numbers = {"terms": {"$nin": [numbers_term(node.field)]}}
             # No number is above the bound: the field has no numbers, or its maximum is not above the bound.
-            bound = _bound_name(_BOUND_OF[node.op], node.field)
-            return {"$or": [without_numbers, {bound: {f"${_OPPOSITE[node.op]}": node.bound}}]}
+            bound = bound_name(BOUND_OF[node.op], node.field)
+            return {"$or": [without_numbers, {bound: {f"${OPPOSITE[node.op]}": node.bound}}]}
         case _:
             return _translate(without_nested_not(node, negate=True))
 
@@ -125,18 +105,3 @@ def _all(expressions: list[Expression]) -> Expression:
     if not expressions:
         return _EVERYTHING
     return expressions[0] if len(expressions) == 1 else {"$and": expressions}
-
-
-def _numbers_term(field: str) -> str:
-    return f"numbers {_name(field)}"
-
-
-def _bound_name(bound: str, field: str) -> str:
-    return f"{bound}_{_name(field)}"
-
-
-def _name(field: str) -> str:
-    if _PLAIN_NAME.fullmatch(field):
-        return field
-    digest = hashlib.sha256(json.dumps(field).encode()).hexdigest()  # of the escaped text: a key may be invalid Unicode
-    return f"sha256:{digest[:40]}"

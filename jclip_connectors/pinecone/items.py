@@ -18,9 +18,9 @@ from typing import Any
 from core_encoder.tiling import Box
 from jclip_connectors.config import Fingerprint
 from jclip_connectors.errors import EmbedInputError
-from jclip_connectors.pinecone.filters import filter_fields
 from jclip_connectors.port import FloatArray, Record, record_uuid
 from jclip_connectors.store_kit.batches import split
+from jclip_connectors.store_kit.bounds import filter_fields
 from jclip_connectors.store_kit.payload import to_payload, to_record
 
 MAX_METADATA_BYTES = 40 * 1024  # per item

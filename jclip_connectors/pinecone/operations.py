@@ -1,7 +1,7 @@
 """The operations of the port on a Pinecone namespace, as flows for both kinds of indexes."""
 
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from jclip_connectors.config import Fingerprint
@@ -23,6 +23,7 @@ from jclip_connectors.pinecone.items import (
     to_entry,
 )
 from jclip_connectors.port import Filter, FloatArray, Modality, Record, SearchHit, record_uuid
+from jclip_connectors.store_kit.batches import parts
 from jclip_connectors.store_kit.failures import partial
 from jclip_connectors.store_kit.flows import Flow, Page, one_search
 from jclip_connectors.store_kit.payload import to_hit, without_vectors
@@ -148,7 +149,7 @@ class PineconeFlows:
             yield from self._dialect.delete_where(to_expression(where, {"kind": {"$in": ["record", "tile"]}}))
             return
         uuids = [_uuid(record_id) for record_id in dict.fromkeys(check_ids(ids))]
-        for some in _parts(uuids, DELETE_IDS):
+        for some in parts(uuids, DELETE_IDS):
             yield from self._dialect.delete(some)
             if self._tiled:
                 tiles: Expression = {"kind": {"$eq": "tile"}}
@@ -234,7 +235,7 @@ class PineconeFlows:
 
     def _fetch(self, ids: Sequence[str], *, fields: Sequence[str] | None = None) -> Flow[dict[str, Item]]:
         found: dict[str, Item] = {}
-        for some in _parts(ids, FETCH_IDS):
+        for some in parts(ids, FETCH_IDS):
             found |= yield from self._dialect.fetch(some, fields=fields)
         return found
 
@@ -302,7 +303,7 @@ class PineconeFlows:
 
     def _delete_former(self, former: Mapping[str, list[str]], failed: dict[str, ConnectorError]) -> Flow[None]:
         doomed = {tile_id: uuid for uuid, ids in former.items() for tile_id in ids}
-        for some in _parts(list(doomed), DELETE_IDS):
+        for some in parts(list(doomed), DELETE_IDS):
             try:
                 yield from self._dialect.delete(some)
             except ConnectorError as error:
@@ -332,8 +333,3 @@ def _uuid(record_id: str) -> str:
 
 def _parent(lineage: str) -> str:
     return lineage.partition("#")[0]
-
-
-def _parts(ids: Sequence[str], size: int) -> Iterator[list[str]]:
-    for start in range(0, len(ids), size):
-        yield list(ids[start : start + size])

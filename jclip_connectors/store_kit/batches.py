@@ -28,6 +28,12 @@ def split(
         yield batch
 
 
+def parts(items: Sequence[_Item], size: int) -> Iterator[list[_Item]]:
+    """The items, `size` at a time."""
+    for start in range(0, len(items), size):
+        yield list(items[start : start + size])
+
+
 def write_batches(
     records: Sequence[Record],
     batches: Sequence[Sequence[Record]],

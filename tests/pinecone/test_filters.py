@@ -9,8 +9,9 @@ from pinecone import Field
 
 from jclip_connectors.errors import EmbedInputError
 from jclip_connectors.filters import matches, parse_filter
-from jclip_connectors.pinecone.filters import filter_fields, to_expression
+from jclip_connectors.pinecone.filters import to_expression
 from jclip_connectors.port import NativeFilter
+from jclip_connectors.store_kit.bounds import filter_fields
 from jclip_connectors.testing.store_contract import ids_of, image, text, vector
 from tests.doubles import pinecone_rules
 from tests.every_store.test_agreement import filters, metadata, values
